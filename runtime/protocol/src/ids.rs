@@ -1,0 +1,13 @@
+//! Names and numbers: newtypes for everything that would otherwise be a bare integer or string.
+//!
+//! Invariant: a name that exists has been validated, so it is safe in a path, a metric and a log line.
+
+mod name;
+mod number;
+mod producer;
+
+pub use name::{InvalidName, JobName, ModuleName, ModuleRef, TopicName};
+pub use number::{
+    JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
+};
+pub use producer::{ProducerEpoch, ProducerId, Sequence};

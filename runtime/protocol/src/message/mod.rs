@@ -1,0 +1,34 @@
+//! The messages: one table of requests, the two long-lived streams, and the greeting.
+//!
+//! A connection's first bidirectional stream carries [`hello::Hello`] and its answer. Every later
+//! stream opens with one [`Open`]. A [`Request`] is answered by `Result<Call::Response, WireError>`
+//! and the stream ends; a produce or fetch stream lives as long as both sides want it.
+//!
+//! Invariant: variants and fields are only ever added at the end; their order is the wire format of
+//! a protocol version.
+
+mod table;
+
+pub mod cluster;
+pub mod fetch;
+pub mod hello;
+pub mod job;
+pub mod module;
+pub mod offsets;
+pub mod produce;
+pub mod topic;
+
+pub use table::{Call, Request};
+
+use serde::{Deserialize, Serialize};
+
+/// The first frame of every stream after the greeting.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Open {
+    /// One request, one answer.
+    Call(Request),
+    /// A stream of batches into one partition.
+    Produce(produce::OpenProduce),
+    /// A stream of batches out of one partition.
+    Fetch(fetch::OpenFetch),
+}

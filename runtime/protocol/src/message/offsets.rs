@@ -1,0 +1,40 @@
+//! Finding offsets: earliest, latest, by timestamp.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicName};
+
+/// Which offset is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OffsetSpec {
+    /// The first that is kept.
+    Earliest,
+    /// The one after the last that is committed.
+    Latest,
+    /// The first record whose timestamp is at or after this one; the latest offset if there is none.
+    Timestamp(Timestamp),
+}
+
+/// Asks for offsets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListOffsets {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition; all of them when absent.
+    pub partition: Option<PartitionIndex>,
+    /// Which offset.
+    pub at: OffsetSpec,
+}
+
+/// One partition's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionOffset {
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The offset.
+    pub offset: Offset,
+    /// The timestamp of the record there, when it was asked for by time and found.
+    pub timestamp: Option<Timestamp>,
+    /// The epoch the broker leads in.
+    pub leader_epoch: LeaderEpoch,
+}

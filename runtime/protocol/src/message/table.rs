@@ -1,0 +1,92 @@
+//! The request table: every control call, its request and its response, in one place.
+//!
+//! Invariant: a request that is not in this table does not exist.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::{cluster, job, module, offsets, produce, topic};
+
+/// One control call: the request type knows its response.
+pub trait Call: Into<Request> {
+    /// What a success answers.
+    type Response: Serialize + DeserializeOwned;
+    /// The call's name in logs and metrics.
+    const NAME: &'static str;
+}
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident($request:ty) -> $response:ty;)*) => {
+        /// Every control call.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        pub enum Request {
+            $($(#[$doc])* $name($request),)*
+        }
+
+        impl Request {
+            /// The call's name in logs and metrics.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name(_) => <$request as Call>::NAME,)*
+                }
+            }
+        }
+
+        $(
+            impl Call for $request {
+                type Response = $response;
+                const NAME: &'static str = stringify!($name);
+            }
+
+            impl From<$request> for Request {
+                fn from(request: $request) -> Self {
+                    Self::$name(request)
+                }
+            }
+        )*
+    };
+}
+
+requests! {
+    /// Makes a topic.
+    CreateTopic(topic::CreateTopic) -> topic::TopicDescription;
+    /// Lists topics.
+    ListTopics(topic::ListTopics) -> Vec<topic::TopicSummary>;
+    /// Describes one topic and its partitions.
+    DescribeTopic(topic::DescribeTopic) -> topic::TopicDescription;
+    /// Adds partitions, sets and resets configuration.
+    AlterTopic(topic::AlterTopic) -> topic::TopicDescription;
+    /// Deletes a topic and its records.
+    DeleteTopic(topic::DeleteTopic) -> ();
+    /// Says which broker leads which partition of a topic.
+    FindTopic(topic::FindTopic) -> topic::TopicRoutes;
+    /// Gives out a producer identity.
+    AllocateProducer(produce::AllocateProducer) -> produce::ProducerIdentity;
+    /// Finds offsets by place or time.
+    ListOffsets(offsets::ListOffsets) -> Vec<offsets::PartitionOffset>;
+    /// Uploads a module version; the bytes are the request's body.
+    UploadModule(module::UploadModule) -> module::ModuleDescription;
+    /// Lists module versions.
+    ListModules(module::ListModules) -> Vec<module::ModuleDescription>;
+    /// Describes one module version.
+    DescribeModule(module::DescribeModule) -> module::ModuleDescription;
+    /// Deletes one module version.
+    DeleteModule(module::DeleteModule) -> ();
+    /// Starts a job.
+    DeployJob(job::DeployJob) -> job::JobDescription;
+    /// Lists jobs.
+    ListJobs(job::ListJobs) -> Vec<job::JobSummary>;
+    /// Describes one job, partition by partition.
+    DescribeJob(job::DescribeJob) -> job::JobDescription;
+    /// Pauses or resumes a job.
+    SetJobState(job::SetJobState) -> job::JobDescription;
+    /// Changes a job's module version or limits.
+    UpdateJob(job::UpdateJob) -> job::JobDescription;
+    /// Deletes a job and its positions.
+    DeleteJob(job::DeleteJob) -> ();
+    /// Reads what a job's guests wrote to their log.
+    JobLogs(job::JobLogs) -> job::JobLogPage;
+    /// Describes the cluster.
+    ClusterStatus(cluster::ClusterStatus) -> cluster::ClusterDescription;
+}
