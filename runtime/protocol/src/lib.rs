@@ -10,6 +10,7 @@
 //! - [`error`]: what a client is told when a request fails.
 //! - [`batch`]: Kafka's record batch, magic 2, byte for byte, and the seal around it.
 //! - [`frame`]: how a message and its body lie on a stream.
+//! - [`partitioner`]: which partition a key belongs to.
 //! - [`message`]: the one table of requests, and the frames of the long-lived streams.
 //!
 //! This crate never does I/O, never spawns, never reads a clock, and never allocates more than the
@@ -23,3 +24,4 @@ pub mod frame;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod partitioner;
