@@ -1,0 +1,6 @@
+//! What decides: pure, synchronous, deterministic state machines.
+#![forbid(unsafe_code)]
+pub mod log;
+pub mod machine;
+pub mod random;
+pub mod replication;
