@@ -1,0 +1,45 @@
+//! What carries: QUIC endpoints, connections, framed streams and TLS identities.
+//!
+//! ```text
+//!   bind(addr, shards) ──▶ ListenerSocket ──listen()──▶ Listener ──accept()──▶ Incoming
+//!                           one a core                                            │ handshake()
+//!   Trust + connect(addr) ────────────────── Hello / Welcome ─────────────▶ Connection
+//!                                                                                 │ open() / accept()
+//!                                                              FrameWriter ◀──────┴──────▶ FrameReader
+//! ```
+//!
+//! Reading order:
+//! - [`settings`]: every bound and window, with the measurements behind the defaults.
+//! - [`identity`] and [`tls`]: who a broker is, whom a client trusts.
+//! - [`socket`]: the UDP socket underneath; the one place that knows about segmentation offload.
+//! - [`endpoint`] and [`dial`]: the two ways to come by a connection; [`admission`] says who may.
+//! - [`connection`], [`greeting`], [`error`]: version negotiation, streams, and how things end.
+//! - [`stream`]: frames on a stream.
+//!
+//! This crate never reads a batch, never touches a log, never skips the verification of a
+//! certificate, and never holds more than its settings allow for one peer or for all of them.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod connection;
+pub mod dial;
+pub mod endpoint;
+pub mod error;
+pub mod greeting;
+pub mod identity;
+mod secrets;
+pub mod settings;
+pub mod socket;
+pub mod stream;
+pub mod tls;
+
+pub use connection::Connection;
+pub use dial::{Target, connect};
+pub use endpoint::{Incoming, Listener, ListenerSocket, bind};
+pub use error::{CloseCode, ConnectionError, StreamCode, StreamError};
+pub use greeting::Greeting;
+pub use identity::{Identity, IdentityError};
+pub use settings::{PathSettings, TransportSettings};
+pub use stream::{Body, Frame, FrameReader, FrameWriter};
+pub use tls::{Trust, TrustError};
