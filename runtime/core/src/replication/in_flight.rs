@@ -55,6 +55,21 @@ impl Waiting {
 }
 
 impl InFlight {
+    /// What a new leader finds uncommitted in its log: nobody waits for it yet, but a retry may.
+    pub(super) fn inherited(high_watermark: Offset, end: Offset) -> Self {
+        let tail = Batch {
+            base: high_watermark,
+            end,
+            bytes: 0,
+            waiting: Vec::new(),
+        };
+        let batches = (high_watermark < end).then_some(tail).into_iter().collect();
+        Self {
+            batches,
+            ..Self::default()
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }

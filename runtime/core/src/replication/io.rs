@@ -166,7 +166,8 @@ pub enum Input {
     },
     /// The topic's configuration changed.
     Reconfigure {
-        /// What an acknowledgement promises from now on.
+        /// What an acknowledgement promises from now on. What is committed stays committed, also for
+        /// who sends it again.
         durability: Durability,
         /// How much may be in flight from now on.
         in_flight: InFlightLimits,

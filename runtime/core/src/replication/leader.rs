@@ -52,7 +52,7 @@ impl Leader {
         };
         let mut leader = Self {
             start,
-            in_flight: InFlight::default(),
+            in_flight: InFlight::inherited(log.offsets.high_watermark(), start),
             progress: BTreeMap::new(),
             syncing: false,
             stopping: false,

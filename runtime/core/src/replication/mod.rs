@@ -22,6 +22,11 @@ mod io;
 mod leader;
 mod voter;
 
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod scenarios;
+
 pub use commit::Progress;
 pub use config::{Config, InFlightLimits, Recovered};
 pub use error::ProduceError;

@@ -256,7 +256,7 @@ impl ProducerTable {
         self.replay_stamp(now, &Stamp::of(header), header.base_offset);
     }
 
-    fn replay_stamp(&mut self, now: Time, stamp: &Stamp, base: Offset) {
+    pub(crate) fn replay_stamp(&mut self, now: Time, stamp: &Stamp, base: Offset) {
         if base < self.end {
             return;
         }

@@ -1,0 +1,485 @@
+//! What a partition answers, situation by situation.
+
+use std::time::Duration;
+
+use millstream_protocol::ids::{
+    JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
+    Timestamp,
+};
+
+use super::io::Acks;
+use super::*;
+use crate::log::producers::ProducerLimits;
+
+/// A partition and the numbers of the batches sent to it.
+struct Bench {
+    partition: Partition,
+    now: Time,
+    tokens: u64,
+}
+
+fn recovered(log_start: u64, synced: u64, log_end: u64) -> Recovered {
+    Recovered {
+        log_start: Offset(log_start),
+        log_end: Offset(log_end),
+        synced: Offset(synced),
+        vote: Vote::default(),
+        epochs: EpochTable::default(),
+        producers: ProducerTable::new(ProducerLimits::default()),
+    }
+}
+
+fn config(durability: Durability) -> Config {
+    Config::alone(
+        ReplicaId {
+            node: NodeId(1),
+            incarnation: 7,
+        },
+        durability,
+        42,
+    )
+}
+
+impl Bench {
+    fn with(config: Config, recovered: Recovered) -> Self {
+        let now = Time::from_millis(5);
+        Self {
+            partition: Partition::new(config, recovered, now),
+            now,
+            tokens: 0,
+        }
+    }
+
+    /// An empty partition that leads.
+    fn leading(durability: Durability) -> Self {
+        let mut bench = Self::with(config(durability), recovered(0, 0, 0));
+        bench.elect();
+        bench
+    }
+
+    fn elect(&mut self) {
+        self.step(Input::Tick);
+        let epoch = self.partition.epoch();
+        self.step(Input::VotePersisted { epoch });
+        assert!(self.partition.is_leader());
+    }
+
+    /// Steps, and prints what comes out, a line each.
+    fn step(&mut self, input: Input) -> String {
+        let mut out = Vec::new();
+        self.partition.step(self.now, input, &mut out);
+        out.iter().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    fn send(&mut self, batch: BatchFacts, acks: Acks) -> String {
+        self.tokens += 1;
+        self.step(Input::Produce {
+            token: Token(self.tokens),
+            batch,
+            acks,
+        })
+    }
+
+    fn appended(&mut self, end: u64) -> String {
+        self.step(Input::Appended { end: Offset(end) })
+    }
+
+    fn synced(&mut self, end: u64) -> String {
+        self.step(Input::Synced { end: Offset(end) })
+    }
+
+    fn disk_full(&mut self, from: u64) -> String {
+        let reason = AppendFailure::DiskFull;
+        self.step(Input::AppendFailed {
+            from: Offset(from),
+            reason,
+        })
+    }
+}
+
+fn line(output: &Output) -> String {
+    match output {
+        Output::PersistVote { vote } => format!("persist vote, epoch {}", vote.epoch),
+        Output::BecameLeader { epoch, start } => format!("lead epoch {epoch} from {start}"),
+        Output::Append {
+            token,
+            base_offset,
+            epoch,
+        } => {
+            format!("append #{token} at {base_offset}, epoch {epoch}")
+        }
+        Output::Sync => "sync".into(),
+        Output::Acknowledge {
+            token,
+            base_offset,
+            duplicate,
+        } => {
+            let again = if *duplicate { ", a duplicate" } else { "" };
+            format!("acknowledge #{token} at {base_offset}{again}")
+        }
+        Output::Refuse { token, error } => format!("refuse #{token} ({}): {error}", error.code()),
+        Output::HighWatermark(to) => format!("high watermark {to}"),
+        Output::SnapshotProducers { at, .. } => format!("snapshot producers at {at}"),
+        Output::Resigned { reason } => format!("resigned: {reason}"),
+    }
+}
+
+fn plain(records: u32) -> BatchFacts {
+    BatchFacts {
+        record_count: records,
+        last_offset_delta: records - 1,
+        producer_id: ProducerId::NONE,
+        producer_epoch: ProducerEpoch(-1),
+        base_sequence: Sequence::NONE,
+        bytes: 1000,
+        max_timestamp: Timestamp::NONE,
+    }
+}
+
+fn from(producer: i64, sequence: i32, records: u32) -> BatchFacts {
+    BatchFacts {
+        producer_id: ProducerId(producer),
+        producer_epoch: ProducerEpoch(0),
+        base_sequence: Sequence(sequence),
+        ..plain(records)
+    }
+}
+
+#[test]
+fn a_broker_alone_elects_itself_once_its_vote_is_durable() {
+    let mut bench = Bench::with(config(Durability::Fsync), recovered(3, 8, 10));
+    assert_eq!(bench.partition.deadline(), Some(bench.now));
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #1 (not_leader): this broker does not lead the partition (epoch 0): ask again who does");
+    insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 1");
+    assert!(!bench.partition.accepts());
+    assert_eq!(bench.step(Input::Tick), "", "it stands once");
+    insta::assert_snapshot!(bench.step(Input::VotePersisted { epoch: LeaderEpoch(1) }), @"
+    lead epoch 1 from 10
+    high watermark 8
+    sync
+    ");
+    insta::assert_snapshot!(bench.synced(10), @"high watermark 10");
+    assert!(bench.partition.accepts());
+}
+
+#[test]
+fn an_epoch_seen_in_the_log_is_never_led_again() {
+    let mut recovered = recovered(0, 10, 10);
+    recovered.epochs = EpochTable::new(vec![(LeaderEpoch(6), Offset(0))]);
+    recovered.vote.epoch = LeaderEpoch(4);
+    let mut bench = Bench::with(config(Durability::Fsync), recovered);
+    insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 7");
+}
+
+#[test]
+fn each_level_of_acks_is_answered_at_its_stage() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    insta::assert_snapshot!(bench.send(plain(1), Acks::Zero), @"
+    append #1 at 0, epoch 1
+    acknowledge #1 at 0
+    sync
+    ");
+    insta::assert_snapshot!(bench.send(plain(2), Acks::One), @"append #2 at 1, epoch 1");
+    insta::assert_snapshot!(bench.send(plain(3), Acks::All), @"append #3 at 3, epoch 1");
+    insta::assert_snapshot!(bench.appended(6), @"acknowledge #2 at 1");
+    assert_eq!(
+        bench.partition.offsets().high_watermark(),
+        Offset(0),
+        "not yet visible"
+    );
+    insta::assert_snapshot!(bench.synced(1), @"
+    high watermark 1
+    sync
+    ");
+    insta::assert_snapshot!(bench.synced(6), @"
+    high watermark 6
+    acknowledge #3 at 3
+    ");
+}
+
+#[test]
+fn one_sync_serves_all_who_came_while_another_ran() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    assert!(bench.send(plain(1), Acks::All).ends_with("sync"));
+    for _ in 0..3 {
+        assert!(!bench.send(plain(1), Acks::All).contains("sync"));
+    }
+    bench.appended(4);
+    insta::assert_snapshot!(bench.synced(1), @"
+    high watermark 1
+    acknowledge #1 at 0
+    sync
+    ");
+    insta::assert_snapshot!(bench.synced(4), @"
+    high watermark 4
+    acknowledge #2 at 1
+    acknowledge #3 at 2
+    acknowledge #4 at 3
+    ");
+}
+
+#[test]
+fn with_durability_memory_a_record_is_committed_when_appended() {
+    let mut bench = Bench::leading(Durability::Memory);
+    insta::assert_snapshot!(bench.send(plain(5), Acks::All), @"append #1 at 0, epoch 1");
+    insta::assert_snapshot!(bench.appended(5), @"
+    high watermark 5
+    acknowledge #1 at 0
+    ");
+}
+
+#[test]
+fn a_topic_that_becomes_durable_syncs_what_it_has_and_never_goes_back() {
+    let mut bench = Bench::leading(Durability::Memory);
+    bench.send(plain(5), Acks::All);
+    bench.appended(5);
+    let durability = Durability::Fsync;
+    let reconfigure = Input::Reconfigure {
+        durability,
+        in_flight: InFlightLimits::default(),
+    };
+    insta::assert_snapshot!(bench.step(reconfigure), @"sync");
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"append #2 at 5, epoch 1");
+    assert_eq!(bench.appended(6), "");
+    assert_eq!(bench.partition.offsets().high_watermark(), Offset(5));
+    insta::assert_snapshot!(bench.synced(6), @"
+    high watermark 6
+    acknowledge #2 at 5
+    ");
+}
+
+#[test]
+fn a_retry_waits_for_its_original_and_gets_the_same_offset() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    bench.send(plain(7), Acks::All);
+    bench.send(from(9, 0, 2), Acks::All);
+    assert_eq!(
+        bench.send(from(9, 0, 2), Acks::All),
+        "",
+        "the original is in flight"
+    );
+    insta::assert_snapshot!(bench.synced(9), @"
+    high watermark 9
+    acknowledge #1 at 0
+    acknowledge #2 at 7
+    acknowledge #3 at 7, a duplicate
+    ");
+    insta::assert_snapshot!(bench.send(from(9, 0, 2), Acks::All), @"acknowledge #4 at 7, a duplicate");
+    insta::assert_snapshot!(bench.send(from(9, 4, 1), Acks::All), @"refuse #5 (out_of_order_sequence): producer 9 sent sequence 4, but 2 is next: send what lies between first, in order");
+    insta::assert_snapshot!(bench.send(from(8, 4, 1), Acks::All), @"refuse #6 (unknown_producer): producer 8 is not known here and starts at sequence 4: take a new producer identity and start at 0");
+}
+
+#[test]
+fn after_a_restart_a_retry_waits_until_the_recovered_tail_is_durable() {
+    let mut recovered = recovered(0, 0, 2);
+    let stamp = from(9, 0, 2).stamp().unwrap();
+    recovered
+        .producers
+        .replay_stamp(Time::ZERO, &stamp, Offset(0));
+    let mut bench = Bench::with(config(Durability::Fsync), recovered);
+    bench.elect();
+    assert_eq!(bench.send(from(9, 0, 2), Acks::All), "");
+    insta::assert_snapshot!(bench.synced(2), @"
+    high watermark 2
+    acknowledge #1 at 0, a duplicate
+    ");
+}
+
+#[test]
+fn a_full_disk_refuses_from_there_on_and_writing_goes_on() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    bench.send(from(9, 0, 2), Acks::All);
+    bench.send(from(9, 2, 2), Acks::One);
+    bench.send(from(9, 4, 2), Acks::All);
+    bench.send(from(9, 4, 2), Acks::All);
+    insta::assert_snapshot!(bench.disk_full(4), @"
+    acknowledge #2 at 2
+    refuse #3 (disk_full): the disk is full: free some room or add retention; writes resume by themselves
+    refuse #4 (disk_full): the disk is full: free some room or add retention; writes resume by themselves
+    ");
+    insta::assert_snapshot!(bench.synced(4), @"
+    high watermark 4
+    acknowledge #1 at 0
+    ");
+    // The retry of what was refused is neither a duplicate nor a gap.
+    insta::assert_snapshot!(bench.send(from(9, 6, 2), Acks::All), @"refuse #5 (out_of_order_sequence): producer 9 sent sequence 6, but 4 is next: send what lies between first, in order");
+    insta::assert_snapshot!(bench.send(from(9, 4, 2), Acks::All), @"
+    append #6 at 4, epoch 1
+    sync
+    ");
+}
+
+#[test]
+fn a_storage_error_refuses_everything_and_nothing_is_acknowledged_after_it() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    bench.send(plain(1), Acks::All);
+    bench.appended(1);
+    bench.send(plain(1), Acks::One);
+    let stopped = Input::StorageStopped {
+        reason: "fsync: input/output error".into(),
+    };
+    insta::assert_snapshot!(bench.step(stopped.clone()), @"
+    refuse #1 (storage_stopped): the log of this partition has stopped taking writes (fsync: input/output error): check the disk, then restart the broker; reads go on
+    refuse #2 (storage_stopped): the log of this partition has stopped taking writes (fsync: input/output error): check the disk, then restart the broker; reads go on
+    resigned: storage stopped: fsync: input/output error
+    ");
+    assert_eq!(bench.synced(2), "", "a late completion counts for nothing");
+    assert_eq!(bench.step(stopped), "");
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #3 (storage_stopped): the log of this partition has stopped taking writes (fsync: input/output error): check the disk, then restart the broker; reads go on");
+    assert!(
+        bench.partition.offsets().check_read(Offset(0)).is_ok(),
+        "reads go on"
+    );
+    assert_eq!(bench.partition.deadline(), None);
+}
+
+#[test]
+fn a_stop_finishes_what_was_taken_and_takes_nothing_new() {
+    let mut bench = Bench::leading(Durability::Memory);
+    bench.send(plain(1), Acks::All);
+    insta::assert_snapshot!(bench.step(Input::Stop), @"sync");
+    assert!(!bench.partition.accepts());
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #2 (shutting_down): the broker is shutting down: send the batch again when it is back");
+    insta::assert_snapshot!(bench.appended(1), @"
+    high watermark 1
+    acknowledge #1 at 0
+    ");
+    insta::assert_snapshot!(bench.synced(1), @"
+    snapshot producers at 1
+    resigned: shut down
+    ");
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #3 (shutting_down): the broker is shutting down: send the batch again when it is back");
+}
+
+#[test]
+fn an_idle_partition_stops_at_once() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    insta::assert_snapshot!(bench.step(Input::Stop), @"
+    snapshot producers at 0
+    resigned: shut down
+    ");
+    let mut bench = Bench::with(config(Durability::Fsync), recovered(0, 0, 0));
+    insta::assert_snapshot!(bench.step(Input::Stop), @"resigned: shut down");
+}
+
+#[test]
+fn beyond_the_limit_a_produce_is_refused_and_one_large_batch_always_fits() {
+    let mut config = config(Durability::Fsync);
+    config.in_flight = InFlightLimits {
+        batches: 3,
+        bytes: 2_500,
+    };
+    let mut bench = Bench::with(config, recovered(0, 0, 0));
+    bench.elect();
+    let large = BatchFacts {
+        bytes: 9_000,
+        ..plain(1)
+    };
+    assert!(bench.send(large, Acks::All).starts_with("append"));
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #2 (overloaded): 1 batches and 9000 bytes of this partition await the disk, which is all that may: send the batch again later");
+    assert!(!bench.partition.accepts());
+    bench.synced(1);
+    bench.send(from(9, 0, 1), Acks::All);
+    bench.send(from(9, 0, 1), Acks::All);
+    bench.send(from(9, 0, 1), Acks::All);
+    assert!(!bench.partition.accepts(), "retries that wait count too");
+    insta::assert_snapshot!(bench.send(from(9, 0, 1), Acks::All), @"refuse #6 (overloaded): 3 batches and 1000 bytes of this partition await the disk, which is all that may: send the batch again later");
+    bench.synced(2);
+    assert!(bench.partition.accepts());
+}
+
+#[test]
+fn a_jobs_output_is_taken_once_and_its_gaps_are_normal() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    let job = ProducerId::for_job(JobId(3), 0, PartitionIndex(1)).0;
+    insta::assert_snapshot!(bench.send(from(job, 500, 2), Acks::All), @"
+    append #1 at 0, epoch 1
+    sync
+    ");
+    insta::assert_snapshot!(bench.send(from(job, 900, 2), Acks::All), @"append #2 at 2, epoch 1");
+    bench.synced(4);
+    insta::assert_snapshot!(bench.send(from(job, 500, 2), Acks::All), @"acknowledge #3 at 0, a duplicate");
+    insta::assert_snapshot!(bench.send(from(job, 700, 2), Acks::All), @"acknowledge #4 at 0, a duplicate");
+    bench.step(Input::ForgetJob { job: JobId(3) });
+    assert_eq!(bench.partition.producers(), 0);
+}
+
+#[test]
+fn a_batch_whose_records_were_all_filtered_still_takes_its_offsets() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    let emptied = BatchFacts {
+        record_count: 0,
+        ..from(9, 0, 4)
+    };
+    assert!(bench.send(emptied, Acks::All).starts_with("append #1 at 0"));
+    assert!(
+        bench
+            .send(from(9, 4, 1), Acks::All)
+            .starts_with("append #2 at 4")
+    );
+}
+
+#[test]
+fn producers_are_snapshot_by_age_and_by_size_and_an_idle_partition_wants_no_ticks() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    assert_eq!(bench.partition.deadline(), None);
+    bench.send(from(9, 0, 1), Acks::All);
+    bench.synced(1);
+    let due = bench.partition.deadline().unwrap();
+    assert_eq!(bench.step(Input::Tick), "", "too early");
+    bench.now = due;
+    insta::assert_snapshot!(bench.step(Input::Tick), @"snapshot producers at 1");
+    assert_eq!(bench.partition.deadline(), None);
+    let large = BatchFacts {
+        bytes: 256 << 20,
+        ..plain(1)
+    };
+    bench.send(large, Acks::All);
+    insta::assert_snapshot!(bench.synced(2), @"
+    high watermark 2
+    acknowledge #2 at 1
+    snapshot producers at 2
+    ");
+}
+
+#[test]
+fn of_three_voters_one_alone_never_leads_and_an_observer_never_stands() {
+    let voters = [1, 2, 3].map(|node| ReplicaId {
+        node: NodeId(node),
+        incarnation: 7,
+    });
+    let mut three = config(Durability::Fsync);
+    three.voters = VoterSet::new(voters);
+    let mut bench = Bench::with(three.clone(), recovered(0, 0, 0));
+    let due = bench.partition.deadline().unwrap();
+    assert!(
+        bench.now + Duration::from_millis(499) < due,
+        "it waits for a leader first"
+    );
+    bench.now = due;
+    insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 1");
+    assert_eq!(
+        bench.step(Input::VotePersisted {
+            epoch: LeaderEpoch(1)
+        }),
+        ""
+    );
+    assert_eq!(bench.partition.role(), "candidate");
+
+    three.replica = ReplicaId {
+        node: NodeId(3),
+        incarnation: 8,
+    };
+    let bench = Bench::with(three, recovered(0, 0, 0));
+    assert_eq!(bench.partition.deadline(), None, "a wiped disk is no voter");
+}
+
+#[test]
+fn retention_moves_the_start_that_readers_see() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    bench.send(plain(10), Acks::All);
+    bench.synced(10);
+    bench.step(Input::LogStart { start: Offset(4) });
+    assert!(bench.partition.offsets().check_read(Offset(3)).is_err());
+    assert!(bench.partition.offsets().check_read(Offset(4)).is_ok());
+}
