@@ -6,6 +6,8 @@ use std::fmt;
 
 use thiserror::Error;
 
+use crate::error::ErrorCode;
+
 /// Why a batch, a seal or a record section was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
@@ -165,16 +167,16 @@ pub enum BatchError {
 }
 
 impl BatchError {
-    /// Whether the batch was refused for its size, and not because it is damaged or malformed.
+    /// What a client is told: refused for its size, or because it is damaged or malformed.
     #[must_use]
-    pub const fn is_too_large(&self) -> bool {
-        matches!(
-            self,
+    pub const fn code(&self) -> ErrorCode {
+        match self {
             Self::BatchTooLarge { .. }
-                | Self::RecordTooLarge { .. }
-                | Self::TooManyRecords { .. }
-                | Self::DecompressionBomb { .. }
-        )
+            | Self::RecordTooLarge { .. }
+            | Self::TooManyRecords { .. }
+            | Self::DecompressionBomb { .. } => ErrorCode::TooLarge,
+            _ => ErrorCode::CorruptBatch,
+        }
     }
 }
 

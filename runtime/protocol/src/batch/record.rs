@@ -99,8 +99,8 @@ impl Headers<'_> {
     }
 
     /// Walks them all and says what is wrong with the first that is.
-    pub(super) fn check(self) -> Result<(), RecordFault> {
-        self.map(|header| header.map(|_| ())).collect()
+    pub(super) fn check(mut self) -> Result<(), RecordFault> {
+        self.try_for_each(|header| header.map(|_| ()))
     }
 }
 

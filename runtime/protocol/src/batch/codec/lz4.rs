@@ -36,9 +36,10 @@ pub(super) fn compress(section: &[u8], out: &mut Vec<u8>) -> Result<(), BatchErr
 pub(super) fn decompress(packed: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
     let mut input = packed;
     let frame = Frame::read(&mut input)?;
-    let foretold = frame
-        .content_size
-        .map_or(packed.len().saturating_mul(2), saturating_usize);
+    let foretold = match frame.content_size {
+        Some(size) => saturating_usize(size),
+        None => packed.len().saturating_mul(2),
+    };
     if frame.content_size.is_some() && limit < foretold {
         return Err(Compression::Lz4.bomb(limit));
     }
