@@ -1,0 +1,202 @@
+//! The steps of `cargo xtask test`, one row each.
+//!
+//! Invariant: a step that needs a tool which is not part of Rust says so when the tool is absent,
+//! and the rest still runs: rustup and a C compiler are enough.
+
+use anyhow::Result;
+
+use super::count::Count;
+use super::{Verdict, check, suite};
+use crate::workspace::{self, Profile};
+use crate::{demo, guests, shell, tidy, tour};
+
+/// One step.
+pub(super) struct Step {
+    /// Its name, as `--only` takes it.
+    pub(super) name: &'static str,
+    /// What it does.
+    pub(super) what: &'static str,
+    /// Does it.
+    pub(super) run: fn() -> Result<Verdict>,
+}
+
+const PASSED: Verdict = Verdict::Ran(Count {
+    passed: 1,
+    failed: 0,
+});
+
+/// What is cheap comes first; what needs the binary and the guests comes after they are built.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "format",
+        what: "rustfmt has nothing to change",
+        run: format,
+    },
+    Step {
+        name: "tidy",
+        what: "the workspace's own rules",
+        run: tidy,
+    },
+    Step {
+        name: "spelling",
+        what: "typos",
+        run: spelling,
+    },
+    Step {
+        name: "dependencies",
+        what: "licences, advisories and sources",
+        run: dependencies,
+    },
+    Step {
+        name: "guests",
+        what: "the guest examples become components",
+        run: guests,
+    },
+    Step {
+        name: "lint",
+        what: "clippy over every target",
+        run: lint,
+    },
+    Step {
+        name: "build",
+        what: "every crate, every test and the binary",
+        run: build,
+    },
+    Step {
+        name: "tests",
+        what: "unit, property, golden and real-process tests",
+        run: run_tests,
+    },
+    Step {
+        name: "doctests",
+        what: "the examples in the documentation",
+        run: doctests,
+    },
+    Step {
+        name: "docs",
+        what: "the documentation, without a warning",
+        run: docs,
+    },
+    Step {
+        name: "demo",
+        what: "a month of flights, checked",
+        run: demonstration,
+    },
+    Step {
+        name: "readme",
+        what: "the README's commands",
+        run: readme,
+    },
+];
+
+fn format() -> Result<Verdict> {
+    check(shell::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn tidy() -> Result<Verdict> {
+    tidy::run()?;
+    Ok(PASSED)
+}
+
+fn spelling() -> Result<Verdict> {
+    if !shell::found("typos", &["--version"]) {
+        return Ok(Verdict::Absent(
+            "typos was not found (cargo install typos-cli)".into(),
+        ));
+    }
+    check(&mut shell::command("typos"))
+}
+
+fn dependencies() -> Result<Verdict> {
+    if !shell::found("cargo-deny", &["--version"]) {
+        return Ok(Verdict::Absent(
+            "cargo-deny was not found (cargo install cargo-deny)".into(),
+        ));
+    }
+    check(shell::cargo().args(["deny", "check"]))
+}
+
+fn guests() -> Result<Verdict> {
+    guests::build()?;
+    Ok(PASSED)
+}
+
+fn lint() -> Result<Verdict> {
+    check(shell::cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn build() -> Result<Verdict> {
+    workspace::build_binary(Profile::Dev)?;
+    Ok(PASSED)
+}
+
+fn run_tests() -> Result<Verdict> {
+    let mut run = shell::cargo();
+    if shell::found("cargo-nextest", &["nextest", "--version"]) {
+        eprintln!("with nextest: it runs tests of different crates at the same time");
+        run.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+    } else {
+        eprintln!("with cargo's own runner: cargo-nextest was not found");
+        run.args([
+            "test",
+            "--workspace",
+            "--no-fail-fast",
+            "--lib",
+            "--bins",
+            "--tests",
+        ]);
+    }
+    // Where a test finds what the steps before it built, whatever the target directory is.
+    run.env("MILLSTREAM_BIN", workspace::binary(Profile::Dev)?);
+    run.env("MILLSTREAM_GUESTS", workspace::guests_directory());
+    suite(&mut run)
+}
+
+fn doctests() -> Result<Verdict> {
+    suite(shell::cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]))
+}
+
+fn docs() -> Result<Verdict> {
+    let mut document = shell::cargo();
+    document.args(["doc", "--workspace", "--no-deps", "--quiet"]);
+    check(document.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+fn demonstration() -> Result<Verdict> {
+    demo::run(&demo::Options::quick())?;
+    Ok(PASSED)
+}
+
+fn readme() -> Result<Verdict> {
+    tour::run(&tour::Options::quick())?;
+    Ok(PASSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_steps_have_the_same_name() {
+        let names: BTreeSet<&str> = STEPS.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), STEPS.len());
+    }
+
+    #[test]
+    fn the_binary_is_built_before_it_is_run() {
+        let place = |name: &str| STEPS.iter().position(|step| step.name == name).unwrap();
+        assert!(place("guests") < place("tests"));
+        assert!(place("build") < place("tests"));
+        assert!(place("build") < place("demo"));
+        assert!(place("build") < place("readme"));
+    }
+}

@@ -1,0 +1,120 @@
+//! `cargo xtask tour`: the README's commands, run as they are printed.
+//!
+//! Invariant: what is run is the README's own text, so that a command that no longer works fails
+//! here before a reader meets it.
+
+use std::env;
+use std::fs;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::demo::Broker;
+use crate::workspace::{self, Profile};
+use crate::{guests, shell};
+
+/// What `cargo xtask tour` takes.
+#[derive(Args, Default)]
+pub(crate) struct Options {
+    /// Use the development build, as `cargo xtask test` does
+    #[arg(long)]
+    dev: bool,
+}
+
+impl Options {
+    /// The form that `cargo xtask test` runs.
+    pub(crate) fn quick() -> Self {
+        Self { dev: true }
+    }
+}
+
+/// The line before a block of commands that are run here.
+const MARK: &str = "<!-- tour -->";
+
+/// Runs every marked block of the README against one broker, in one shell, stopping at what fails.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let readme = fs::read_to_string(workspace::root().join("README.md")).context("no README.md")?;
+    let script = blocks(&readme)?.join("\n");
+    let profile = if options.dev {
+        Profile::Dev
+    } else {
+        Profile::Release
+    };
+    let binary = workspace::build_binary(profile)?;
+    guests::build()?;
+
+    let folder = tempfile::Builder::new()
+        .prefix("millstream-tour-")
+        .tempdir()?;
+    let broker = Broker::start(&binary, &folder.path().join("data"))?;
+    let mut path = vec![
+        binary
+            .parent()
+            .context("a binary without a folder")?
+            .to_owned(),
+    ];
+    path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let mut run = shell::command("bash");
+    run.args(["-euxo", "pipefail", "-c", &script])
+        .env("PATH", env::join_paths(path)?);
+    // The README's files are written here, and its paths to the sources lead from here.
+    fs::create_dir(folder.path().join("target"))?;
+    link(
+        &workspace::guests_directory(),
+        &folder.path().join("target/guests"),
+    )?;
+    link(&workspace::root().join("ops"), &folder.path().join("ops"))?;
+    run.current_dir(folder.path());
+    shell::run(broker.client().guide(&mut run)).map_err(|error| broker.explain(error))?;
+    println!("the README's commands work");
+    Ok(())
+}
+
+fn link(to: &std::path::Path, at: &std::path::Path) -> Result<()> {
+    std::os::unix::fs::symlink(to, at).with_context(|| format!("cannot link {}", at.display()))
+}
+
+/// The marked blocks of commands, in their order.
+fn blocks(readme: &str) -> Result<Vec<&str>> {
+    let mut blocks = Vec::new();
+    for rest in readme.split(MARK).skip(1) {
+        let Some(block) = rest.trim_start().strip_prefix("```sh\n") else {
+            bail!("after {MARK} in README.md there has to be a block that begins with ```sh");
+        };
+        let (block, _) = block
+            .split_once("\n```")
+            .context("a block in README.md has no end")?;
+        blocks.push(block);
+    }
+    ensure!(!blocks.is_empty(), "README.md marks no block with {MARK}");
+    Ok(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marked_blocks_are_found_and_others_are_not() {
+        let readme = "```sh\nnot this\n```\n<!-- tour -->\n```sh\none\ntwo\n```\ntext\n<!-- tour -->\n```sh\nthree\n```\n";
+        assert_eq!(blocks(readme).unwrap(), ["one\ntwo", "three"]);
+    }
+
+    #[test]
+    fn a_readme_without_commands_to_check_is_a_problem() {
+        assert!(blocks("# Title\n").is_err());
+        assert!(blocks("<!-- tour -->\ntext").is_err());
+        assert!(blocks("<!-- tour -->\n```sh\nno end").is_err());
+    }
+
+    #[test]
+    fn the_readme_has_commands_to_check() {
+        let readme = fs::read_to_string(workspace::root().join("README.md")).unwrap();
+        assert!(
+            blocks(&readme)
+                .unwrap()
+                .iter()
+                .any(|block| block.contains("millstream produce"))
+        );
+    }
+}
