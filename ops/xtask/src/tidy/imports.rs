@@ -87,7 +87,7 @@ const RULES: &[Rule] = &[
             "Instant",
         ],
         except: &[],
-        tests_may: false,
+        tests_may: true,
         instead: "protocol is bytes and types: the caller does the work",
     },
 ];

@@ -38,10 +38,10 @@ impl File {
         parts().any(|part| part == "golden" || part == "snapshots" || part == "corpus")
     }
 
-    /// Whether the whole file is a test.
+    /// Whether the whole file is a test, or a measurement that no user runs.
     pub(super) fn is_test(&self) -> bool {
         let parts = || self.path.split('/');
-        parts().any(|part| part == "tests" || part == "tests.rs" || part == "benches")
+        parts().any(|part| ["tests", "tests.rs", "benches", "examples"].contains(&part))
     }
 }
 

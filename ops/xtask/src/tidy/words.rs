@@ -35,7 +35,7 @@ pub(super) fn check(files: &[File]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for file in ours {
         for (index, line) in file.text.lines().enumerate() {
-            let said = complaints(line);
+            let said = complaints(line, file.is_rust());
             problems.extend(
                 said.into_iter()
                     .map(|text| Problem::new(&file.path, index + 1, text)),
@@ -48,7 +48,7 @@ pub(super) fn check(files: &[File]) -> Vec<Problem> {
     problems
 }
 
-fn complaints(line: &str) -> Vec<String> {
+fn complaints(line: &str, rust: bool) -> Vec<String> {
     let mut said = Vec::new();
     for word in LEFT_BEHIND.iter().filter(|word| contains_word(line, word)) {
         said.push(format!("`{word}` was left behind: do it, or say why not"));
@@ -65,7 +65,13 @@ fn complaints(line: &str) -> Vec<String> {
     {
         said.push(format!("`{name}` is not in this repository"));
     }
-    if let Some(number) = issue_number(line) {
+    // In Rust, a string may hold `#1` for reasons of its own; a comment has none.
+    let prose = if rust {
+        line.split_once("//").map_or("", |(_, comment)| comment)
+    } else {
+        line
+    };
+    if let Some(number) = issue_number(prose) {
         said.push(format!("`{number}` names an issue: say what it was about"));
     }
     said
@@ -154,7 +160,7 @@ mod tests {
     #[test]
     fn numbers_of_issues_are_problems_and_other_uses_of_the_sign_are_not() {
         for line in ["see #12", "(#3)", "as issue 2 says", "Issues #4 and others"] {
-            assert_eq!(said(line).len(), 1, "{line}");
+            assert_eq!(said(&format!("// {line}")).len(), 1, "{line}");
         }
         for line in [
             "#[test]",
@@ -164,8 +170,14 @@ mod tests {
             "three issues",
             "a#12",
         ] {
-            assert_eq!(said(line).len(), 0, "{line}");
+            assert_eq!(said(&format!("// {line}")).len(), 0, "{line}");
         }
+    }
+
+    #[test]
+    fn a_number_in_a_string_is_no_issue_and_one_in_a_document_is() {
+        assert_eq!(said("let said = \"acknowledge #1 at 0\";").len(), 0);
+        assert_eq!(check(&[File::new("a.md", "see #1")]).len(), 1);
     }
 
     #[test]
