@@ -287,3 +287,79 @@ impl fmt::Debug for Poller {
         f.debug_struct("Poller").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(segment: usize, count: usize) -> Vec<u8> {
+        (0..count)
+            .flat_map(|n| vec![u8::try_from(n).expect("few"); segment])
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_group_too_large_for_one_send_arrives_packet_by_packet_each_once() {
+        let receiver =
+            bind_udp("127.0.0.1:0".parse().expect("valid"), 4 << 20, false).expect("bound");
+        let to = receiver.local_addr().expect("an address");
+        let receiver = UdpSocket::from_std(receiver).expect("in a runtime");
+        for (segment, count) in [
+            (65_500, 10),
+            (30_000, 7),
+            (8_900, 10),
+            (1_452, 10),
+            (60_000, 2),
+        ] {
+            // A send buffer that takes two or three packets at a time.
+            let sender = bind_udp("127.0.0.1:0".parse().expect("valid"), 128 << 10, false);
+            let sender = Arc::new(Socket::new(sender.expect("bound")).expect("in a runtime"));
+            let contents = contents(segment, count);
+            let transmit = Transmit {
+                destination: to,
+                ecn: None,
+                contents: &contents,
+                segment_size: Some(segment),
+                src_ip: None,
+            };
+            let mut poller = Arc::clone(&sender).create_io_poller();
+            let send = async {
+                while let Err(error) = sender.try_send(&transmit) {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    std::future::poll_fn(|cx| poller.as_mut().poll_writable(cx))
+                        .await
+                        .expect("open");
+                }
+            };
+            let receive = async {
+                let mut buffer = vec![0; 65_536];
+                for n in 0..count {
+                    let len = receiver.recv(&mut buffer).await.expect("received");
+                    assert_eq!((len, usize::from(buffer[0])), (segment, n));
+                }
+            };
+            tokio::join!(send, receive);
+            assert!(sender.partial().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_group_that_was_cut_off_goes_on_where_it_ended() {
+        let socket =
+            bind_udp("127.0.0.1:0".parse().expect("valid"), 128 << 10, false).expect("bound");
+        let socket = Socket::new(socket).expect("in a runtime");
+        let (one, other) = (contents(100, 3), contents(100, 4));
+        socket.pause(&one, 200);
+        socket.pause(&other, 300);
+        assert_eq!((socket.resume(&one), socket.resume(&one)), (200, 0));
+        assert_eq!(socket.resume(&other), 300);
+        for n in 0..2 * MAX_PARTIAL {
+            socket.pause(&n.to_le_bytes().repeat(8), n);
+        }
+        assert_eq!(
+            socket.partial().len(),
+            MAX_PARTIAL,
+            "what is never resumed is forgotten"
+        );
+    }
+}

@@ -167,7 +167,7 @@ fn short_lived(
     tokio::sync::oneshot::Sender<()>,
 ) {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let (tell, addr_of) = std::sync::mpsc::channel();
+    let (tell, addr_of) = std::sync::mpsc::sync_channel(1);
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -100,6 +100,33 @@ impl FrameReader {
         }))
     }
 
+    /// Whether the next frame has arrived already, message and body, so that
+    /// [`recv`](Self::recv) and reading the body will not wait: the time to answer what came before
+    /// is when this turns false.
+    #[must_use]
+    pub fn has_frame(&self) -> bool {
+        let rest = self.buffered.saturating_sub(self.body_left);
+        match self.header {
+            Some(header) => rest >= header.message_len as usize + header.body_len as usize,
+            None => self.next_frame_len().is_some_and(|len| rest >= len),
+        }
+    }
+
+    /// The whole length of the frame behind the present body, if its header has arrived.
+    fn next_frame_len(&self) -> Option<usize> {
+        let bytes = self.chunks.iter().flat_map(|chunk| chunk.iter().copied());
+        let mut header = [0; HEADER_SIZE];
+        let mut found = 0;
+        for (place, byte) in header.iter_mut().zip(bytes.skip(self.body_left)) {
+            *place = byte;
+            found += 1;
+        }
+        let [a, b, c, d, e, f, g, h] = header;
+        let message = u32::from_le_bytes([a, b, c, d]) as usize;
+        let body = u32::from_le_bytes([e, f, g, h]) as usize;
+        (found == HEADER_SIZE).then_some(HEADER_SIZE + message + body)
+    }
+
     /// Tells the peer that nothing more of this stream is wanted, and why.
     pub fn stop(&mut self, code: StreamCode) {
         // An error means that it is over already, which is what was wanted.

@@ -25,7 +25,14 @@ pub struct FrameWriter {
     /// What is to be written, in order; `scratch` comes after it.
     pending: Vec<Bytes>,
     pending_bytes: usize,
+    /// Flushes since the connection's own task last had a chance to run.
+    flushes: u32,
 }
+
+/// After so many flushes that never had to wait, the connection's task gets its turn. quinn keeps
+/// every write as one piece until it is acknowledged and walks over the pieces when it sends: left
+/// to pile up, 100-byte frames cost 4.5 µs each instead of SMALL_COST.
+const FLUSHES_IN_A_ROW: u32 = 64;
 
 /// A body chunk up to this size is copied beside its message: cheaper than to keep track of it.
 const COPY_BELOW: usize = 1_024;
@@ -38,6 +45,7 @@ impl FrameWriter {
             scratch: BytesMut::new(),
             pending: Vec::new(),
             pending_bytes: 0,
+            flushes: 0,
         }
     }
 
@@ -91,6 +99,11 @@ impl FrameWriter {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn flush(&mut self) -> Result<(), StreamError> {
+        self.flushes += 1;
+        if self.flushes >= FLUSHES_IN_A_ROW {
+            self.flushes = 0;
+            tokio::task::yield_now().await;
+        }
         self.seal();
         while !self.pending.is_empty() {
             let written = self.stream.write_chunks(&mut self.pending).await;

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::ids::NodeId;
-use millstream_protocol::message::hello::{Hello, NEWEST_VERSION, OLDEST_VERSION};
+use millstream_protocol::message::hello::{ALPN, Hello, NEWEST_VERSION, OLDEST_VERSION};
 use millstream_transport::{
     Connection, ConnectionError, Greeting, Identity, Listener, Target, TransportSettings, Trust,
     connect,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 /// Large enough for any frame of these tests.
 pub(crate) const LIMITS: FrameLimits = FrameLimits {
@@ -48,10 +50,8 @@ impl Broker {
     }
 
     /// Answers every frame on every stream with the same frame, and hands out the connections.
-    pub(crate) fn echo(
-        &self,
-    ) -> tokio::sync::mpsc::UnboundedReceiver<Result<Connection, ConnectionError>> {
-        let (connections, receiver) = tokio::sync::mpsc::unbounded_channel();
+    pub(crate) fn echo(&self) -> tokio::sync::mpsc::Receiver<Result<Connection, ConnectionError>> {
+        let (connections, receiver) = tokio::sync::mpsc::channel(1_024);
         let listener = self.listener.clone();
         let greeting = Arc::new(greeting());
         tokio::spawn(async move {
@@ -62,7 +62,7 @@ impl Broker {
                     if let Ok(connection) = &connection {
                         tokio::spawn(echo(connection.clone()));
                     }
-                    let _ = connections.send(connection);
+                    let _ = connections.send(connection).await;
                 });
             }
         });
@@ -124,4 +124,95 @@ pub(crate) async fn round_trip(connection: &Connection, message: u64, body: &Byt
     let mut frame = reader.recv::<u64>(LIMITS).await.unwrap().unwrap();
     assert_eq!(frame.message, message);
     assert_eq!(frame.body.read().await.unwrap(), body);
+}
+
+/// MiB of memory this process holds.
+pub(crate) fn resident_mib() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<i64>()
+        .unwrap()
+        >> 10
+}
+
+/// A QUIC client without our framing, to say what no client of ours would.
+#[derive(Debug)]
+pub(crate) struct RawClient {
+    pub(crate) connection: quinn::Connection,
+    _endpoint: quinn::Endpoint,
+}
+
+impl RawClient {
+    pub(crate) async fn connect(broker: &Broker) -> Result<Self, quinn::ConnectionError> {
+        Self::with_alpn(broker, ALPN).await
+    }
+
+    pub(crate) async fn with_alpn(
+        broker: &Broker,
+        alpn: &[u8],
+    ) -> Result<Self, quinn::ConnectionError> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(broker.identity.ca_pem().as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![alpn.to_vec()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(crypto));
+        let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let addr = broker.listener.local_addr();
+        let connection = endpoint
+            .connect_with(config, addr, "localhost")
+            .unwrap()
+            .await?;
+        Ok(Self {
+            connection,
+            _endpoint: endpoint,
+        })
+    }
+
+    /// Connects and greets as it should, and is free from then on.
+    pub(crate) async fn greeted(broker: &Broker) -> Self {
+        let client = Self::connect(broker).await.unwrap();
+        let (mut send, mut receive) = client.connection.open_bi().await.unwrap();
+        send.write_all(&millstream_protocol::frame::encode(&hello(), 0))
+            .await
+            .unwrap();
+        send.finish().unwrap();
+        receive.read_to_end(4_096).await.unwrap();
+        client
+    }
+}
+
+/// A small seeded generator (splitmix64, Steele, Lea and Flood 2014).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> usize {
+        usize::try_from(self.next() % bound).unwrap()
+    }
+
+    pub(crate) fn fill(&mut self, bytes: &mut [u8]) {
+        for part in bytes.chunks_mut(8) {
+            part.copy_from_slice(&self.next().to_le_bytes()[..part.len()]);
+        }
+    }
 }
