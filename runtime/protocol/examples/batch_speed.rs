@@ -67,6 +67,9 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
         };
         report(&what, best_of(each, || inspect(black_box(&batch), piece)));
     }
+    let cold = Cold::of(&batch);
+    let what = "inspect, from memory";
+    report(what, best_of(each, || cold.inspect()) / cold.batches());
     let parsed = Batch::parse(batch.clone()).expect("a batch of our own");
     report("parse and crc", best_of(each, || parse(black_box(&batch))));
     let records = parsed
@@ -87,6 +90,24 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
             &format!("inspect, {codec}"),
             best_of(each, || inspect(black_box(&packed), 64 << 10)),
         );
+    }
+}
+
+/// Copies of a batch, more of them than fit in any cache.
+struct Cold(Vec<Bytes>);
+
+impl Cold {
+    fn of(batch: &Bytes) -> Self {
+        let copies = (256 << 20) / batch.len();
+        Self((0..copies).map(|_| Bytes::copy_from_slice(batch)).collect())
+    }
+
+    fn batches(&self) -> u32 {
+        u32::try_from(self.0.len()).expect("a few hundred")
+    }
+
+    fn inspect(&self) -> u32 {
+        self.0.iter().map(|batch| inspect(batch, 64 << 10)).sum()
     }
 }
 

@@ -166,6 +166,44 @@ impl BatchBuilder {
         Ok(())
     }
 
+    /// Appends a record whose key, value and headers are encoded already, as [`Record::body`] gives them.
+    /// The caller answers for their form.
+    ///
+    /// # Errors
+    /// As [`Self::push_at`].
+    pub fn push_body(
+        &mut self,
+        offset_delta: u32,
+        timestamp: Timestamp,
+        body: &[u8],
+    ) -> Result<(), BatchError> {
+        let base = self.base_timestamp.unwrap_or(timestamp.0);
+        let Some(timestamp_delta) = timestamp.0.checked_sub(base) else {
+            return Err(BatchError::TimestampRange {
+                base,
+                delta: timestamp.0,
+            });
+        };
+        let delta = self.admit(offset_delta)?;
+        let bytes = 1 + varlong_len(timestamp_delta) + varint_len(delta) + body.len();
+        let length = self.admit_bytes(bytes, 0)?;
+        let mut prefix = [0; MAX_PREFIX];
+        let at = write_varint(&mut prefix, 0, length);
+        let at = write_varlong(&mut prefix, at + 1, timestamp_delta);
+        let at = write_varint(&mut prefix, at, delta);
+        self.buffer.extend_from_slice(&prefix[..at]);
+        self.buffer.extend_from_slice(body);
+        self.base_timestamp = Some(base);
+        self.note(offset_delta, timestamp.0);
+        Ok(())
+    }
+
+    /// The offset delta that [`Self::push`] would use.
+    #[must_use]
+    pub const fn next_delta(&self) -> u32 {
+        self.next_delta
+    }
+
     /// Makes the batch stand for offsets up to `last_offset_delta` even if no record has it: so that what was
     /// filtered out of a producer's batch still counts in its sequence.
     pub fn cover(&mut self, last_offset_delta: u32) {

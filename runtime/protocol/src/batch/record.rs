@@ -30,6 +30,7 @@ pub struct Record<'a> {
     pub headers: Headers<'a>,
     pub(super) attributes: u8,
     pub(super) encoded: &'a [u8],
+    pub(super) body: &'a [u8],
 }
 
 impl<'a> Record<'a> {
@@ -44,6 +45,7 @@ impl<'a> Record<'a> {
         let timestamp_delta =
             varint::read_varlong(&mut rest).map_err(|e| malformed(e, Field::TimestampDelta))?;
         let offset_delta = offset_delta(read_i32(&mut rest, Field::OffsetDelta)?)?;
+        let place_free = rest;
         let key = read_bytes(&mut rest, Field::KeyLength, Field::Key)?;
         let value = read_bytes(&mut rest, Field::ValueLength, Field::Value)?;
         let count = header_count(read_i32(&mut rest, Field::HeaderCount)?)?;
@@ -59,6 +61,7 @@ impl<'a> Record<'a> {
             headers,
             attributes: *attributes,
             encoded,
+            body: place_free,
         })
     }
 
@@ -66,6 +69,12 @@ impl<'a> Record<'a> {
     #[must_use]
     pub const fn encoded(&self) -> &'a [u8] {
         self.encoded
+    }
+
+    /// Key, value and headers as they lie in the batch: what of a record does not depend on its place.
+    #[must_use]
+    pub const fn body(&self) -> &'a [u8] {
+        self.body
     }
 }
 

@@ -46,6 +46,16 @@ impl Default for Straddle {
 }
 
 impl Straddle {
+    /// Makes ready for another record.
+    pub(super) fn restart(&mut self) {
+        let mut header_key = std::mem::take(&mut self.header_key);
+        header_key.clear();
+        *self = Self {
+            header_key,
+            ..Self::default()
+        };
+    }
+
     /// The field that the next byte belongs to.
     pub(super) const fn field(&self) -> Field {
         self.field

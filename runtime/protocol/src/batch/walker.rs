@@ -1,28 +1,25 @@
 //! Walks a record section that arrives in pieces, and checks every field of every record.
 //!
-//! Records that lie within one piece are read where they are; one that straddles pieces goes through
-//! [`Straddle`], field by field.
+//! Records that lie within one piece are read where they are; what remains of a piece after them is the
+//! beginning of a record that straddles pieces, or no record at all: [`Straddle`] judges it field by field.
 //!
 //! Invariant: the verdict depends on the bytes alone, never on how they were cut.
 
-use super::error::{Field, RecordFault};
-use super::inspector::Rules;
+use super::error::RecordFault;
+use super::inspector::{Origin, Rules};
 use super::record::Record;
 use super::straddle::{Step, Straddle};
-use super::varint::{self, Malformed};
-use super::{BatchError, BatchHeader};
+use super::{BatchError, BatchHeader, varint};
 use crate::limits::MAX_BATCH_RECORDS;
 
 pub(super) struct Walker {
     max_record_bytes: u32,
-    /// Whether the offset deltas are exactly 0, 1, 2, …
-    dense: bool,
     /// Bytes of the section that were not walked yet.
     left: usize,
-    found: u32,
-    next_delta: u32,
-    timestamp_deltas: Option<(i64, i64)>,
-    straddle: Option<Box<Straddle>>,
+    tally: Tally,
+    /// The record that the last piece ended in, while there is one.
+    straddle: Straddle,
+    straddling: bool,
     fault: Option<BatchError>,
 }
 
@@ -39,12 +36,10 @@ impl Walker {
         Self {
             // Never beyond what a length can say, so that a negative one is always above it.
             max_record_bytes: rules.max_record_bytes.min(i32::MAX as u32),
-            dense: rules.origin == super::Origin::Producer,
             left: section_len,
-            found: 0,
-            next_delta: 0,
-            timestamp_deltas: None,
-            straddle: None,
+            tally: Tally::new(rules.origin == Origin::Producer),
+            straddle: Straddle::default(),
+            straddling: false,
             fault: None,
         }
     }
@@ -68,173 +63,84 @@ impl Walker {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
         }
-        if let Some(straddle) = self.straddle.take() {
-            return Err(self.record_error(RecordFault::Cut(straddle.field())));
+        if self.straddling {
+            return Err(self.tally.fault(RecordFault::Cut(self.straddle.field())));
         }
-        if self.found != header.record_count {
-            return Err(BatchError::Count {
-                declared: header.record_count,
-                found: self.found,
-            });
-        }
-        let (declared, end) = (header.last_offset_delta, self.next_delta);
-        if (self.dense && declared + 1 != end) || declared + 1 < end {
-            return Err(BatchError::LastOffsetDelta {
-                declared,
-                found: end.saturating_sub(1),
-            });
-        }
-        self.check_timestamps(header)
+        self.tally.finish(header)
     }
 
-    fn check_timestamps(&self, header: &BatchHeader) -> Result<(), BatchError> {
-        let Some((least, most)) = self.timestamp_deltas else {
+    fn walk(&mut self, mut piece: &[u8]) -> Result<(), BatchError> {
+        if self.straddling {
+            self.carry_on(&mut piece)?;
+        }
+        // The counters are a local copy, so that they stay in registers.
+        let mut tally = self.tally;
+        let walked = walk_whole(&mut piece, self.max_record_bytes, &mut tally);
+        self.tally = tally;
+        walked?;
+        if piece.is_empty() {
             return Ok(());
-        };
-        let base = header.base_timestamp.0;
-        let range = |delta| BatchError::TimestampRange { base, delta };
-        base.checked_add(least).ok_or_else(|| range(least))?;
-        let found = base.checked_add(most).ok_or_else(|| range(most))?;
-        let declared = header.max_timestamp.0;
-        if declared != found && !header.attributes.is_log_append_time() {
-            return Err(BatchError::MaxTimestamp { declared, found });
         }
-        Ok(())
+        self.straddle.restart();
+        self.straddling = true;
+        self.carry_on(&mut piece)
     }
 
-    fn walk(&mut self, piece: &[u8]) -> Result<(), BatchError> {
-        let mut rest = piece;
-        if self.straddle.is_some() {
-            self.carry_on(&mut rest)?;
-        }
-        while !rest.is_empty() {
-            let start = rest;
-            let length = match varint::read_varint(&mut rest) {
-                Ok(length) => length,
-                Err(Malformed::Cut) => return self.begin_straddle(start),
-                Err(Malformed::Overflow) => {
-                    return Err(self.record_error(RecordFault::Varint(Field::Length)));
-                }
-            };
-            if self.max_record_bytes < length.cast_unsigned() {
-                return Err(self.bad_length(length, rest.len()));
-            }
-            let Some((body, after)) = rest.split_at_checked(length.cast_unsigned() as usize) else {
-                return self.begin_straddle(start);
-            };
-            let encoded = &start[..start.len() - after.len()];
-            let facts = read_whole(encoded, body).map_err(|fault| self.record_error(fault))?;
-            self.accept(facts)?;
-            rest = after;
-        }
-        Ok(())
-    }
-
-    fn begin_straddle(&mut self, mut rest: &[u8]) -> Result<(), BatchError> {
-        self.straddle = Some(Box::default());
-        self.carry_on(&mut rest)
-    }
-
-    /// Feeds the straddling record; takes it off when it is complete.
+    /// Feeds the straddling record, as far as it goes or the piece does.
     fn carry_on(&mut self, rest: &mut &[u8]) -> Result<(), BatchError> {
-        let Some(mut straddle) = self.straddle.take() else {
-            return Ok(());
-        };
         loop {
-            match straddle.feed(rest) {
-                Ok(Step::Length(length)) => {
-                    let have = rest.len() + self.left;
-                    if self.max_record_bytes < length.cast_unsigned()
-                        || have < length.cast_unsigned() as usize
-                    {
-                        return Err(self.bad_length(length, rest.len()));
-                    }
+            let fed = self.straddle.feed(rest);
+            match fed.map_err(|fault| self.tally.fault(fault))? {
+                Step::Hungry => return Ok(()),
+                Step::Length(length) => self.check_length(length, rest.len() + self.left)?,
+                Step::Complete(facts) => {
+                    self.straddling = false;
+                    return self.tally.accept(facts);
                 }
-                Ok(Step::Complete(facts)) => return self.accept(facts),
-                Ok(Step::Hungry) => {
-                    self.straddle = Some(straddle);
-                    return Ok(());
-                }
-                Err(fault) => return Err(self.record_error(fault)),
             }
         }
     }
 
-    #[inline]
-    fn accept(&mut self, facts: Facts) -> Result<(), BatchError> {
-        let Facts {
-            attributes,
-            timestamp_delta,
-            offset_delta,
-        } = facts;
-        let in_order = if self.dense {
-            offset_delta == self.next_delta
-        } else {
-            self.next_delta <= offset_delta
-        };
-        if attributes != 0 || !in_order || self.found == MAX_BATCH_RECORDS {
-            return Err(self.refusal(facts));
-        }
-        self.found += 1;
-        self.next_delta = offset_delta + 1;
-        let (least, most) = self
-            .timestamp_deltas
-            .unwrap_or((timestamp_delta, timestamp_delta));
-        self.timestamp_deltas = Some((least.min(timestamp_delta), most.max(timestamp_delta)));
-        Ok(())
-    }
-
-    #[cold]
-    fn refusal(&self, facts: Facts) -> BatchError {
-        if facts.attributes != 0 {
-            return self.record_error(RecordFault::Attributes(facts.attributes));
-        }
-        if self.found == MAX_BATCH_RECORDS {
-            let records = u64::from(self.found) + 1;
-            return BatchError::TooManyRecords {
-                records,
-                limit: MAX_BATCH_RECORDS,
-            };
-        }
-        let (found, expected) = (facts.offset_delta.cast_signed(), self.next_delta);
-        self.record_error(RecordFault::OffsetDelta {
-            found,
-            expected,
-            exact: self.dense,
-        })
-    }
-
-    #[cold]
-    fn bad_length(&self, length: i32, in_piece: usize) -> BatchError {
-        if 0 <= length && self.max_record_bytes < length.cast_unsigned() {
-            let (bytes, limit) = (
-                u64::from(length.cast_unsigned()),
-                self.max_record_bytes.into(),
-            );
-            return BatchError::RecordTooLarge {
-                index: self.found,
-                bytes,
-                limit,
-            };
-        }
-        self.record_error(RecordFault::Length {
-            length,
-            left: (in_piece + self.left) as u64,
-        })
-    }
-
-    #[cold]
-    const fn record_error(&self, fault: RecordFault) -> BatchError {
-        BatchError::Record {
-            index: self.found,
-            fault,
+    fn check_length(&self, length: i32, left: usize) -> Result<(), BatchError> {
+        let limit = self.max_record_bytes;
+        match u32::try_from(length) {
+            Ok(bytes) if limit < bytes => Err(BatchError::RecordTooLarge {
+                index: self.tally.found,
+                bytes: bytes.into(),
+                limit: limit.into(),
+            }),
+            Ok(bytes) if bytes as usize <= left => Ok(()),
+            _ => {
+                let left = left as u64;
+                Err(self.tally.fault(RecordFault::Length { length, left }))
+            }
         }
     }
 }
 
+/// Takes the records that lie whole in `piece` off its front; stops before anything else.
+fn walk_whole(piece: &mut &[u8], max_bytes: u32, tally: &mut Tally) -> Result<(), BatchError> {
+    loop {
+        let mut rest = *piece;
+        let Ok(length) = varint::read_varint(&mut rest) else {
+            return Ok(());
+        };
+        let bytes = length.cast_unsigned();
+        if max_bytes < bytes {
+            return Ok(());
+        }
+        let Some((body, after)) = rest.split_at_checked(bytes as usize) else {
+            return Ok(());
+        };
+        let facts = read_whole(body).map_err(|fault| tally.fault(fault))?;
+        tally.accept(facts)?;
+        *piece = after;
+    }
+}
+
 #[inline]
-fn read_whole(encoded: &[u8], body: &[u8]) -> Result<Facts, RecordFault> {
-    let record = Record::parse(encoded, body)?;
+fn read_whole(body: &[u8]) -> Result<Facts, RecordFault> {
+    let record = Record::parse(body, body)?;
     if !record.headers.is_empty() {
         record.headers.check()?;
     }
@@ -249,4 +155,97 @@ fn read_whole(encoded: &[u8], body: &[u8]) -> Result<Facts, RecordFault> {
         timestamp_delta,
         offset_delta,
     })
+}
+
+/// What the records so far add up to.
+#[derive(Clone, Copy)]
+struct Tally {
+    /// Whether the offset deltas are exactly 0, 1, 2, …
+    dense: bool,
+    found: u32,
+    next_delta: u32,
+    least_timestamp_delta: i64,
+    most_timestamp_delta: i64,
+}
+
+impl Tally {
+    const fn new(dense: bool) -> Self {
+        Self {
+            dense,
+            found: 0,
+            next_delta: 0,
+            least_timestamp_delta: i64::MAX,
+            most_timestamp_delta: i64::MIN,
+        }
+    }
+
+    #[inline]
+    fn accept(&mut self, facts: Facts) -> Result<(), BatchError> {
+        let delta = facts.offset_delta;
+        let follows = self.next_delta == delta || (self.next_delta < delta && !self.dense);
+        if facts.attributes != 0 || !follows || self.found == MAX_BATCH_RECORDS {
+            return Err(self.refusal(facts));
+        }
+        self.found += 1;
+        self.next_delta = delta + 1;
+        self.least_timestamp_delta = self.least_timestamp_delta.min(facts.timestamp_delta);
+        self.most_timestamp_delta = self.most_timestamp_delta.max(facts.timestamp_delta);
+        Ok(())
+    }
+
+    #[cold]
+    fn refusal(&self, facts: Facts) -> BatchError {
+        if facts.attributes != 0 {
+            return self.fault(RecordFault::Attributes(facts.attributes));
+        }
+        if self.found == MAX_BATCH_RECORDS {
+            let records = u64::from(self.found) + 1;
+            let limit = MAX_BATCH_RECORDS;
+            return BatchError::TooManyRecords { records, limit };
+        }
+        self.fault(RecordFault::OffsetDelta {
+            found: facts.offset_delta.cast_signed(),
+            expected: self.next_delta,
+            exact: self.dense,
+        })
+    }
+
+    #[cold]
+    const fn fault(&self, fault: RecordFault) -> BatchError {
+        BatchError::Record {
+            index: self.found,
+            fault,
+        }
+    }
+
+    fn finish(&self, header: &BatchHeader) -> Result<(), BatchError> {
+        if self.found != header.record_count {
+            let (declared, found) = (header.record_count, self.found);
+            return Err(BatchError::Count { declared, found });
+        }
+        let (declared, end) = (header.last_offset_delta, self.next_delta);
+        if declared + 1 < end || (self.dense && declared + 1 != end) {
+            let found = end.saturating_sub(1);
+            return Err(BatchError::LastOffsetDelta { declared, found });
+        }
+        if self.found == 0 {
+            return Ok(());
+        }
+        self.check_timestamps(header)
+    }
+
+    fn check_timestamps(&self, header: &BatchHeader) -> Result<(), BatchError> {
+        let base = header.base_timestamp.get();
+        let place = |delta| {
+            let range = || BatchError::TimestampRange { base, delta };
+            base.checked_add(delta).ok_or_else(range)
+        };
+        place(self.least_timestamp_delta)?;
+        let found = place(self.most_timestamp_delta)?;
+        let declared = header.max_timestamp.get();
+        if declared != found && !header.attributes.is_log_append_time() {
+            return Err(BatchError::MaxTimestamp { declared, found });
+        }
+        Ok(())
+    }
 }
