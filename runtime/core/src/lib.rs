@@ -1,6 +1,31 @@
 //! What decides: pure, synchronous, deterministic state machines.
+//!
+//! ```text
+//!             inputs: requests, completed I/O, ticks                outputs: what to do
+//!   shell ───────────────────────────────────────▶ Machine::step ───────────────────────▶ shell
+//!                                                        │
+//!                  replication   one partition: elect, append, sync, commit, acknowledge
+//!                  metadata      what the cluster has decided, changed by commands
+//!                  instances     a job on one input partition: run, retry, give up
+//! ```
+//!
+//! Reading order:
+//! - [`machine`]: the interface of every machine, and time.
+//! - [`random`]: chance that can be replayed.
+//! - [`log`]: offsets, epochs, producers, retention: what is known of a log without its bytes.
+//! - [`replication`]: one partition's replica.
+//! - [`metadata`]: topics, modules, jobs, brokers; commands, their effect, their rows.
+//! - [`instances`]: the life of a job's instance.
+//!
+//! This crate never reads a clock, never draws an unseeded random number, never does I/O, never sees
+//! a record's bytes, never uses a map without an order, and never depends on storage, transport,
+//! modules or an async runtime.
+
 #![forbid(unsafe_code)]
+
+pub mod instances;
 pub mod log;
 pub mod machine;
+pub mod metadata;
 pub mod random;
 pub mod replication;

@@ -15,12 +15,12 @@ pub struct ReplicaId {
     /// The broker.
     pub node: NodeId,
     /// Drawn at random when the broker's data directory was made.
-    pub incarnation: u64,
+    pub incarnation: u128,
 }
 
 impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{:016x}", self.node, self.incarnation)
+        write!(f, "{}#{:032x}", self.node, self.incarnation)
     }
 }
 
@@ -97,7 +97,7 @@ impl VoterSet {
 mod tests {
     use super::*;
 
-    fn replica(node: u32, incarnation: u64) -> ReplicaId {
+    fn replica(node: u32, incarnation: u128) -> ReplicaId {
         ReplicaId {
             node: NodeId(node),
             incarnation,

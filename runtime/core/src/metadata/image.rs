@@ -1,0 +1,218 @@
+//! The image: everything the cluster has decided, as of one offset of the metadata log.
+//!
+//! Invariant: names and ids point at each other; ids are never used again, not even those of what was
+//! deleted; whatever a job or a topic uses is there.
+
+use std::collections::BTreeMap;
+
+use millstream_protocol::ids::{
+    JobId, JobName, ModuleRef, NodeId, Offset, ProducerId, Timestamp, TopicId, TopicName,
+};
+use millstream_protocol::message::job::{JobSpec, JobState, LastResort};
+use millstream_protocol::message::module::ModuleKind;
+use serde::{Deserialize, Serialize};
+
+use super::config::TopicConfig;
+
+/// The most brokers of a cluster.
+pub(super) const MAX_BROKERS: usize = 1_000;
+/// The most topics of a cluster.
+pub(super) const MAX_TOPICS: usize = 100_000;
+/// The most module versions of a cluster.
+pub(super) const MAX_MODULES: usize = 10_000;
+/// The most jobs of a cluster.
+pub(super) const MAX_JOBS: usize = 10_000;
+
+/// A broker as registered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Broker {
+    /// The incarnation of its disk.
+    pub incarnation: u128,
+    /// Where clients reach it, `host:port`.
+    pub address: String,
+    /// What it shares the fate of.
+    pub rack: Option<String>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its name.
+    pub name: TopicName,
+    /// The replicas of each partition, the preferred leader first.
+    pub partitions: Vec<Vec<NodeId>>,
+    /// Configuration that is not the default; see [`Topic::config`].
+    #[serde(skip)]
+    pub configs: BTreeMap<String, String>,
+}
+
+impl Topic {
+    /// What its configuration means.
+    #[must_use]
+    pub fn config(&self) -> TopicConfig {
+        TopicConfig::resolve(&self.configs).expect("an applied configuration has been resolved")
+    }
+
+    /// How many partitions it has.
+    #[must_use]
+    pub fn partition_count(&self) -> u32 {
+        u32::try_from(self.partitions.len()).expect("partitions are bounded")
+    }
+
+    /// How many replicas each partition has.
+    #[must_use]
+    pub fn replication_factor(&self) -> u16 {
+        let factor = self.partitions.first().map_or(0, Vec::len);
+        u16::try_from(factor).expect("brokers are bounded")
+    }
+}
+
+/// A module version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Module {
+    /// What it is made for.
+    pub kind: ModuleKind,
+    /// SHA-256 of its bytes, in lowercase hex.
+    pub sha256: String,
+    /// Bytes as uploaded.
+    pub size: u64,
+    /// When it was uploaded.
+    pub uploaded: Timestamp,
+    /// What it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// What it is.
+    pub spec: JobSpec,
+    /// What is wanted of it.
+    pub state: JobState,
+    /// Counted up with every change: an instance of an older generation is to be replaced.
+    pub generation: u32,
+}
+
+impl Job {
+    /// The topic that takes what the module could not handle, if there is one.
+    #[must_use]
+    pub fn dead_letter_topic(&self) -> Option<TopicName> {
+        dead_letter_topic(&self.spec)
+    }
+}
+
+/// The topic that takes what a job's module cannot handle, if the job wants one and its name is short
+/// enough to have one.
+#[must_use]
+pub fn dead_letter_topic(spec: &JobSpec) -> Option<TopicName> {
+    let wanted = spec.on_error.then == LastResort::DeadLetter;
+    wanted
+        .then(|| TopicName::new(&format!("{}.dlq", spec.name)).ok())
+        .flatten()
+}
+
+/// Ids given out so far, so that none is given out twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Allocations {
+    pub(super) topics: u32,
+    pub(super) jobs: u32,
+    pub(super) producers: i64,
+    /// The newest version of each module name, also of names that have no version left.
+    pub(super) versions: BTreeMap<String, u32>,
+}
+
+/// Everything the cluster has decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    pub(super) applied: Offset,
+    pub(super) brokers: BTreeMap<NodeId, Broker>,
+    pub(super) topics: BTreeMap<TopicId, Topic>,
+    pub(super) topic_names: BTreeMap<TopicName, TopicId>,
+    pub(super) modules: BTreeMap<ModuleRef, Module>,
+    pub(super) jobs: BTreeMap<JobId, Job>,
+    pub(super) job_names: BTreeMap<JobName, JobId>,
+    pub(super) allocations: Allocations,
+}
+
+impl Image {
+    /// The offset after the last command that changed it.
+    #[must_use]
+    pub const fn applied(&self) -> Offset {
+        self.applied
+    }
+
+    /// The brokers, by id.
+    #[must_use]
+    pub const fn brokers(&self) -> &BTreeMap<NodeId, Broker> {
+        &self.brokers
+    }
+
+    /// The topics, by id.
+    #[must_use]
+    pub const fn topics(&self) -> &BTreeMap<TopicId, Topic> {
+        &self.topics
+    }
+
+    /// The module versions, by name and version.
+    #[must_use]
+    pub const fn modules(&self) -> &BTreeMap<ModuleRef, Module> {
+        &self.modules
+    }
+
+    /// The jobs, by id.
+    #[must_use]
+    pub const fn jobs(&self) -> &BTreeMap<JobId, Job> {
+        &self.jobs
+    }
+
+    /// A topic by its name.
+    #[must_use]
+    pub fn topic(&self, name: &TopicName) -> Option<(TopicId, &Topic)> {
+        let id = *self.topic_names.get(name)?;
+        Some((id, &self.topics[&id]))
+    }
+
+    /// A job by its name.
+    #[must_use]
+    pub fn job(&self, name: &JobName) -> Option<(JobId, &Job)> {
+        let id = *self.job_names.get(name)?;
+        Some((id, &self.jobs[&id]))
+    }
+
+    /// The producer id after the last one that was given out.
+    #[must_use]
+    pub const fn next_producer(&self) -> ProducerId {
+        ProducerId(self.allocations.producers)
+    }
+
+    /// The jobs that use a topic, named for people.
+    #[must_use]
+    pub fn users_of_topic(&self, name: &TopicName) -> Vec<String> {
+        let uses = |job: &&Job| {
+            let spec = &job.spec;
+            let mut topics = spec.inputs.iter().chain(&spec.outputs);
+            topics.any(|topic| topic == name) || job.dead_letter_topic().as_ref() == Some(name)
+        };
+        self.jobs
+            .values()
+            .filter(uses)
+            .map(|job| format!("job {}", job.spec.name))
+            .collect()
+    }
+
+    /// The jobs and topics that use a module version, named for people.
+    #[must_use]
+    pub fn users_of_module(&self, module: &ModuleRef) -> Vec<String> {
+        let jobs = self.jobs.values().filter(|job| job.spec.module == *module);
+        let jobs = jobs.map(|job| format!("job {}", job.spec.name));
+        let filtered = |topic: &&Topic| {
+            let set = topic.configs.get("filter");
+            set.is_some_and(|set| set.parse().as_ref() == Ok(module))
+        };
+        let topics = self.topics.values().filter(filtered);
+        jobs.chain(topics.map(|topic| format!("topic {}", topic.name)))
+            .collect()
+    }
+}

@@ -1,0 +1,33 @@
+//! What the cluster has decided: brokers, topics, modules, jobs, and the ids given out.
+//!
+//! ```text
+//!  request ─▶ plan (leader, reads the image) ─▶ Command ─▶ replicated ─▶ apply ─▶ Image + rows ─▶ store
+//!                    └─ Rejection ◀──────────────────────────┘
+//! ```
+//!
+//! Reading order: [`image`](Image) is the state, [`command`](Command) what changes it, `apply` how, one
+//! file a noun; [`config`](TopicConfig) what a topic's configuration means; [`plan`] how a request
+//! becomes commands; [`rows`] how the state is stored.
+//!
+//! Invariant: the same commands in the same order give the same image everywhere; a rejection changes
+//! nothing and is the same everywhere; a command carries what it was planned on and is rejected when
+//! that no longer holds.
+
+mod apply;
+mod command;
+mod config;
+mod image;
+pub mod plan;
+mod rejection;
+pub mod rows;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod scenarios;
+
+pub use apply::{Applied, apply};
+pub use command::{Command, Response};
+pub use config::{ConfigError, TopicConfig, config_keys};
+pub use image::{Broker, Image, Job, Module, Topic, dead_letter_topic};
+pub use rejection::Rejection;
