@@ -1,0 +1,346 @@
+//! What can go wrong, said so that the reader knows what to do about it.
+//!
+//! Invariant: an error about a produced record says whether the record may have been written.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use millstream_protocol::batch::BatchError;
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::{InvalidName, Offset, PartitionIndex, TopicId, TopicName};
+use thiserror::Error;
+
+/// Why a client could not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ClientError {
+    /// No broker was named.
+    #[error("no broker given: name at least one as HOST:PORT")]
+    NoBrokers,
+    /// A setting that cannot work.
+    #[error("{name} = {value}: {rule}")]
+    InvalidConfig {
+        /// The field.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        rule: &'static str,
+    },
+    /// The cluster's certificate cannot be used.
+    #[error("{reason}")]
+    Trust {
+        /// What is wrong with it and where to find the right one.
+        reason: String,
+    },
+    /// No connection to a broker.
+    #[error("cannot reach a broker at {broker}: {reason}; is `millstream serve` running there?")]
+    Unreachable {
+        /// The address that was tried.
+        broker: String,
+        /// What happened.
+        reason: String,
+    },
+    /// A connection was refused for a reason that another attempt does not change.
+    #[error("no connection to {broker}: {reason}")]
+    Rejected {
+        /// The address that was tried.
+        broker: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The connection was lost while the answer was awaited.
+    #[error("lost {broker} while awaiting the answer to {call}: {reason}; it may have been done")]
+    ConnectionLost {
+        /// The broker.
+        broker: String,
+        /// The request.
+        call: &'static str,
+        /// What happened.
+        reason: String,
+    },
+    /// The time for a request ran out.
+    #[error("{call} was not answered within {after:?}: {last}")]
+    TimedOut {
+        /// The request.
+        call: &'static str,
+        /// The time it was given.
+        after: Duration,
+        /// What went wrong last, or `no answer`.
+        last: String,
+    },
+    /// The broker refused.
+    #[error(transparent)]
+    Refused(#[from] WireError),
+    /// What the broker said makes no sense.
+    #[error("the broker at {broker} broke the protocol: {reason}")]
+    Protocol {
+        /// The broker.
+        broker: String,
+        /// How.
+        reason: String,
+    },
+    /// A name that cannot be.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// A topic was deleted; perhaps another of its name was made.
+    #[error("{0}")]
+    TopicGone(#[from] TopicGone),
+    /// A partition without a leader.
+    #[error("partition {partition} of {topic} has no leader now")]
+    NoLeader {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// A partition that the topic does not have.
+    #[error("{topic} has no partition {partition}: it has {partitions}, counted from 0")]
+    UnknownPartition {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// How many there are.
+        partitions: u32,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The client was closed.
+    #[error("the client is closed")]
+    Closed,
+}
+
+impl ClientError {
+    /// Whether the same call may succeed later without anybody changing it.
+    #[must_use]
+    pub const fn is_retriable(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.is_retriable(),
+            Self::Unreachable { .. }
+            | Self::ConnectionLost { .. }
+            | Self::TimedOut { .. }
+            | Self::NoLeader { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The broker's code, when it was the broker that refused.
+    #[must_use]
+    pub const fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(error) => Some(error.code),
+            _ => None,
+        }
+    }
+}
+
+/// The topic that was in use is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TopicGone {
+    /// It was deleted.
+    #[error("topic {topic} (id {was}) was deleted while in use")]
+    Deleted {
+        /// Its name.
+        topic: TopicName,
+        /// Its identity.
+        was: TopicId,
+    },
+    /// It was deleted, and another of its name was made.
+    #[error(
+        "topic {topic} (id {was}) was deleted and made again (id {now}) while in use: offsets and \
+         positions of the old one mean nothing in the new one; make a new producer or consumer for it"
+    )]
+    Recreated {
+        /// Its name.
+        topic: TopicName,
+        /// The identity that was in use.
+        was: TopicId,
+        /// The identity that is there now.
+        now: TopicId,
+    },
+}
+
+/// Why a record was not (or may not have been) written.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ProduceError {
+    /// The record is larger than the topic, or the producer's buffer, can take.
+    #[error("record of up to {bytes} bytes for {topic}: a batch there takes {max}")]
+    RecordTooLarge {
+        /// The topic.
+        topic: TopicName,
+        /// Bytes of the record as it would be encoded.
+        bytes: usize,
+        /// The most that fits.
+        max: usize,
+    },
+    /// The record breaks a rule of the format.
+    #[error("record for {topic} cannot be encoded: {reason}")]
+    InvalidRecord {
+        /// The topic.
+        topic: TopicName,
+        /// Which rule.
+        reason: BatchError,
+    },
+    /// The producer holds as many bytes as it may, and nothing left in time.
+    #[error(
+        "the producer's buffer of {buffer_bytes} bytes is full: the broker is slower than this \
+         program, or away; wait for deliveries, or raise buffer_bytes"
+    )]
+    BufferFull {
+        /// How large it is.
+        buffer_bytes: usize,
+    },
+    /// [`crate::Producer::try_send`] for a topic that the producer has not looked up yet.
+    #[error("topic {topic} is not loaded: await `prepare` or `send` once before `try_send`")]
+    TopicNotLoaded {
+        /// The topic.
+        topic: String,
+    },
+    /// The broker did not acknowledge in time.
+    #[error(
+        "batch for partition {partition} of {topic} was not acknowledged within {after:?}: {last}; {}",
+        fate(*maybe_written)
+    )]
+    TimedOut {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The producer's `delivery_timeout`.
+        after: Duration,
+        /// What went wrong last.
+        last: String,
+        /// Whether the records may be in the log all the same.
+        maybe_written: bool,
+    },
+    /// The broker refused the batch.
+    #[error("batch for partition {partition} of {topic} was refused: {error}; {}", fate(*maybe_written))]
+    Refused {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// What it said.
+        error: WireError,
+        /// Whether the records may be in the log all the same.
+        maybe_written: bool,
+    },
+    /// The topic is no more.
+    #[error("{gone}; {}", fate(*maybe_written))]
+    TopicGone {
+        /// What became of it.
+        gone: TopicGone,
+        /// Whether the records may have been written before.
+        maybe_written: bool,
+    },
+    /// The connection went while an unacknowledged (`acks = 0`) batch was being sent.
+    #[error("connection lost while sending to partition {partition} of {topic} without acks")]
+    Lost {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// The producer was closed or dropped before the batch was acknowledged.
+    #[error("the producer was closed; {}", fate(*maybe_written))]
+    Closed {
+        /// Whether the records may be in the log all the same.
+        maybe_written: bool,
+    },
+    /// The topic could not be looked up, or no broker reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+const fn fate(maybe_written: bool) -> &'static str {
+    if maybe_written {
+        "its records may have been written"
+    } else {
+        "none of it was written"
+    }
+}
+
+impl ProduceError {
+    /// Whether the record may be in the log in spite of this error.
+    #[must_use]
+    pub const fn maybe_written(&self) -> bool {
+        match self {
+            Self::TimedOut { maybe_written, .. }
+            | Self::Refused { maybe_written, .. }
+            | Self::TopicGone { maybe_written, .. }
+            | Self::Closed { maybe_written } => *maybe_written,
+            Self::Lost { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Why the next records cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConsumeError {
+    /// Nothing is assigned, so nothing would ever come.
+    #[error("nothing is assigned: call `assign` first")]
+    NothingAssigned,
+    /// The partition is not one of this consumer's.
+    #[error("partition {partition} of {topic} is not assigned to this consumer")]
+    NotAssigned {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// The position lies outside the log.
+    #[error(
+        "offset {offset} of partition {partition} of {topic} is out of range ({reason}): seek to \
+         where to go on, or choose `out_of_range`"
+    )]
+    OutOfRange {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The position.
+        offset: Offset,
+        /// What the broker said.
+        reason: String,
+    },
+    /// The bytes that came are damaged. The position stays: seek past it, or try again.
+    #[error("damaged batch in partition {partition} of {topic} at offset {offset}: {reason}")]
+    Corrupt {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The position.
+        offset: Offset,
+        /// What is wrong.
+        reason: BatchError,
+    },
+    /// The broker ended the fetch.
+    #[error("fetching partition {partition} of {topic} at offset {offset} was refused: {error}")]
+    Refused {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The position.
+        offset: Offset,
+        /// What it said.
+        error: WireError,
+    },
+    /// The topic is no more.
+    #[error(transparent)]
+    TopicGone(#[from] TopicGone),
+    /// The topic could not be looked up, or no broker reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The consumer was closed.
+    #[error("the consumer is closed")]
+    Closed,
+}

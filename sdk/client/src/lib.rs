@@ -1,0 +1,62 @@
+//! The native async client of Millstream: producer, consumer, admin.
+//!
+//! ```text
+//!   Client ──┬─ admin()     one stream a call            ┐
+//!            ├─ producer()  one stream a partition,      ├─▶ one QUIC connection a broker,
+//!            │              batches pipelined            │   dialled again when it is lost
+//!            └─ consumer()  one stream a partition,      ┘
+//!                           filled up to its credit
+//! ```
+//!
+//! Reading order: [`config`], [`client`], `links`, [`admin`], [`producer`], [`consumer`], [`error`], `backoff`.
+//!
+//! It never skips the verification of a broker's certificate, never buffers without a bound, never
+//! sends a record again in a way that could write it twice (unless `idempotent` is off), never moves
+//! a consumer's position by itself (unless told to), and leaves no task behind.
+//!
+//! ```no_run
+//! use millstream_client::{Client, ClientConfig, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
+//! client.admin().create_topic("greetings", 1).await?;
+//!
+//! let producer = client.producer(ProducerConfig::default())?;
+//! let delivery = producer.send(ProducerRecord::new("greetings").value(b"hello")).await?;
+//! println!("written at {:?}", delivery.await?);
+//!
+//! let consumer = client.consumer(ConsumerConfig::default())?;
+//! consumer.assign_all("greetings", StartAt::Earliest).await?;
+//! for record in &consumer.next().await? {
+//!     println!("{:?}", record?.value);
+//! }
+//! # Ok(()) }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod links;
+
+pub mod admin;
+pub mod client;
+pub mod config;
+pub mod consumer;
+pub mod error;
+pub mod producer;
+
+pub use admin::{Admin, TopicChange};
+pub use backoff::BackoffConfig;
+pub use client::Client;
+pub use config::{Ca, ClientConfig};
+pub use consumer::{Consumer, ConsumerConfig, Fetched, OutOfRange, Record, StartAt};
+pub use error::{ClientError, ConsumeError, ProduceError, TopicGone};
+pub use producer::{
+    Delivery, Partitioner, Producer, ProducerConfig, ProducerRecord, RecordMetadata,
+};
+
+/// What appears in this crate's signatures: ids, batches, messages, errors.
+pub use millstream_protocol as protocol;
+pub use millstream_protocol::batch::Compression;
+pub use millstream_protocol::message::produce::Acks;
+pub use millstream_transport::TransportSettings;

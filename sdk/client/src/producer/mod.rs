@@ -1,0 +1,440 @@
+//! The producer: records go into batches, batches over one long-lived stream for each partition.
+//!
+//! ```text
+//!  send ─▶ topic: which lane? ─▶ queue: fill ─▶ window: number, keep ─▶ driver: write ─▶ broker
+//!             │ partition, key, turn   │ size, linger       ▲ retry, fail      ▲ answers
+//!             ▼                        ▼                    └──────────────────┘
+//!          budget: bytes held       delivery: what became of it
+//! ```
+//!
+//! Reading order: `record`, `config`, `topic`, `queue`, `delivery`, `budget`, `window`, `lane`, `driver`.
+//!
+//! Invariant: with `idempotent` a record is written once and in the order of `send` to its
+//! partition, or its delivery says that it was not, or that this is not known.
+
+mod budget;
+mod config;
+mod delivery;
+mod driver;
+mod lane;
+mod queue;
+mod record;
+mod topic;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use millstream_protocol::ids::{PartitionIndex, Timestamp, TopicName};
+use millstream_protocol::message::produce::{AllocateProducer, ProducerIdentity};
+use millstream_protocol::message::topic::TopicRoutes;
+use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{ChoosePartition, Partitioner, ProducerConfig};
+pub use delivery::Delivery;
+pub use record::{ProducerRecord, RecordMetadata};
+
+use crate::backoff::seed;
+use crate::client::Client;
+use crate::error::{ClientError, ProduceError};
+use budget::{Budget, Room};
+use lane::Lane;
+use queue::{Appended, Event};
+use topic::{Topic, Turn};
+
+/// Writes records. Clones are handles to the same producer; when the last is dropped, what was not
+/// acknowledged is given up, so [`close`](Self::close) or [`flush`](Self::flush) first.
+///
+/// ```no_run
+/// use millstream_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
+/// let producer = client.producer(ProducerConfig::default())?;
+///
+/// // `send` returns as soon as the record is in a batch; its delivery says where it was written.
+/// let record = ProducerRecord::new("flights").key(b"UA").value(b"{\"delay\": 42}");
+/// let delivery = producer.send(record).await?;
+/// println!("written at {:?}", delivery.await?.offset);
+///
+/// producer.close().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Producer {
+    handle: Arc<Last>,
+}
+
+/// Ends the producer's tasks when the last handle goes.
+struct Last(Arc<Shared>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.cancelled.cancel();
+    }
+}
+
+/// What the handles and the tasks of a producer share.
+pub(crate) struct Shared {
+    client: Client,
+    config: ProducerConfig,
+    budget: Budget,
+    topics: ArcSwap<HashMap<Box<str>, Arc<Topic>>>,
+    /// Held while a topic is looked up, so that it is looked up once.
+    loading: tokio::sync::Mutex<()>,
+    identity: OnceCell<ProducerIdentity>,
+    tasks: TaskTracker,
+    /// Ends every task now.
+    cancelled: CancellationToken,
+    /// Takes no more records, but sends what is there.
+    closing: CancellationToken,
+    runtime: Handle,
+}
+
+/// What came of the attempt to append a record without waiting.
+enum Tried {
+    Sent { delivery: Delivery, filled: bool },
+    NotLoaded,
+    NoRoom(usize),
+}
+
+impl Producer {
+    pub(crate) fn new(client: Client, config: ProducerConfig) -> Result<Self, ClientError> {
+        config.validate()?;
+        let shared = Arc::new(Shared {
+            budget: Budget::new(config.buffer_bytes),
+            client,
+            config,
+            topics: ArcSwap::default(),
+            loading: tokio::sync::Mutex::default(),
+            identity: OnceCell::new(),
+            tasks: TaskTracker::new(),
+            cancelled: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            runtime: Handle::current(),
+        });
+        shared.spawn(refresh(Arc::clone(&shared)));
+        Ok(Self {
+            handle: Arc::new(Last(shared)),
+        })
+    }
+
+    /// Copies a record into its partition's batch, waiting for room in the buffer if there is none.
+    ///
+    /// Cancelling it before it returns means that the record was not taken.
+    ///
+    /// # Errors
+    /// The record cannot be written at all, or the buffer stayed full for `delivery_timeout`.
+    pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
+        let shared = &self.handle.0;
+        let mut spare = None;
+        loop {
+            match shared.try_append(&record, &mut spare)? {
+                Tried::Sent { delivery, filled } => {
+                    if filled {
+                        // Once a batch: a program that only sends would otherwise never let the
+                        // tasks that carry the batches away run beside it on its thread.
+                        tokio::task::yield_now().await;
+                    }
+                    return Ok(delivery);
+                }
+                Tried::NotLoaded => drop(shared.load(record.topic).await?),
+                Tried::NoRoom(bytes) => spare = Some(shared.wait_for_room(bytes).await?),
+            }
+        }
+    }
+
+    /// As [`send`](Self::send), but never waits: outside of async code, or to shed load.
+    ///
+    /// # Errors
+    /// [`ProduceError::BufferFull`], or [`ProduceError::TopicNotLoaded`] before the topic's first
+    /// [`prepare`](Self::prepare) or `send`.
+    pub fn try_send(&self, record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
+        let shared = &self.handle.0;
+        match shared.try_append(&record, &mut None)? {
+            Tried::Sent { delivery, .. } => Ok(delivery),
+            Tried::NotLoaded => Err(ProduceError::TopicNotLoaded {
+                topic: record.topic.to_owned(),
+            }),
+            Tried::NoRoom(_) => Err(shared.buffer_full()),
+        }
+    }
+
+    /// Looks a topic up, so that the first record need not wait for it. Answers how many partitions
+    /// it has.
+    ///
+    /// # Errors
+    /// There is no such topic, or no broker to ask.
+    pub async fn prepare(&self, topic: &str) -> Result<u32, ProduceError> {
+        Ok(self.handle.0.load(topic).await?.count())
+    }
+
+    /// Sends what is here without waiting for more, and waits until every record sent before is
+    /// acknowledged or given up.
+    ///
+    /// # Errors
+    /// The first of those that were given up.
+    pub async fn flush(&self) -> Result<(), ProduceError> {
+        let mut fates = Vec::new();
+        for topic in self.handle.0.topics.load_full().values() {
+            topic.lanes.iter().for_each(|lane| lane.flush(&mut fates));
+        }
+        let mut first = Ok(());
+        for fate in fates {
+            if let (Ok(()), Err(error)) = (&first, fate.settled().await) {
+                first = Err(error.clone());
+            }
+        }
+        first
+    }
+
+    /// Takes no more records, flushes, and ends the producer's tasks.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub async fn close(self) -> Result<(), ProduceError> {
+        let shared = &self.handle.0;
+        shared.closing.cancel();
+        // Whoever is just loading a topic has added its lanes, or sees that it is too late.
+        drop(shared.loading.lock().await);
+        let topics = shared.topics.load_full();
+        for lane in topics.values().flat_map(|topic| &topic.lanes) {
+            lane.stop(ProduceError::Closed {
+                maybe_written: false,
+            });
+        }
+        let flushed = self.flush().await;
+        shared.tasks.close();
+        for lane in topics.values().flat_map(|topic| &topic.lanes) {
+            lane.wake();
+        }
+        shared.tasks.wait().await;
+        shared.cancelled.cancel();
+        flushed
+    }
+
+    /// Bytes of records that wait or are on their way may not exceed this.
+    #[must_use]
+    pub fn buffer_bytes(&self) -> usize {
+        self.handle.0.budget.total()
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("config", &self.handle.0.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    #[inline]
+    fn try_append(
+        self: &Arc<Self>,
+        record: &ProducerRecord<'_>,
+        spare: &mut Option<Room>,
+    ) -> Result<Tried, ProduceError> {
+        let topics = self.topics.load();
+        let Some(topic) = topics.get(record.topic) else {
+            return Ok(Tried::NotLoaded);
+        };
+        self.check_size(topic, record)?;
+        let timestamp = record.timestamp.unwrap_or_else(now);
+        // A record without key or partition moves on when the batch of its turn is full.
+        let in_turn = record.partition.is_none() && record.key.is_none();
+        loop {
+            let lane = topic.lane_of(record, &self.config.partitioner)?;
+            match lane.append(record, timestamp, in_turn, &self.budget, spare)? {
+                Appended::Done {
+                    delivery,
+                    event: Event::Nothing,
+                } => {
+                    return Ok(Tried::Sent {
+                        delivery,
+                        filled: false,
+                    });
+                }
+                Appended::Done { delivery, event } => {
+                    let filled = event == Event::Filled;
+                    self.tell(topic, lane, filled);
+                    return Ok(Tried::Sent { delivery, filled });
+                }
+                Appended::NextTurn => self.tell(topic, lane, true),
+                Appended::NoRoom(bytes) => return Ok(Tried::NoRoom(bytes)),
+            }
+        }
+    }
+
+    /// A batch of the lane was begun, or is full.
+    fn tell(self: &Arc<Self>, topic: &Arc<Topic>, lane: &Arc<Lane>, filled: bool) {
+        if filled {
+            lane.end_turn();
+        }
+        if lane.start() {
+            self.spawn(driver::run(
+                Arc::clone(lane),
+                Arc::clone(topic),
+                Arc::clone(self),
+            ));
+        }
+        lane.wake();
+    }
+
+    #[inline]
+    fn check_size(&self, topic: &Topic, record: &ProducerRecord<'_>) -> Result<(), ProduceError> {
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        // Half of the buffer: so that a record's encoding, and one batch more, always fit.
+        let max = topic.max_batch_bytes.min(self.budget.total() / 2);
+        if bytes <= max {
+            return Ok(());
+        }
+        Err(ProduceError::RecordTooLarge {
+            topic: topic.name.clone(),
+            bytes,
+            max,
+        })
+    }
+
+    async fn wait_for_room(&self, bytes: usize) -> Result<Room, ProduceError> {
+        let hurry = || {
+            for topic in self.topics.load().values() {
+                topic.lanes.iter().for_each(|lane| lane.wake());
+            }
+        };
+        tokio::select! {
+            room = self.budget.wait(bytes, hurry) => Ok(room),
+            () = tokio::time::sleep(self.config.delivery_timeout) => Err(self.buffer_full()),
+            () = self.cancelled.cancelled() => Err(ProduceError::Closed { maybe_written: false }),
+        }
+    }
+
+    fn buffer_full(&self) -> ProduceError {
+        ProduceError::BufferFull {
+            buffer_bytes: self.budget.total(),
+        }
+    }
+
+    async fn load(&self, topic: &str) -> Result<Arc<Topic>, ProduceError> {
+        let _one_at_a_time = self.loading.lock().await;
+        if self.is_closing() {
+            return Err(ProduceError::Closed {
+                maybe_written: false,
+            });
+        }
+        if let Some(known) = self.topics.load().get(topic) {
+            return Ok(Arc::clone(known));
+        }
+        let name = TopicName::new(topic).map_err(ClientError::from)?;
+        let routes = self.client.routes(&name, false).await?;
+        let turn = Arc::new(Turn::new(partitions(&routes), seed()));
+        Ok(self.put(name, &routes, turn, Vec::new()))
+    }
+
+    /// Puts a topic into the table, with the lanes it has and those that are missing.
+    fn put(
+        &self,
+        name: TopicName,
+        routes: &TopicRoutes,
+        turn: Arc<Turn>,
+        mut lanes: Vec<Arc<Lane>>,
+    ) -> Arc<Topic> {
+        let max_batch_bytes = routes.max_batch_bytes as usize;
+        let batch_bytes = self.config.batch_bytes.min(max_batch_bytes);
+        let first = u32::try_from(lanes.len()).expect("at most 10,000 partitions");
+        for index in first..partitions(routes) {
+            let (name, index) = (name.clone(), PartitionIndex(index));
+            let in_flight = self.config.max_in_flight;
+            let turn = Arc::clone(&turn);
+            lanes.push(Arc::new(Lane::new(
+                name,
+                index,
+                batch_bytes,
+                in_flight,
+                turn,
+            )));
+        }
+        turn.grow(partitions(routes));
+        let topic = Arc::new(Topic {
+            name,
+            id: routes.id,
+            max_batch_bytes,
+            lanes,
+            turn,
+        });
+        self.topics.rcu(|topics| {
+            let mut topics = HashMap::clone(topics);
+            topics.insert(topic.name.as_str().into(), Arc::clone(&topic));
+            topics
+        });
+        topic
+    }
+
+    async fn identity(&self) -> Result<ProducerIdentity, ClientError> {
+        self.identity
+            .get_or_try_init(|| self.new_identity())
+            .await
+            .copied()
+    }
+
+    async fn new_identity(&self) -> Result<ProducerIdentity, ClientError> {
+        self.client.call(AllocateProducer {}).await
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        drop(self.tasks.spawn_on(task, &self.runtime));
+    }
+}
+
+/// Looks for added partitions from time to time.
+async fn refresh(shared: Arc<Shared>) {
+    let age = shared.config.metadata_max_age;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(age) => {}
+            () = shared.cancelled.cancelled() => return,
+            () = shared.closing.cancelled() => return,
+        }
+        for topic in shared.topics.load_full().values() {
+            let _one_at_a_time = shared.loading.lock().await;
+            match shared.client.routes(&topic.name, true).await {
+                // What becomes of a topic that was made again, its lanes find out.
+                Ok(routes) if routes.id == topic.id && topic.count() < partitions(&routes) => {
+                    let (turn, lanes) = (Arc::clone(&topic.turn), topic.lanes.clone());
+                    shared.put(topic.name.clone(), &routes, turn, lanes);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::debug!(topic = %topic.name, %error, "refresh failed"),
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a topic has at most 10,000 partitions"
+)]
+fn partitions(routes: &TopicRoutes) -> u32 {
+    routes.leaders.len() as u32
+}
+
+#[inline]
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }))
+}

@@ -1,0 +1,141 @@
+//! A topic as a producer knows it: its lanes, and which of them a record goes to.
+//!
+//! Invariant: a given partition wins; then the key; then the partition whose turn it is. A turn
+//! lasts one batch.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
+use millstream_protocol::partitioner::partition_of_key;
+
+use super::config::Partitioner;
+use super::lane::Lane;
+use super::record::ProducerRecord;
+use crate::error::ClientError;
+
+/// See the module. Replaced as a whole when partitions are added.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    pub(crate) name: TopicName,
+    pub(crate) id: TopicId,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) turn: Arc<Turn>,
+}
+
+/// Whose turn it is among the partitions, for records without a key.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    current: AtomicU32,
+    partitions: AtomicU32,
+}
+
+impl Topic {
+    /// The lane that a record goes to.
+    #[inline]
+    pub(crate) fn lane_of(
+        &self,
+        record: &ProducerRecord<'_>,
+        partitioner: &Partitioner,
+    ) -> Result<&Arc<Lane>, ClientError> {
+        let given = match (record.partition, partitioner, record.key) {
+            (Some(given), ..) => Some(given),
+            (None, Partitioner::Kafka, Some(key)) => Some(partition_of_key(key, self.count())),
+            (None, Partitioner::Custom(choose), _) => choose(record, self.count()),
+            (None, ..) => None,
+        };
+        match given {
+            Some(partition) => self.lane(partition),
+            None => self.lane_in_turn(),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a topic has at most 10,000 partitions"
+    )]
+    pub(crate) const fn count(&self) -> u32 {
+        self.lanes.len() as u32
+    }
+
+    fn lane(&self, partition: PartitionIndex) -> Result<&Arc<Lane>, ClientError> {
+        self.lanes
+            .get(partition.0 as usize)
+            .ok_or_else(|| ClientError::UnknownPartition {
+                topic: self.name.clone(),
+                partition,
+                partitions: self.count(),
+            })
+    }
+
+    /// The partition whose turn it is; the turn of one whose broker is away is passed over.
+    #[inline]
+    fn lane_in_turn(&self) -> Result<&Arc<Lane>, ClientError> {
+        let current = self.turn.current();
+        let lane = self.lane(PartitionIndex(current))?;
+        if !lane.is_down() {
+            return Ok(lane);
+        }
+        self.turn.end(current);
+        self.lane(PartitionIndex(self.turn.current()))
+    }
+}
+
+impl Turn {
+    /// Begins with the partition that `random` says.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "less than the number of partitions"
+    )]
+    pub(crate) fn new(partitions: u32, random: u64) -> Self {
+        let first = (random >> 8) % u64::from(partitions.max(1));
+        Self {
+            current: AtomicU32::new(first as u32),
+            partitions: AtomicU32::new(partitions),
+        }
+    }
+
+    #[inline]
+    fn current(&self) -> u32 {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    /// The batch of `partition` is full or on its way: if it was its turn, that is over.
+    pub(crate) fn end(&self, partition: u32) {
+        let partitions = self.partitions.load(Ordering::Relaxed).max(1);
+        let next = (partition + 1) % partitions;
+        // Lost races are fine: then somebody else has ended the turn.
+        let _ =
+            self.current
+                .compare_exchange(partition, next, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Partitions were added.
+    pub(crate) fn grow(&self, partitions: u32) {
+        self.partitions.store(partitions, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_go_round_and_only_the_one_whose_turn_it_is_ends_it() {
+        let turn = Turn::new(3, 0);
+        assert_eq!(turn.current(), 0);
+        turn.end(2);
+        assert_eq!(turn.current(), 0);
+        for next in [1, 2, 0] {
+            turn.end(turn.current());
+            assert_eq!(turn.current(), next);
+        }
+        turn.grow(5);
+        for next in [1, 2, 3, 4, 0] {
+            turn.end(turn.current());
+            assert_eq!(turn.current(), next);
+        }
+        assert!(Turn::new(3, u64::MAX).current() < 3);
+    }
+}
