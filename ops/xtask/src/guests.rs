@@ -27,9 +27,11 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
     if names.is_empty() {
         bail!("guest-examples/ holds no crate");
     }
+    // The guests of the tests come along, so that no test waits for a compiler.
+    let of_tests = examples(&workspace::root().join("tests/modules/guests")).unwrap_or_default();
     let mut build = shell::cargo();
     build.args(["build", "--release", "--target", TARGET]);
-    for name in &names {
+    for name in names.iter().chain(&of_tests) {
         build.args(["--package", name]);
     }
     shell::run(&mut build)?;

@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn a_step_of_no_known_name_is_refused() {
         let options = Options {
-            only: vec!["tidyness".into()],
+            only: vec!["no-such-step".into()],
             skip: vec![],
         };
         assert!(run(&options).is_err());

@@ -24,8 +24,17 @@ fn unmapped(crates: &[Crate], files: &[File]) -> Vec<Problem> {
         .iter()
         .filter(|file| MAPS.contains(&file.path.as_str()))
         .collect();
-    let mapped = |folder: &str| maps.iter().any(|map| map.text.contains(folder));
-    let lost = crates.iter().filter(|one| !mapped(&one.folder));
+    let named = |folder: &str| maps.iter().any(|map| map.text.contains(folder));
+    // `folder/*` speaks for all crates of a folder.
+    let family = |folder: &str| {
+        folder
+            .rsplit_once('/')
+            .map(|(parent, _)| format!("{parent}/*"))
+    };
+    let mapped = |one: &&Crate| {
+        named(&one.folder) || family(&one.folder).is_some_and(|family| named(&family))
+    };
+    let lost = crates.iter().filter(|one| !mapped(one));
     lost.map(|one| {
         let text = format!(
             "{} is mentioned neither in {} nor in {}",
@@ -98,8 +107,16 @@ mod tests {
 
     #[test]
     fn a_crate_outside_the_code_map_is_a_problem() {
-        let files = [File::new("README.md", "| runtime/core | decides |")];
-        let problems = check(&[named("runtime/core"), named("runtime/lost")], &files);
+        let files = [File::new(
+            "README.md",
+            "| runtime/core | decides |\n| guests/* | examples |",
+        )];
+        let crates = [
+            named("runtime/core"),
+            named("guests/one"),
+            named("runtime/lost"),
+        ];
+        let problems = check(&crates, &files);
         assert_eq!(problems.len(), 1);
         assert!(
             problems[0]

@@ -137,6 +137,11 @@ const TABLE: &[Row] = &[
         guarded: &["tokio", "tokio-util"],
     },
     Row {
+        folder: "tests/modules/guests/",
+        ours: &["millstream-guest"],
+        guarded: &[],
+    },
+    Row {
         folder: "tests/modules",
         ours: &[PROTOCOL, MODULES, "millstream-guest"],
         guarded: &["tokio", "tokio-util"],
