@@ -36,7 +36,7 @@ pub mod tls;
 
 pub use connection::Connection;
 pub use dial::{Target, connect};
-pub use endpoint::{Incoming, Listener, ListenerSocket, bind};
+pub use endpoint::{Incoming, ListenError, Listener, ListenerSocket, bind};
 pub use error::{CloseCode, ConnectionError, StreamCode, StreamError};
 pub use greeting::Greeting;
 pub use identity::{Identity, IdentityError};

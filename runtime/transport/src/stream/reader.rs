@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::{Buf, Bytes, BytesMut};
-use millstream_protocol::frame::{self, FrameHeader, FrameLimits, HEADER_SIZE};
+use millstream_protocol::frame::{self, FrameError, FrameHeader, FrameLimits, HEADER_SIZE};
 use quinn::RecvStream;
 use serde::de::DeserializeOwned;
 
@@ -67,6 +67,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// The connection or the stream is gone, a length is over `limits`, or the bytes are no `M`.
+    /// Only after the last of these can the stream still be read on.
     pub async fn recv<M: DeserializeOwned>(
         &mut self,
         limits: FrameLimits,
@@ -78,9 +79,7 @@ impl FrameReader {
                 if !self.gather(HEADER_SIZE).await? {
                     return Ok(None);
                 }
-                let mut bytes = [0; HEADER_SIZE];
-                self.take_into(&mut bytes);
-                let header = FrameHeader::parse(bytes, limits)?;
+                let header = FrameHeader::parse(self.take_header(), limits)?;
                 self.header = Some(header);
                 header
             }
@@ -91,9 +90,9 @@ impl FrameReader {
                 missing: message_len,
             });
         }
-        let message = frame::decode(&self.take(message_len))?;
         self.header = None;
         self.body_left = header.body_len as usize;
+        let message = self.decode(message_len)?;
         Ok(Some(Frame {
             message,
             body: Body { reader: self },
@@ -114,12 +113,17 @@ impl FrameReader {
 
     /// The whole length of the frame behind the present body, if its header has arrived.
     fn next_frame_len(&self) -> Option<usize> {
-        let bytes = self.chunks.iter().flat_map(|chunk| chunk.iter().copied());
         let mut header = [0; HEADER_SIZE];
-        let mut found = 0;
-        for (place, byte) in header.iter_mut().zip(bytes.skip(self.body_left)) {
-            *place = byte;
-            found += 1;
+        let (mut skip, mut found) = (self.body_left, 0);
+        for chunk in &self.chunks {
+            let part = &chunk[skip.min(chunk.len())..];
+            skip -= chunk.len() - part.len();
+            let part = &part[..part.len().min(HEADER_SIZE - found)];
+            header[found..found + part.len()].copy_from_slice(part);
+            found += part.len();
+            if found == HEADER_SIZE {
+                break;
+            }
         }
         let [a, b, c, d, e, f, g, h] = header;
         let message = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -179,7 +183,7 @@ impl FrameReader {
                 missing: self.body_left,
             });
         }
-        let front = self.chunks.front().map_or(0, Bytes::len);
+        let front = self.front().len();
         let chunk = self.take_front(front.min(self.body_left));
         self.body_left -= chunk.len();
         Ok(Some(chunk))
@@ -187,26 +191,61 @@ impl FrameReader {
 
     /// The next `len` gathered bytes in one piece: copied if they came in several.
     fn take(&mut self, len: usize) -> Bytes {
-        if self.chunks.front().map_or(0, Bytes::len) >= len {
+        if self.front().len() >= len {
             return self.take_front(len);
         }
         let mut whole = BytesMut::with_capacity(len);
         while whole.len() < len {
-            let front = self.chunks.front().map_or(0, Bytes::len);
+            let front = self.front().len();
             let part = self.take_front(front.min(len - whole.len()));
             whole.extend_from_slice(&part);
         }
         whole.freeze()
     }
 
-    fn take_into(&mut self, out: &mut [u8]) {
-        let mut filled = 0;
-        while filled < out.len() {
-            let front = self.chunks.front().map_or(0, Bytes::len);
-            let part = self.take_front(front.min(out.len() - filled));
-            out[filled..filled + part.len()].copy_from_slice(&part);
-            filled += part.len();
+    fn take_header(&mut self) -> [u8; HEADER_SIZE] {
+        if let Some(header) = self.front().first_chunk().copied() {
+            self.consume(HEADER_SIZE);
+            return header;
         }
+        let header = self.take(HEADER_SIZE);
+        *header.first_chunk().expect("as long as was asked for")
+    }
+
+    /// Decodes the next `len` gathered bytes; where they lie, if they lie in one piece.
+    fn decode<M: DeserializeOwned>(&mut self, len: usize) -> Result<M, FrameError> {
+        if let Some(bytes) = self.front().get(..len) {
+            let message = frame::decode(bytes);
+            self.consume(len);
+            return message;
+        }
+        frame::decode(&self.take(len))
+    }
+
+    /// The next `len` gathered bytes, copied.
+    fn copy(&mut self, len: usize) -> Bytes {
+        if let Some(bytes) = self.front().get(..len) {
+            let copy = Bytes::copy_from_slice(bytes);
+            self.consume(len);
+            return copy;
+        }
+        self.take(len)
+    }
+
+    fn front(&self) -> &[u8] {
+        self.chunks.front().map_or(&[], |chunk| chunk)
+    }
+
+    /// Drops the first `len` bytes of the first chunk.
+    fn consume(&mut self, len: usize) {
+        let Some(front) = self.chunks.front_mut() else {
+            return;
+        };
+        front.advance(len);
+        if front.is_empty() {
+            self.chunks.pop_front();
+        }
+        self.buffered -= len;
     }
 
     /// The first `len` bytes of the first chunk.
@@ -216,7 +255,7 @@ impl FrameReader {
             return Bytes::new();
         };
         let taken = front.split_to(len);
-        if !front.has_remaining() {
+        if front.is_empty() {
             self.chunks.pop_front();
         }
         self.buffered -= len;
@@ -261,11 +300,10 @@ impl Body<'_> {
             return Err(StreamError::Truncated { missing: wanted });
         }
         self.reader.body_left = 0;
-        let body = self.reader.take(wanted);
         Ok(if wanted < COPY_BELOW {
-            Bytes::copy_from_slice(&body)
+            self.reader.copy(wanted)
         } else {
-            body
+            self.reader.take(wanted)
         })
     }
 }
