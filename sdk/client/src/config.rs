@@ -68,6 +68,15 @@ impl ClientConfig {
         }
     }
 
+    /// With the authority's certificate itself, as PEM text.
+    #[must_use]
+    pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
+        Self {
+            ca: Ca::Pem(pem.into()),
+            ..self
+        }
+    }
+
     /// With a name for the broker's logs.
     #[must_use]
     pub fn client_id(self, client_id: impl Into<String>) -> Self {

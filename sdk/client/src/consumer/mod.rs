@@ -16,9 +16,6 @@ mod driver;
 mod fetched;
 mod slot;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;

@@ -192,3 +192,126 @@ impl Position {
         self.failure = Some(error);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use millstream_protocol::batch::{
+        BatchBuilder, BatchHeader, Compression, ProducerStamp, UNSYNCED_UNKNOWN, seal, stamp,
+    };
+    use millstream_protocol::ids::Timestamp;
+
+    use super::*;
+
+    /// A body of sealed batches of so many records each, from `base`.
+    fn body(base: u64, batches: &[u64]) -> Bytes {
+        let (mut bytes, mut at) = (Vec::new(), base);
+        for records in batches {
+            let mut builder = BatchBuilder::new(64);
+            for _ in 0..*records {
+                builder
+                    .push(Timestamp(0), None, Some(b"v"), &[])
+                    .expect("fits");
+            }
+            let batch = builder
+                .finish(Compression::None, ProducerStamp::NONE)
+                .expect("finishes");
+            let mut batch = batch.to_vec();
+            stamp(&mut batch, Offset(at), LeaderEpoch(3));
+            bytes.extend_from_slice(&seal(&batch[..BatchHeader::SIZE], UNSYNCED_UNKNOWN));
+            bytes.extend_from_slice(&batch);
+            at += records;
+        }
+        bytes.into()
+    }
+
+    fn data(next: u64) -> FetchData {
+        let (next_offset, high_watermark) = (Offset(next), Offset(100));
+        FetchData {
+            high_watermark,
+            log_start: Offset(0),
+            next_offset,
+            examined: 0,
+        }
+    }
+
+    fn take(position: &mut Position) -> Option<(u64, u64, bool)> {
+        let taken = position.take()?.expect("sound");
+        Some((
+            taken.from.get(),
+            taken.next_offset.get(),
+            taken.batch.is_some(),
+        ))
+    }
+
+    #[test]
+    fn batches_come_one_by_one_and_the_first_may_begin_before_the_position() {
+        let mut position = Position::new(Offset(13), 1 << 20);
+        position.begin();
+        position.arrived(data(30), body(10, &[10, 10]));
+        assert_eq!(take(&mut position), Some((13, 20, true)));
+        assert_eq!(take(&mut position), Some((20, 30, true)));
+        assert_eq!(take(&mut position), None);
+    }
+
+    #[test]
+    fn after_a_break_it_goes_on_exactly_behind_what_has_arrived() {
+        let mut position = Position::new(Offset(0), 1_000);
+        assert_eq!(
+            position.begin(),
+            Begin {
+                offset: Offset(0),
+                epoch: None,
+                credit: 1_000
+            }
+        );
+        let body = body(0, &[5, 5]);
+        let len = body.len() as u64;
+        position.arrived(data(10), body);
+        take(&mut position);
+        let begin = position.begin();
+        let credit = 1_000 - len;
+        assert_eq!(
+            begin,
+            Begin {
+                offset: Offset(10),
+                epoch: Some(LeaderEpoch(3)),
+                credit
+            }
+        );
+        assert_eq!(position.next(), Offset(5));
+    }
+
+    #[test]
+    fn a_filter_that_keeps_nothing_still_moves_the_position() {
+        let mut position = Position::new(Offset(0), 1 << 20);
+        position.begin();
+        position.arrived(data(0), Bytes::new());
+        assert!(!position.has_news(), "only the end of the log moved");
+        position.arrived(data(50), Bytes::new());
+        assert_eq!(take(&mut position), Some((0, 50, false)));
+        assert_eq!(position.next(), Offset(50));
+    }
+
+    #[test]
+    fn what_an_older_assignment_still_brings_is_dropped() {
+        let mut position = Position::new(Offset(0), 1 << 20);
+        position.begin();
+        position.retire();
+        position.arrived(data(10), body(0, &[10]));
+        assert!(!position.has_news());
+        assert_eq!(take(&mut position), None);
+    }
+
+    #[test]
+    fn damage_is_said_at_the_place_where_it_is() {
+        let mut position = Position::new(Offset(0), 1 << 20);
+        position.begin();
+        let mut bytes = body(0, &[5, 5]).to_vec();
+        let second = bytes.len() / 2;
+        bytes[second + 9] ^= 1;
+        position.arrived(data(10), bytes.into());
+        assert_eq!(take(&mut position), Some((0, 5, true)));
+        assert!(matches!(position.take(), Some(Err(_))));
+        assert_eq!(position.next(), Offset(5));
+    }
+}

@@ -15,6 +15,9 @@ use super::record::ProducerRecord;
 use super::window::MAX_IDEMPOTENT_IN_FLIGHT;
 use crate::error::ClientError;
 
+/// A batch that is sent again must find its producer remembered.
+const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// How a producer batches, compresses, acknowledges and retries.
 #[derive(Clone, Debug)]
 pub struct ProducerConfig {
@@ -32,7 +35,8 @@ pub struct ProducerConfig {
     pub buffer_bytes: usize,
     /// Each record is written once and in the order of `send`, whatever has to be sent again.
     pub idempotent: bool,
-    /// From a batch's first record to the moment it is given up, and how long `send` waits for room.
+    /// From a batch's first record to the moment it is given up, and how long `send` waits for room;
+    /// at most 10 minutes.
     pub delivery_timeout: Duration,
     /// How a record without a partition gets one.
     pub partitioner: Partitioner,
@@ -95,6 +99,12 @@ impl ProducerConfig {
                 "linger",
                 format!("{:?}", self.linger),
                 "shorter than delivery_timeout",
+            ),
+            (
+                self.delivery_timeout <= MAX_DELIVERY_TIMEOUT,
+                "delivery_timeout",
+                format!("{:?}", self.delivery_timeout),
+                "at most 10 minutes: a busy broker forgets a producer after 15",
             ),
             (
                 Duration::from_millis(100) <= self.metadata_max_age,

@@ -17,6 +17,7 @@ mod config;
 mod delivery;
 mod driver;
 mod lane;
+mod offline;
 mod queue;
 mod record;
 mod topic;
