@@ -2,7 +2,11 @@
 //!
 //! `cargo run --release -p millstream-modules --example filter_speed -- target/guests/keep-half.wasm`
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement, not a part of the broker")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a measurement, not a part of the broker"
+)]
 
 use std::{
     sync::Arc,
@@ -18,21 +22,39 @@ fn main() {
     let [path, params @ ..] = args.as_slice() else {
         panic!("usage: filter_speed COMPONENT.wasm [NAME=VALUE]…");
     };
-    let params = params.iter().map(|param| param.split_once('=').expect("NAME=VALUE"));
-    let params: Vec<_> = params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let params = params
+        .iter()
+        .map(|param| param.split_once('=').expect("NAME=VALUE"));
+    let params: Vec<_> = params
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
     println!("before the engine: {} KiB resident", resident_kib());
     let engine = Engine::new(EngineConfig::default()).expect("the engine starts");
     println!("engine, no module: {} KiB resident", resident_kib());
     let started = Instant::now();
-    let module = engine.load(&std::fs::read(path).expect("the file")).expect("a module");
-    println!("compiled in {:?}: {} KiB resident", started.elapsed(), resident_kib());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let module = engine
+        .load(&std::fs::read(path).expect("the file"))
+        .expect("a module");
+    println!(
+        "compiled in {:?}: {} KiB resident",
+        started.elapsed(),
+        resident_kib()
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     for value_bytes in [100, 1_024] {
         let scope = Arc::new(Scope::new(Limits::default()));
-        let spec =
-            FilterSpec { params: params.clone(), outputs: vec!["out".into()], scope: Arc::clone(&scope) };
+        let spec = FilterSpec {
+            params: params.clone(),
+            outputs: vec!["out".into()],
+            scope: Arc::clone(&scope),
+        };
         let started = Instant::now();
-        let handle = runtime.block_on(engine.start_filter(&module, spec)).expect("an instance");
+        let handle = runtime
+            .block_on(engine.start_filter(&module, spec))
+            .expect("an instance");
         println!("instance in {:?}", started.elapsed());
         let batch = batch(value_bytes);
         let count = batch.count;
@@ -40,7 +62,9 @@ fn main() {
         let (mut records, started) = (0_u64, Instant::now());
         while started.elapsed() < Duration::from_secs(3) {
             let one = Instant::now();
-            let verdict = runtime.block_on(handle.process(batch.clone())).expect("a verdict");
+            let verdict = runtime
+                .block_on(handle.process(batch.clone()))
+                .expect("a verdict");
             best = best.min(one.elapsed());
             records += u64::from(count);
             if let Verdict::Keep(bitmap) = verdict {
@@ -71,7 +95,9 @@ fn batch(value_bytes: usize) -> BatchInput {
         varint(&mut record, -1);
         varint(&mut record, i64::try_from(value_bytes).expect("small"));
         for _ in 0..value_bytes {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             record.push(b'a' + (random >> 59) as u8 % 26);
         }
         record.push(0);
@@ -101,5 +127,6 @@ fn varint(out: &mut Vec<u8>, value: i64) {
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
+        .unwrap_or(0)
 }

@@ -30,7 +30,10 @@ impl Cache {
         fs::create_dir_all(directory)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { directory: directory.to_owned(), compatibility: hasher.finish() })
+        Ok(Self {
+            directory: directory.to_owned(),
+            compatibility: hasher.finish(),
+        })
     }
 
     /// The compiled module, if it is there and whole.
@@ -61,7 +64,9 @@ impl Cache {
     /// Forgets a module, as every engine compiled it.
     pub(crate) fn remove(&self, module: &[u8; 32]) {
         let prefix = format!("{}-", hex(module));
-        let Ok(entries) = fs::read_dir(&self.directory) else { return };
+        let Ok(entries) = fs::read_dir(&self.directory) else {
+            return;
+        };
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 let _ = fs::remove_file(entry.path());
@@ -76,7 +81,9 @@ impl Cache {
         // Artefacts of older engines are of no more use.
         self.remove(module);
         let number = TEMPORARY.fetch_add(1, Relaxed);
-        let temporary = self.directory.join(format!("{}-{number}.tmp", std::process::id()));
+        let temporary = self
+            .directory
+            .join(format!("{}-{number}.tmp", std::process::id()));
         let mut file = File::create(&temporary)?;
         file.write_all(MAGIC)?;
         file.write_all(&Sha256::digest(&artefact))?;
@@ -86,12 +93,16 @@ impl Cache {
     }
 
     fn path(&self, module: &[u8; 32]) -> PathBuf {
-        self.directory.join(format!("{}-{:016x}.cwasm", hex(module), self.compatibility))
+        self.directory
+            .join(format!("{}-{:016x}.cwasm", hex(module), self.compatibility))
     }
 }
 
 /// Turns the bytes of a cache file into a component, if they are whole.
-#[allow(unsafe_code, reason = "wasmtime trusts the machine code that it is given; see SAFETY")]
+#[allow(
+    unsafe_code,
+    reason = "wasmtime trusts the machine code that it is given; see SAFETY"
+)]
 fn deserialize(engine: &wasmtime::Engine, bytes: &[u8]) -> Option<Component> {
     let (header, artefact) = bytes.split_at_checked(HEADER)?;
     let digest = header.strip_prefix(MAGIC)?;

@@ -70,7 +70,8 @@ impl Counters {
     }
 
     pub(crate) fn spent(&self, time: Duration) {
-        self.guest_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.guest_nanos
+            .fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     pub(crate) fn instantiated(&self) {

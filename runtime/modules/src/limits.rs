@@ -38,6 +38,10 @@ impl Limits {
     /// Bytes that may be output for `input` bytes.
     pub const fn output_bytes(&self, input: usize) -> usize {
         let by_ratio = input.saturating_mul(self.output_ratio);
-        if by_ratio > self.output_floor { by_ratio } else { self.output_floor }
+        if by_ratio > self.output_floor {
+            by_ratio
+        } else {
+            self.output_floor
+        }
     }
 }

@@ -73,13 +73,21 @@ impl Default for LogRing {
             dropped: 0,
             dropped_total: 0,
         };
-        Self { inner: Mutex::new(inner) }
+        Self {
+            inner: Mutex::new(inner),
+        }
     }
 }
 
 impl LogRing {
     /// Logs a line, unless more than `per_second` came within the last second.
-    pub(crate) fn push(&self, level: Level, partition: Option<u32>, message: &str, per_second: u32) {
+    pub(crate) fn push(
+        &self,
+        level: Level,
+        partition: Option<u32>,
+        message: &str,
+        per_second: u32,
+    ) {
         let mut inner = self.inner.lock();
         if !inner.allow(per_second) {
             inner.dropped += 1;
@@ -87,7 +95,10 @@ impl LogRing {
             return;
         }
         if inner.dropped > 0 {
-            let note = format!("{} lines dropped: over {per_second} a second", inner.dropped);
+            let note = format!(
+                "{} lines dropped: over {per_second} a second",
+                inner.dropped
+            );
             inner.dropped = 0;
             inner.append(Level::Warn, None, note);
         }
@@ -130,11 +141,19 @@ impl Inner {
         if self.lines.len() == CAPACITY {
             self.lines.pop_front();
         }
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let at_millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.lines.push_back(LogLine { sequence, at_millis, level, partition, message });
+        self.lines.push_back(LogLine {
+            sequence,
+            at_millis,
+            level,
+            partition,
+            message,
+        });
     }
 }
 
@@ -175,7 +194,12 @@ mod tests {
         let ring = LogRing::default();
         ring.push(Level::Info, None, &"é".repeat(MAX_LINE_BYTES), 10);
         assert_eq!(ring.since(0, 1)[0].message.len(), MAX_LINE_BYTES);
-        ring.push(Level::Info, None, &format!("a{}", "é".repeat(MAX_LINE_BYTES)), 10);
+        ring.push(
+            Level::Info,
+            None,
+            &format!("a{}", "é".repeat(MAX_LINE_BYTES)),
+            10,
+        );
         assert_eq!(ring.since(1, 1)[0].message.len(), MAX_LINE_BYTES - 1);
     }
 }

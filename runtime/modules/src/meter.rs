@@ -21,7 +21,11 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new() -> Self {
-        Self { origin: Instant::now(), spent: AtomicU64::new(0), entered: AtomicU64::new(0) }
+        Self {
+            origin: Instant::now(),
+            spent: AtomicU64::new(0),
+            entered: AtomicU64::new(0),
+        }
     }
 
     /// Runs a future to its end and times it from zero.
@@ -31,7 +35,8 @@ impl Meter {
         poll_fn(|context| {
             self.entered.store(self.now(), Relaxed);
             let polled = future.as_mut().poll(context);
-            self.spent.fetch_add(self.now() - self.entered.load(Relaxed), Relaxed);
+            self.spent
+                .fetch_add(self.now() - self.entered.load(Relaxed), Relaxed);
             polled
         })
         .await

@@ -43,7 +43,10 @@ impl Ticker {
                 .stack_size(64 << 10)
                 .spawn(move || tick(&shared, &engine))?
         };
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     /// Says that a guest runs until the guard is dropped.

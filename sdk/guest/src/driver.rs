@@ -59,7 +59,10 @@ impl<F: Filter> Driver<F> {
 
     /// Drives an existing filter.
     pub const fn of(filter: F) -> Self {
-        Self { filter, bitmap: Vec::new() }
+        Self {
+            filter,
+            bitmap: Vec::new(),
+        }
     }
 
     /// Handles one batch.
@@ -86,7 +89,10 @@ impl<F: Filter> Driver<F> {
 
 #[cold]
 fn refusal(index: u32, message: &str) -> Refusal {
-    Refusal { index, message: message.to_owned() }
+    Refusal {
+        index,
+        message: message.to_owned(),
+    }
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -96,9 +102,20 @@ mod convert {
 
     impl From<transform::BatchInfo> for BatchInfo {
         fn from(info: transform::BatchInfo) -> Self {
-            let transform::BatchInfo { topic, partition, base_offset, base_timestamp, count } =
-                info;
-            Self { topic, partition, base_offset, base_timestamp, count }
+            let transform::BatchInfo {
+                topic,
+                partition,
+                base_offset,
+                base_timestamp,
+                count,
+            } = info;
+            Self {
+                topic,
+                partition,
+                base_offset,
+                base_timestamp,
+                count,
+            }
         }
     }
 

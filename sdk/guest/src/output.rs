@@ -52,13 +52,24 @@ impl<'a> NewRecord<'a> {
     /// An empty record for the first output: no key, null value, no headers, the timestamp of the record in process.
     pub const fn new() -> Self {
         let headers = NewHeaders::List(&[]);
-        Self { output: OutputId::FIRST, timestamp: None, key: None, value: None, headers }
+        Self {
+            output: OutputId::FIRST,
+            timestamp: None,
+            key: None,
+            value: None,
+            headers,
+        }
     }
 
     /// Key, value and headers of `record`, each to be replaced as needed.
     pub fn from(record: &Record<'a>) -> Self {
         let headers = NewHeaders::Stored(record.headers);
-        Self { key: record.key(), value: record.value(), headers, ..Self::new() }
+        Self {
+            key: record.key(),
+            value: record.value(),
+            headers,
+            ..Self::new()
+        }
     }
 
     /// With this key: it decides the partition of a job's output.
@@ -113,7 +124,15 @@ impl<'a> Output<'a> {
     ) -> Self {
         bitmap.clear();
         bitmap.resize((count as usize).div_ceil(8), 0);
-        Self { section, base_timestamp, current: None, index: 0, kept: 0, bitmap, rewritten: None }
+        Self {
+            section,
+            base_timestamp,
+            current: None,
+            index: 0,
+            kept: 0,
+            bitmap,
+            rewritten: None,
+        }
     }
 
     #[inline(always)]

@@ -73,7 +73,9 @@ pub(crate) fn unsigned_len(value: u64) -> usize {
 
 /// How many bytes [`write_bytes`] takes.
 pub(crate) fn bytes_len(value: Option<&[u8]>) -> usize {
-    value.map_or(1, |value| unsigned_len((value.len() as u64) << 1) + value.len())
+    value.map_or(1, |value| {
+        unsigned_len((value.len() as u64) << 1) + value.len()
+    })
 }
 
 #[cfg(test)]
