@@ -1,0 +1,735 @@
+//! Opening a log: read what was noted, finish what was begun, scan what was not known to be synced.
+//!
+//! ```text
+//!  segments that were settled    │ scanned, every byte
+//!  ──────────────────────────────┼───────────────────┬ ─ ─ ─ ─ ─ ┐
+//!                        recovery point          end of log   torn tail, cut off
+//! ```
+//!
+//! Invariant: what is cut off was never known to be synced; where what was synced is damaged or gone, nothing is changed
+//! and the log opens stopped. What was scanned is synced before it is served.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
+
+use super::checkpoint::{Checkpoint, CheckpointFile, Found, Place};
+use super::config::LogConfig;
+use super::epochs::{self, Epochs};
+use super::error::{Damage, OpenError, StopReason};
+use super::files::{SEGMENT_SUFFIX, offset_in, segment_name};
+use super::index::{self, Index};
+use super::segment::Segment;
+use super::shared::Shared;
+use super::tail::{self, Scan, Verdict};
+use super::walk::{Depth, Walk, WalkError};
+use super::{PartitionLog, producer_snapshot};
+use crate::disk::{self, Disk, DiskFile};
+
+/// What opening a log found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// The first offset that may be read.
+    pub log_start: Offset,
+    /// The offset that the next batch gets.
+    pub log_end: Offset,
+    /// What a crash had torn, and was cut off.
+    pub truncated: Option<TornTail>,
+    /// Damage to what was synced: the log takes nothing more.
+    pub stopped: Option<Damage>,
+    /// The newest snapshot of the producer table within the log, and the offset it was taken at.
+    pub producer_snapshot: Option<(Offset, Vec<u8>)>,
+    /// Leader epochs and the offsets they begin at, both rising.
+    pub epochs: Vec<(LeaderEpoch, Offset)>,
+    /// The largest timestamp in the last segment.
+    pub max_timestamp: Timestamp,
+    /// Bytes that were checked.
+    pub scanned_bytes: u64,
+    /// What else was found amiss and mended.
+    pub notes: Vec<String>,
+}
+
+/// A torn tail that was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment it began in.
+    pub file: PathBuf,
+    /// Where in it, in bytes.
+    pub position: u64,
+    /// The offset that is now the log's end.
+    pub offset: Offset,
+    /// Bytes cut off, those of later segments included.
+    pub bytes: u64,
+    /// What was wrong there.
+    pub what: String,
+}
+
+/// What goes wrong inside: the system's error with what was tried, on what.
+type Failure = (&'static str, PathBuf, io::Error);
+
+struct Opening<'a, D: Disk> {
+    disk: &'a D,
+    dir: &'a Path,
+    interval: u32,
+    notes: Vec<String>,
+}
+
+pub(super) fn open<D: Disk>(
+    disk: D,
+    dir: &Path,
+    config: LogConfig,
+    now: Timestamp,
+) -> Result<(PartitionLog<D>, Recovered), OpenError> {
+    let mut opening = Opening {
+        disk: &disk,
+        dir,
+        interval: config.index_interval_bytes,
+        notes: Vec::new(),
+    };
+    match opening.run(&config, now) {
+        Ok(opened) => Ok(opened),
+        Err(Stop::Open(error)) => Err(error),
+        Err(Stop::Io((action, path, source))) => Err(OpenError::Io {
+            action,
+            path,
+            source,
+        }),
+    }
+}
+
+enum Stop {
+    Open(OpenError),
+    Io(Failure),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Stop {
+        Stop::Io(failure)
+    }
+}
+
+/// The state of a log as found, before it is a log.
+struct Findings<D: Disk> {
+    segments: Vec<Arc<Segment<D>>>,
+    end: Offset,
+    truncated: Option<TornTail>,
+    stopped: Option<Damage>,
+    scanned_bytes: u64,
+    epochs: Epochs,
+    changed: bool,
+}
+
+impl<D: Disk> Opening<'_, D> {
+    fn run(
+        &mut self,
+        config: &LogConfig,
+        now: Timestamp,
+    ) -> Result<(PartitionLog<D>, Recovered), Stop> {
+        self.disk
+            .create_dir_all(self.dir)
+            .map_err(self.failed("create"))?;
+        self.clear_leftovers()?;
+        let mut bases = self.bases()?;
+        let first = bases.first().copied().unwrap_or(Offset::ZERO);
+        let unknown = Checkpoint {
+            start: first,
+            recovery: beginning(first),
+            truncate_to: None,
+        };
+        let (mut checkpoint, found) = CheckpointFile::open(self.disk, self.dir, unknown)
+            .map_err(self.failed("read the checkpoint of"))?;
+        self.note_checkpoint(found, &bases)?;
+        self.finish_truncation(&mut checkpoint, &mut bases)?;
+        let said = *checkpoint.current();
+        self.remove_before_start(said.start, &mut bases)?;
+        let created = bases.is_empty();
+        if created {
+            self.create_first(said)?;
+            bases.push(said.start);
+        }
+        let mut findings = self.examine(&bases, said)?;
+        if findings.changed && findings.stopped.is_none() {
+            self.settle(&findings)?;
+            let end = findings.segments.last().map(|last| end_place(last));
+            let place = end.expect("a log has a segment");
+            let whole = matches!(
+                found,
+                Found::Whole {
+                    other_damaged: false,
+                    ..
+                }
+            );
+            let noted = if whole || found == Found::Missing {
+                checkpoint.hint(place)
+            } else {
+                checkpoint.write_twice(Checkpoint {
+                    recovery: place,
+                    ..said
+                })
+            };
+            noted.map_err(self.failed("write the checkpoint of"))?;
+        }
+        findings.epochs.advance(said.start);
+        self.finish(config, now, checkpoint, findings, said.start, created)
+    }
+
+    fn finish(
+        &mut self,
+        config: &LogConfig,
+        now: Timestamp,
+        checkpoint: CheckpointFile<D>,
+        findings: Findings<D>,
+        start: Offset,
+        created: bool,
+    ) -> Result<(PartitionLog<D>, Recovered), Stop> {
+        let Findings {
+            segments,
+            end,
+            truncated,
+            stopped,
+            scanned_bytes,
+            epochs,
+            ..
+        } = findings;
+        let active = segments.last().expect("a log has a segment").clone();
+        let max_timestamp = active
+            .max_timestamp()
+            .map_err(self.failed("read an index of"))?;
+        let active_since = self.first_timestamp(&active)?.map(|since| since.min(now));
+        let producer_snapshot = producer_snapshot::load(self.disk, self.dir, end)
+            .map_err(self.failed("read a producer snapshot of"))?;
+        let recovered = Recovered {
+            log_start: start,
+            log_end: end,
+            truncated,
+            stopped: stopped.clone(),
+            producer_snapshot,
+            epochs: epochs.entries().to_vec(),
+            max_timestamp,
+            scanned_bytes,
+            notes: std::mem::take(&mut self.notes),
+        };
+        report(self.dir, &recovered);
+        let durable_place = end_place(&active);
+        let shared = Shared::new(self.disk.clone(), self.dir, segments, start, end);
+        let log = PartitionLog {
+            shared: Arc::new(shared),
+            config: config.clone(),
+            active,
+            stopped: stopped.map(StopReason::Damaged),
+            dirty: Vec::new(),
+            names_dirty: created,
+            sync_pending: false,
+            durable_place,
+            epochs,
+            checkpoint,
+            now,
+            active_since,
+        };
+        Ok((log, recovered))
+    }
+
+    /// Removes files that were being written when the process ended.
+    fn clear_leftovers(&self) -> Result<(), Failure> {
+        for name in self.disk.list(self.dir).map_err(self.failed("list"))? {
+            if name.ends_with(disk::TEMPORARY_SUFFIX) {
+                disk::remove_if_present(self.disk, &self.dir.join(name))
+                    .map_err(self.failed("clear"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bases(&self) -> Result<Vec<Offset>, Failure> {
+        let names = self.disk.list(self.dir).map_err(self.failed("list"))?;
+        let mut bases: Vec<Offset> = names
+            .iter()
+            .filter_map(|name| offset_in(name, SEGMENT_SUFFIX))
+            .collect();
+        bases.sort_unstable();
+        Ok(bases)
+    }
+
+    fn note_checkpoint(&mut self, found: Found, bases: &[Offset]) -> Result<(), Failure> {
+        let has_data = match bases {
+            [] => false,
+            [only] => self.len(*only)? > 0,
+            _ => true,
+        };
+        match found {
+            Found::Missing if has_data => {
+                self.notes
+                    .push("the checkpoint is missing: all of the log was scanned".into());
+            }
+            Found::Damaged if has_data => {
+                self.notes
+                    .push("the checkpoint is damaged: all of the log was scanned".into());
+            }
+            Found::Whole {
+                other_damaged: true,
+                ..
+            } => {
+                self.notes
+                    .push("one slot of the checkpoint is damaged: the other was used".into());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Cuts away what a truncation was to cut when the process ended.
+    fn finish_truncation(
+        &mut self,
+        checkpoint: &mut CheckpointFile<D>,
+        bases: &mut Vec<Offset>,
+    ) -> Result<(), Failure> {
+        let said = *checkpoint.current();
+        let Some(to) = said.truncate_to else {
+            return Ok(());
+        };
+        let keep = bases.partition_point(|base| *base <= to);
+        self.remove_segments(&bases.split_off(keep))?;
+        if let Some(&last) = bases.last() {
+            self.cut_at_offset(last, to)?;
+        }
+        let done = Checkpoint {
+            truncate_to: None,
+            ..said
+        };
+        checkpoint
+            .write_twice(done)
+            .map_err(self.failed("write the checkpoint of"))?;
+        self.notes
+            .push(format!("a truncation to offset {to} was finished"));
+        Ok(())
+    }
+
+    /// Cuts a segment where the first batch of offset `to` or more begins.
+    fn cut_at_offset(&self, base: Offset, to: Offset) -> Result<(), Failure> {
+        let path = self.dir.join(segment_name(base));
+        let at = |action| self.failed_at(action, &path);
+        let file = self.disk.open(&path).map_err(at("open"))?;
+        let len = file.len().map_err(at("read"))?;
+        let mut walk = Walk::new(&file, 0, len, Depth::Headers);
+        let mut expected = base;
+        let position = loop {
+            match walk.next() {
+                Ok(Some(frame)) if to <= frame.header.base_offset => break frame.position,
+                Ok(Some(frame)) => expected = frame.header.next_offset(),
+                Err(WalkError::Bad { .. }) if expected == to => break walk.position(),
+                // Shorter already, or bad before it gets there, which the scan will judge.
+                Ok(None) | Err(WalkError::Bad { .. }) => return Ok(()),
+                Err(WalkError::Io(error)) => return Err(at("read")(error)),
+            }
+        };
+        self.cut(base, position)
+    }
+
+    /// Cuts a segment and forgets what was derived from what it held.
+    fn cut(&self, base: Offset, position: u64) -> Result<(), Failure> {
+        let path = self.dir.join(segment_name(base));
+        let cut = || -> io::Result<()> {
+            index::remove(self.disk, self.dir, base)?;
+            self.disk.sync_dir(self.dir)?;
+            let file = self.disk.open(&path)?;
+            file.truncate(position)?;
+            file.sync_data()
+        };
+        cut().map_err(self.failed_at("cut", &path))
+    }
+
+    /// Removes segments, the last one first, durably.
+    fn remove_segments(&self, bases: &[Offset]) -> Result<(), Failure> {
+        for &base in bases.iter().rev() {
+            let path = self.dir.join(segment_name(base));
+            disk::remove_if_present(self.disk, &path)
+                .and_then(|()| index::remove(self.disk, self.dir, base))
+                .map_err(self.failed_at("remove", &path))?;
+        }
+        if !bases.is_empty() {
+            self.disk.sync_dir(self.dir).map_err(self.failed("sync"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes segments that lie wholly before the start: what retention had not got round to.
+    fn remove_before_start(
+        &mut self,
+        start: Offset,
+        bases: &mut Vec<Offset>,
+    ) -> Result<(), Failure> {
+        let keep = bases
+            .partition_point(|base| *base <= start)
+            .saturating_sub(1);
+        let gone: Vec<Offset> = bases.drain(..keep).collect();
+        self.remove_segments(&gone)
+    }
+
+    /// Creates the first segment of a log that has none, unless it must have had one.
+    fn create_first(&self, said: Checkpoint) -> Result<(), Stop> {
+        if said.recovery.offset > Offset::ZERO {
+            return Err(Stop::Open(OpenError::SegmentsMissing {
+                dir: self.dir.to_owned(),
+                start: said.start,
+                end: said.recovery.offset,
+            }));
+        }
+        let created = Segment::create(self.disk, self.dir, said.start);
+        created.map_err(self.failed("create a segment in"))?;
+        Ok(())
+    }
+
+    /// Looks at every segment: briefly before the recovery point, at every byte behind it.
+    fn examine(&mut self, bases: &[Offset], said: Checkpoint) -> Result<Findings<D>, Failure> {
+        let Checkpoint {
+            start,
+            recovery: from,
+            ..
+        } = said;
+        if start < bases[0] {
+            let what = format!("the log begins at offset {start}, and its first segment is gone");
+            let file = self.dir.join(segment_name(bases[0]));
+            return self.stopped(
+                bases,
+                Damage {
+                    file,
+                    position: 0,
+                    offset: start,
+                    what,
+                },
+            );
+        }
+        let settled = bases.partition_point(|base| *base < from.segment);
+        let mut segments = Vec::with_capacity(bases.len());
+        for (&base, &next) in bases[..settled].iter().zip(&bases[1..]) {
+            match self.settled(base, next)? {
+                Ok(segment) => segments.push(Arc::new(segment)),
+                Err(damage) => return self.stopped(bases, damage),
+            }
+        }
+        let index = match self.index_up_to(&bases[settled..], from)? {
+            Ok(index) => index,
+            Err(damage) => return self.stopped(bases, damage),
+        };
+        let scan = tail::scan(
+            self.disk,
+            self.dir,
+            &bases[settled..],
+            from,
+            index,
+            self.interval,
+        )
+        .map_err(self.failed("scan"))?;
+        if let Verdict::Damaged(damage) = scan.verdict {
+            return self.stopped(bases, damage);
+        }
+        let epochs = self.epochs(&segments, from, &scan)?;
+        self.keep(segments, &bases[settled..], scan, epochs)
+    }
+
+    /// A segment before the recovery point: its index says how it ends, and so it must.
+    fn settled(&self, base: Offset, next: Offset) -> Result<Result<Segment<D>, Damage>, Failure> {
+        let len = self.len(base)?;
+        let segment = Segment::existing(self.disk, self.dir, base, len, next);
+        let head =
+            Index::load_head(self.disk, self.dir, base).map_err(self.failed("read an index of"))?;
+        let as_stored = |head: &index::Head| head.position == len && head.offset == next;
+        if head.as_ref().is_some_and(as_stored) {
+            return Ok(Ok(segment));
+        }
+        // Missing, damaged or out of date: the segment itself is asked.
+        let head = segment
+            .with_index(Index::head)
+            .map_err(self.failed("read"))?;
+        if as_stored(&head) {
+            segment.drop_index();
+            return Ok(Ok(segment));
+        }
+        let what = format!(
+            "the segment ends at offset {}, and the next one begins at {next}",
+            head.offset
+        );
+        let file = segment.path().to_owned();
+        Ok(Err(Damage {
+            file,
+            position: head.position,
+            offset: head.offset,
+            what,
+        }))
+    }
+
+    /// The index of the recovery point's segment up to that point, which must be there.
+    fn index_up_to(&self, bases: &[Offset], from: Place) -> Result<Result<Index, Damage>, Failure> {
+        let file = self.dir.join(segment_name(from.segment));
+        let damage = |position, what| Damage {
+            file: file.clone(),
+            position,
+            offset: from.offset,
+            what,
+        };
+        if bases.first() != Some(&from.segment) {
+            let what = format!(
+                "the segment is gone, and offsets up to {} were synced in it",
+                from.offset
+            );
+            return Ok(Err(damage(0, what)));
+        }
+        let len = self.len(from.segment)?;
+        if len < from.position {
+            let what = format!(
+                "the file ends here, and {} bytes of it were synced",
+                from.position
+            );
+            return Ok(Err(damage(len, what)));
+        }
+        let known = Segment::existing(
+            self.disk,
+            self.dir,
+            from.segment,
+            from.position,
+            from.offset,
+        );
+        let index = known
+            .with_index(Index::clone)
+            .map_err(self.failed("read"))?;
+        let head = index.head();
+        if head.position != from.position || head.offset != from.offset {
+            let what = format!(
+                "the last batch before offset {} is not what was synced",
+                from.offset
+            );
+            return Ok(Err(Damage {
+                offset: head.offset,
+                ..damage(head.position, what)
+            }));
+        }
+        Ok(Ok(index))
+    }
+
+    /// The epoch table as stored up to the recovery point, and as scanned from there on.
+    fn epochs(
+        &mut self,
+        settled: &[Arc<Segment<D>>],
+        from: Place,
+        scan: &Scan,
+    ) -> Result<Epochs, Failure> {
+        let stored =
+            epochs::load(self.disk, self.dir).map_err(self.failed("read the epochs of"))?;
+        let mut epochs = match stored {
+            Some(epochs) => epochs,
+            None if from.offset == Offset::ZERO => Epochs::default(),
+            None => {
+                self.notes
+                    .push("the epoch table is missing or damaged: it was made again".into());
+                self.epochs_from_log(settled, from)?
+            }
+        };
+        epochs.truncate(from.offset);
+        for &(epoch, first) in &scan.epochs {
+            epochs.note(epoch, first);
+        }
+        Ok(epochs)
+    }
+
+    fn epochs_from_log(&self, settled: &[Arc<Segment<D>>], from: Place) -> Result<Epochs, Failure> {
+        let mut epochs = Epochs::default();
+        let last = Segment::existing(
+            self.disk,
+            self.dir,
+            from.segment,
+            from.position,
+            from.offset,
+        );
+        for segment in settled.iter().map(|segment| &**segment).chain([&last]) {
+            let at = |error| self.failed_at("read", segment.path())(error);
+            let file = segment.file().map_err(at)?;
+            let mut walk = Walk::new(file, 0, segment.published(), Depth::Headers);
+            loop {
+                match walk.next() {
+                    Ok(None) => break,
+                    Ok(Some(frame)) => {
+                        epochs.note(frame.header.leader_epoch, frame.header.base_offset)
+                    }
+                    Err(WalkError::Io(error)) => return Err(at(error)),
+                    Err(WalkError::Bad { header, .. }) => {
+                        walk.resync(header, segment.base()).map_err(at)?;
+                    }
+                }
+            }
+        }
+        Ok(epochs)
+    }
+
+    /// Keeps what was found good and cuts off a torn tail.
+    fn keep(
+        &self,
+        mut segments: Vec<Arc<Segment<D>>>,
+        bases: &[Offset],
+        scan: Scan,
+        mut epochs: Epochs,
+    ) -> Result<Findings<D>, Failure> {
+        let kept = scan.segments.len();
+        let mut truncated = None;
+        if let Verdict::Torn(place) = scan.verdict {
+            let last = scan
+                .segments
+                .last()
+                .expect("the first segment is always scanned");
+            let mut bytes = self.len(last.base)? - last.len;
+            for &base in &bases[kept..] {
+                bytes += self.len(base)?;
+            }
+            self.remove_segments(&bases[kept..])?;
+            self.cut(last.base, last.len)?;
+            let Damage {
+                file,
+                position,
+                offset,
+                what,
+            } = place;
+            truncated = Some(TornTail {
+                file,
+                position,
+                offset,
+                bytes,
+                what,
+            });
+        }
+        let end = scan
+            .segments
+            .last()
+            .map(|last| last.end)
+            .expect("one is always scanned");
+        for scanned in scan.segments {
+            let (base, len, end) = (scanned.base, scanned.len, scanned.end);
+            let segment = Segment::existing(self.disk, self.dir, base, len, end);
+            segment.set_index(scanned.index);
+            segments.push(Arc::new(segment));
+        }
+        epochs.truncate(end);
+        let changed = scan.bytes > 0 || truncated.is_some();
+        let scanned_bytes = scan.bytes;
+        Ok(Findings {
+            segments,
+            end,
+            truncated,
+            stopped: None,
+            scanned_bytes,
+            epochs,
+            changed,
+        })
+    }
+
+    /// All that can be read of a log that is damaged; nothing is changed.
+    fn stopped(&mut self, bases: &[Offset], damage: Damage) -> Result<Findings<D>, Failure> {
+        let mut segments = Vec::with_capacity(bases.len());
+        for (n, &base) in bases.iter().enumerate() {
+            let len = self.len(base)?;
+            let end = bases.get(n + 1).copied().unwrap_or(Offset::MAX);
+            let segment = Segment::existing(self.disk, self.dir, base, len, end);
+            if end == Offset::MAX {
+                let head = segment
+                    .with_index(Index::head)
+                    .map_err(self.failed("read"))?;
+                segment.publish(head.position, head.offset);
+            }
+            segments.push(Arc::new(segment));
+        }
+        let end = segments
+            .last()
+            .map(|last| last.end())
+            .expect("a log has a segment");
+        let stored =
+            epochs::load(self.disk, self.dir).map_err(self.failed("read the epochs of"))?;
+        Ok(Findings {
+            segments,
+            end,
+            truncated: None,
+            stopped: Some(damage),
+            scanned_bytes: 0,
+            epochs: stored.unwrap_or_default(),
+            changed: false,
+        })
+    }
+
+    /// Makes what was scanned durable: after a kill it may be in the system's memory only.
+    fn settle(&self, findings: &Findings<D>) -> Result<(), Failure> {
+        for segment in findings
+            .segments
+            .iter()
+            .filter(|segment| segment.has_index())
+        {
+            let synced = segment.file().and_then(DiskFile::sync_data);
+            synced.map_err(self.failed_at("sync", segment.path()))?;
+        }
+        producer_snapshot::truncate(self.disk, self.dir, findings.end)
+            .map_err(self.failed("remove a producer snapshot from"))?;
+        self.disk.sync_dir(self.dir).map_err(self.failed("sync"))
+    }
+
+    fn first_timestamp(&self, segment: &Segment<D>) -> Result<Option<Timestamp>, Failure> {
+        if segment.published() == 0 {
+            return Ok(None);
+        }
+        let file = segment
+            .file()
+            .map_err(self.failed_at("open", segment.path()))?;
+        let first = Walk::new(file, 0, segment.published(), Depth::Headers).next();
+        Ok(first.ok().flatten().map(|frame| frame.header.max_timestamp))
+    }
+
+    fn len(&self, base: Offset) -> Result<u64, Failure> {
+        let path = self.dir.join(segment_name(base));
+        self.disk.len(&path).map_err(self.failed_at("read", &path))
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> Failure + use<D> {
+        self.failed_at(action, self.dir)
+    }
+
+    fn failed_at(
+        &self,
+        action: &'static str,
+        path: &Path,
+    ) -> impl Fn(io::Error) -> Failure + use<D> {
+        let path = path.to_owned();
+        move |error| (action, path.clone(), error)
+    }
+}
+
+fn beginning(base: Offset) -> Place {
+    Place {
+        offset: base,
+        segment: base,
+        position: 0,
+    }
+}
+
+fn end_place<D: Disk>(segment: &Segment<D>) -> Place {
+    Place {
+        offset: segment.end(),
+        segment: segment.base(),
+        position: segment.published(),
+    }
+}
+
+fn report(dir: &Path, recovered: &Recovered) {
+    let dir = dir.display();
+    if let Some(TornTail {
+        offset,
+        bytes,
+        what,
+        ..
+    }) = &recovered.truncated
+    {
+        tracing::warn!(%dir, %offset, bytes, what, "a torn tail was cut off");
+    }
+    if let Some(damage) = &recovered.stopped {
+        tracing::error!(%dir, %damage, "log is damaged and takes nothing more");
+    }
+    for note in &recovered.notes {
+        tracing::warn!(%dir, note, "log was not as it should be");
+    }
+}
