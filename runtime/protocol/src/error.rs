@@ -72,7 +72,11 @@ impl ErrorCode {
     pub const fn is_retriable(self) -> bool {
         matches!(
             self,
-            Self::NotLeader | Self::ShuttingDown | Self::Overloaded | Self::DiskFull | Self::TimedOut
+            Self::NotLeader
+                | Self::ShuttingDown
+                | Self::Overloaded
+                | Self::DiskFull
+                | Self::TimedOut
         )
     }
 

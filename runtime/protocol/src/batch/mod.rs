@@ -9,6 +9,21 @@
 //! Reading order: [`header`](BatchHeader), [`record`](Record), [`records`](Records), [`builder`](BatchBuilder),
 //! [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`, `checksum`, [`error`](BatchError).
 //!
+//! ```
+//! use millstream_protocol::batch::{Batch, BatchBuilder, Compression, DecodeLimits, Origin, ProducerStamp, Rules};
+//! use millstream_protocol::ids::Timestamp;
+//!
+//! let mut builder = BatchBuilder::new(1024);
+//! builder.push(Timestamp(1_700_000_000_000), Some(b"AA"), Some(b"late by 12"), &[("source", None)])?;
+//! let batch = Batch::parse(builder.finish(Compression::Lz4, ProducerStamp::NONE)?)?;
+//! batch.check(Rules::of(Origin::Producer))?;
+//! let records = batch.records(&DecodeLimits::default())?;
+//! for record in &records {
+//!     assert_eq!(record?.value, Some(&b"late by 12"[..]));
+//! }
+//! # Ok::<(), millstream_protocol::batch::BatchError>(())
+//! ```
+//!
 //! Source: <https://kafka.apache.org/documentation/#recordbatch>.
 //! Invariant: a batch's bytes after the leader epoch are never changed once built; what reads them never
 //! panics on any bytes, and never allocates more than they justify.

@@ -56,7 +56,13 @@ mod tests {
     use super::*;
 
     fn hello(oldest: u16, newest: u16) -> Hello {
-        Hello { oldest, newest, features: vec![], client_id: String::new(), software: String::new() }
+        Hello {
+            oldest,
+            newest,
+            features: vec![],
+            client_id: String::new(),
+            software: String::new(),
+        }
     }
 
     #[test]

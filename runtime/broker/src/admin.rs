@@ -1,0 +1,71 @@
+//! The admin port: Prometheus metrics, liveness, readiness. Plain HTTP, read-only.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Whether the broker takes requests. Starts as no.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Readiness(Arc<AtomicBool>);
+
+impl Readiness {
+    pub(crate) fn set(&self, ready: bool) {
+        self.0.store(ready, Ordering::Release);
+    }
+
+    fn get(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Binds the port, so that an address in use is an error of the start and not of a task.
+pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Answers until `stop` is cancelled.
+pub(crate) async fn serve(
+    listener: std::net::TcpListener,
+    metrics: PrometheusHandle,
+    ready: Readiness,
+    stop: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "the admin port cannot be served"),
+    };
+    let routes = Router::new()
+        .route("/metrics", get(async move || render(&metrics)))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(async move || readiness(&ready)));
+    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!(%error, "the admin port stopped");
+    }
+}
+
+fn render(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
+    metrics.run_upkeep();
+    (
+        [("content-type", "text/plain; version=0.0.4")],
+        metrics.render(),
+    )
+}
+
+fn readiness(ready: &Readiness) -> impl IntoResponse + use<> {
+    if ready.get() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
+}

@@ -1,0 +1,142 @@
+//! What every request can reach.
+
+use std::sync::Arc;
+
+use millstream_core::metadata::Image;
+use millstream_modules::{FilterSpec, Limits, Scope};
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::{NodeId, Offset, PartitionIndex, ProducerId, TopicName};
+use millstream_protocol::message::fetch;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::drivers::metadata::Metadata;
+use crate::filter::FetchFilter;
+use crate::jobs::Jobs;
+use crate::metrics::BrokerMetrics;
+use crate::modules::Modules;
+use crate::partitions::Partitions;
+
+/// The broker's parts, shared by all tasks.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) node: NodeId,
+    pub(crate) cluster_id: String,
+    pub(crate) metadata: Metadata,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) modules: Arc<Modules>,
+    pub(crate) jobs: Arc<Jobs>,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) metrics: BrokerMetrics,
+    pub(crate) room: Room,
+    /// The metadata offset up to which partitions and jobs are as decided.
+    pub(crate) reconciled: watch::Receiver<Offset>,
+    /// Cancelled when the broker is to stop: no new work.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled when everything that was taken is answered: connections may go.
+    pub(crate) drained: CancellationToken,
+}
+
+impl Broker {
+    /// What is decided as of now.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        self.metadata.image()
+    }
+
+    /// Waits for room in memory for a batch of `bytes`.
+    pub(crate) async fn room(&self, bytes: usize) -> OwnedSemaphorePermit {
+        self.room.take(bytes).await
+    }
+
+    /// Waits until this broker does what the newest image says.
+    pub(crate) async fn settle(&self) -> Result<(), WireError> {
+        let wanted = self.image().applied();
+        let mut reconciled = self.reconciled.clone();
+        let settled = reconciled.wait_for(|offset| wanted <= *offset).await;
+        let stopping = |_| WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down");
+        settled.map(drop).map_err(stopping)
+    }
+
+    /// Starts the filter of one consumer.
+    pub(crate) async fn fetch_filter(
+        &self,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        filter: &fetch::FetchFilter,
+    ) -> Result<FetchFilter, WireError> {
+        let spec = FilterSpec {
+            params: filter.params.clone().into_iter().collect(),
+            outputs: vec![topic.to_string()],
+            scope: Arc::new(Scope::new(Limits::default())),
+        };
+        let handle = self
+            .modules
+            .start(&self.image(), &filter.module, spec)
+            .await?;
+        Ok(FetchFilter::new(handle, topic, partition))
+    }
+}
+
+/// Memory for batches that were received and are not written yet, over all connections.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// One permit a KiB.
+    kib: Arc<Semaphore>,
+    all: u32,
+}
+
+impl Room {
+    pub(crate) fn new(bytes: u64) -> Self {
+        let all = u32::try_from(bytes >> 10)
+            .unwrap_or(u32::MAX)
+            .min(Semaphore::MAX_PERMITS as u32);
+        Self {
+            kib: Arc::new(Semaphore::new(all as usize)),
+            all,
+        }
+    }
+
+    async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+        let kib = u32::try_from((bytes >> 10) + 1)
+            .unwrap_or(u32::MAX)
+            .min(self.all);
+        let taken = Arc::clone(&self.kib).acquire_many_owned(kib).await;
+        taken.expect("the room is never closed")
+    }
+}
+
+/// Gives out producer ids from lots that the metadata log set aside.
+#[derive(Debug, Default)]
+pub(crate) struct ProducerIds {
+    lot: Mutex<Lot>,
+}
+
+#[derive(Debug, Default)]
+struct Lot {
+    next: i64,
+    left: u32,
+}
+
+/// Ids in a lot: a restart skips what is left of it.
+const LOT: u32 = 1_000;
+
+impl ProducerIds {
+    pub(crate) async fn next(&self, metadata: &Metadata) -> Result<ProducerId, WireError> {
+        use millstream_core::metadata::{Command, Response};
+        let mut lot = self.lot.lock().await;
+        if lot.left == 0 {
+            let command = Command::AllocateProducers { count: LOT };
+            let Response::Producers { first, count } = metadata.propose(command).await? else {
+                unreachable!("an allocation answers with producer ids");
+            };
+            *lot = Lot {
+                next: first.0,
+                left: count,
+            };
+        }
+        let id = ProducerId(lot.next);
+        lot.next += 1;
+        lot.left -= 1;
+        Ok(id)
+    }
+}

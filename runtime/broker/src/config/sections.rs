@@ -1,0 +1,162 @@
+//! The sections of the configuration and their defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Bytes, Duration};
+
+/// Who the broker is, where it listens and where it keeps its data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// The broker's number in the cluster.
+    pub node_id: u32,
+    /// The UDP address for clients and peers.
+    pub listen: SocketAddr,
+    /// `host:port` that clients are told; the listening address when empty.
+    pub advertise: String,
+    /// Where logs, metadata, modules and certificates lie.
+    pub data_dir: PathBuf,
+    /// Threads that serve connections and partitions; 0 is one a core.
+    pub cores: usize,
+    /// Connections at a time, over all cores.
+    pub max_connections: usize,
+    /// Bytes of received batches that are not yet appended, over all connections.
+    pub in_flight: Bytes,
+    /// How long a graceful stop may take.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            node_id: 1,
+            listen: SocketAddr::from(([127, 0, 0, 1], 9440)),
+            advertise: String::new(),
+            data_dir: PathBuf::from("./millstream-data"),
+            cores: 0,
+            max_connections: 4096,
+            in_flight: Bytes(256 << 20),
+            stop_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The HTTP port for metrics and health.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// The TCP address.
+    pub listen: SocketAddr,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9441)),
+        }
+    }
+}
+
+/// Logs on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Storage {
+    /// Threads that write and sync; so many logs can sync at the same time.
+    pub io_threads: usize,
+    /// How often retention is enforced.
+    pub retention_check: Duration,
+    /// How often job positions are saved.
+    pub position_save: Duration,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            io_threads: 4,
+            retention_check: Duration::from_secs(30),
+            position_save: Duration::from_secs(1),
+        }
+    }
+}
+
+/// QUIC.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transport {
+    /// Bytes in flight towards the broker on one stream.
+    pub stream_window: Bytes,
+    /// Bytes in flight towards the broker on one connection.
+    pub connection_window: Bytes,
+    /// Bytes in flight from the broker on one connection.
+    pub send_window: Bytes,
+    /// Streams that one connection may have open.
+    pub max_streams: u32,
+    /// A connection without a sign of life for so long is closed.
+    pub idle_timeout: Duration,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self {
+            stream_window: Bytes(16 << 20),
+            connection_window: Bytes(64 << 20),
+            send_window: Bytes(32 << 20),
+            max_streams: 1024,
+            idle_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// WebAssembly modules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Modules {
+    /// Threads that run guests; 0 is one a core.
+    pub guest_threads: usize,
+    /// Guest instances at a time.
+    pub max_instances: usize,
+    /// The largest module that may be uploaded.
+    pub max_bytes: Bytes,
+}
+
+impl Default for Modules {
+    fn default() -> Self {
+        Self {
+            guest_threads: 0,
+            max_instances: 1024,
+            max_bytes: Bytes(32 << 20),
+        }
+    }
+}
+
+/// The broker's own log lines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// A filter as `tracing` reads it, such as `info` or `info,millstream_broker=debug`.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            format: LogFormat::Text,
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

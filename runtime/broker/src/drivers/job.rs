@@ -1,0 +1,219 @@
+//! The shell around one job's instance on one input partition.
+//!
+//! ```text
+//!   job manager ──Wanted──▶ machine ──Run──▶ guest + work ──▶ outputs, position
+//!                             ▲                  │
+//!                             └─ Handled, Failed ┘
+//! ```
+//!
+//! Invariant: a change of module, limits or state takes effect between two input batches, never in
+//! the middle of one.
+
+mod dead_letter;
+mod progress;
+mod work;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use millstream_core::instances::{Input, Instance, Output};
+use millstream_core::machine::Machine as _;
+use millstream_protocol::ids::{JobId, Offset, PartitionIndex, TopicName};
+use millstream_protocol::message::job::JobSpec;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use progress::Progress;
+use work::{Done, Work};
+
+use crate::clock::Clock;
+use crate::jobs::Tools;
+
+/// What is wanted of a job, as of the newest image.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) generation: u32,
+    pub(crate) running: bool,
+    pub(crate) spec: Arc<JobSpec>,
+}
+
+/// One input partition of one job.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) job: JobId,
+    /// The topic's place among the job's inputs.
+    pub(crate) input: u8,
+    pub(crate) topic: TopicName,
+    pub(crate) partition: PartitionIndex,
+}
+
+type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// The task of one input partition.
+pub(crate) struct JobTask {
+    place: Place,
+    tools: Arc<Tools>,
+    wanted: watch::Receiver<Wanted>,
+    progress: Arc<Progress>,
+    clock: Clock,
+    stop: CancellationToken,
+    machine: Instance,
+    work: Option<Running>,
+    /// Asks the work to come to its next boundary.
+    boundary: CancellationToken,
+}
+
+impl JobTask {
+    pub(crate) fn new(
+        place: Place,
+        tools: Arc<Tools>,
+        wanted: watch::Receiver<Wanted>,
+        progress: Arc<Progress>,
+        clock: Clock,
+        stop: CancellationToken,
+    ) -> Self {
+        let policy = wanted.borrow().spec.on_error;
+        let seed = (u64::from(place.job.0) << 32) | u64::from(place.partition.0);
+        let machine = Instance::new(policy, seed ^ (u64::from(place.input) << 24));
+        let boundary = CancellationToken::new();
+        let work = None;
+        Self {
+            place,
+            tools,
+            wanted,
+            progress,
+            clock,
+            stop,
+            machine,
+            work,
+            boundary,
+        }
+    }
+
+    /// Runs until the job is deleted or the broker stops.
+    pub(crate) async fn run(mut self) {
+        if self.wanted.borrow_and_update().running {
+            self.step(Input::Start);
+        }
+        loop {
+            let deadline = self.machine.deadline().map(|time| self.clock.instant(time));
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                changed = self.wanted.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    self.change().await;
+                }
+                done = working(&mut self.work) => self.done(done),
+                () = until(deadline) => self.step(Input::Tick),
+            }
+        }
+        self.come_to_boundary().await;
+        self.step(Input::Pause);
+    }
+
+    /// Obeys a newer image.
+    async fn change(&mut self) {
+        self.come_to_boundary().await;
+        let wanted = self.wanted.borrow_and_update().clone();
+        if wanted.running {
+            self.step(Input::Update {
+                policy: wanted.spec.on_error,
+            });
+            self.step(Input::Start);
+        } else {
+            self.step(Input::Pause);
+        }
+    }
+
+    async fn come_to_boundary(&mut self) {
+        self.boundary.cancel();
+        if self.work.is_some() {
+            let done = working(&mut self.work).await;
+            self.done(done);
+        }
+        self.boundary = CancellationToken::new();
+    }
+
+    fn done(&mut self, done: Done) {
+        self.work = None;
+        let input = match done {
+            Done::Handled => Input::Handled,
+            Done::Failed { at, error } => {
+                self.progress.failed();
+                tracing::warn!(
+                    job = %self.wanted.borrow().spec.name,
+                    topic = %self.place.topic, partition = %self.place.partition,
+                    offset = %at, %error, "the module failed"
+                );
+                Input::Failed {
+                    at,
+                    error: error.into(),
+                }
+            }
+            Done::Hindered { error } => Input::Hindered {
+                error: error.into(),
+            },
+        };
+        self.step(input);
+        if self.work.is_none() && !self.boundary.is_cancelled() && self.machine_runs() {
+            self.start(None);
+        }
+    }
+
+    fn machine_runs(&self) -> bool {
+        self.machine.status() == millstream_core::instances::Status::Running
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut outputs = Vec::new();
+        self.machine.step(self.clock.now(), input, &mut outputs);
+        for output in outputs {
+            match output {
+                Output::Run => self.start(None),
+                Output::RunEach { at, dead_letter } => self.start(Some((at, dead_letter))),
+                Output::Halt => {
+                    self.work = None;
+                    self.progress.drop_guest();
+                }
+                Output::Stopped { at, error } => tracing::error!(
+                    job = %self.wanted.borrow().spec.name,
+                    topic = %self.place.topic, partition = %self.place.partition,
+                    offset = %at, %error, "the job has stopped here: resume it to try again"
+                ),
+            }
+        }
+        let last_error = self.machine.last_error().map(str::to_owned);
+        self.progress.stands(self.machine.status(), last_error);
+    }
+
+    fn start(&mut self, each: Option<(Offset, bool)>) {
+        let work = Work {
+            place: self.place.clone(),
+            tools: Arc::clone(&self.tools),
+            spec: Arc::clone(&self.wanted.borrow().spec),
+            progress: Arc::clone(&self.progress),
+            boundary: self.boundary.clone(),
+        };
+        self.work = Some(match each {
+            None => Box::pin(work.batches()),
+            Some((at, dead_letter)) => Box::pin(work.records(at, dead_letter)),
+        });
+    }
+}
+
+async fn working(work: &mut Option<Running>) -> Done {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

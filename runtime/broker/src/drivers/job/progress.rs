@@ -1,0 +1,96 @@
+//! Progress: how a job stands on one input partition, for its task to keep and everybody to see.
+//!
+//! Invariant: the position only moves forward, and only past input whose outputs are committed.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use millstream_core::instances::Status;
+use millstream_modules::FilterHandle;
+use millstream_protocol::ids::Offset;
+use parking_lot::Mutex;
+
+/// How a job stands on one input partition.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    position: AtomicU64,
+    /// Whether the position has moved since it was last saved.
+    moved: AtomicBool,
+    records_in: AtomicU64,
+    records_out: AtomicU64,
+    errors: AtomicU64,
+    state: Mutex<(Status, Option<String>)>,
+    /// The instance that runs, kept from one run of batches to the next.
+    guest: Mutex<Option<FilterHandle>>,
+}
+
+impl Progress {
+    /// Starts at a position; `saved` says whether the store knows it already.
+    pub(crate) fn at(position: Offset, saved: bool) -> Self {
+        Self {
+            position: AtomicU64::new(position.get()),
+            moved: AtomicBool::new(!saved),
+            records_in: AtomicU64::new(0),
+            records_out: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            state: Mutex::new((Status::Paused, None)),
+            guest: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn position(&self) -> Offset {
+        Offset(self.position.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn advance(&self, to: Offset) {
+        let before = self.position.fetch_max(to.get(), Ordering::AcqRel);
+        if before < to.get() {
+            self.moved.store(true, Ordering::Release);
+        }
+    }
+
+    /// The position, if it has to be saved.
+    pub(crate) fn unsaved(&self) -> Option<Offset> {
+        self.moved
+            .swap(false, Ordering::AcqRel)
+            .then(|| self.position())
+    }
+
+    pub(crate) fn count(&self, records_in: u64, records_out: u64) {
+        self.records_in.fetch_add(records_in, Ordering::Relaxed);
+        self.records_out.fetch_add(records_out, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failed(&self) {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records in, records out, failures.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (
+            load(&self.records_in),
+            load(&self.records_out),
+            load(&self.errors),
+        )
+    }
+
+    pub(crate) fn stands(&self, status: Status, last_error: Option<String>) {
+        *self.state.lock() = (status, last_error);
+    }
+
+    pub(crate) fn state(&self) -> (Status, Option<String>) {
+        self.state.lock().clone()
+    }
+
+    pub(crate) fn guest(&self) -> Option<FilterHandle> {
+        self.guest.lock().clone()
+    }
+
+    pub(crate) fn keep_guest(&self, guest: FilterHandle) {
+        *self.guest.lock() = Some(guest);
+    }
+
+    pub(crate) fn drop_guest(&self) {
+        *self.guest.lock() = None;
+    }
+}

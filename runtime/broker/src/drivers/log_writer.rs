@@ -1,0 +1,345 @@
+//! The threads that write and sync logs: group commit, off the cores.
+//!
+//! ```text
+//!   partition driver ──Task──▶ desk of its log ──▶ queue of desks ──▶ any free thread
+//!          ▲                                                             │ one write for all that wait
+//!          └───────────── Appended, Synced, … ◀──────────────────────────┘ one fdatasync for all of it
+//! ```
+//!
+//! A desk is worked on by one thread at a time, and what arrives meanwhile waits for the next turn:
+//! under load, the next group is as large as the last sync was long. An idle log costs nothing.
+//!
+//! Invariant: the tasks of a log are done in the order they were submitted, and each is answered by
+//! completions in that order. How many may wait is bounded by the machine that submits them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use millstream_protocol::batch::BatchHeader;
+use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
+use millstream_storage::disk::RealDisk;
+use millstream_storage::log::{AppendBatch, AppendError, Durability, LogConfig, PartitionLog};
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+/// The log as the broker uses it.
+pub(crate) type Log = PartitionLog<RealDisk>;
+
+/// One thing to do with a log.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// Write a batch at the log's end.
+    Append(Append),
+    /// Make everything before it durable.
+    Sync,
+    /// Delete what retention no longer keeps.
+    EnforceRetention(Timestamp),
+    /// Use another configuration from now on.
+    Reconfigure(LogConfig),
+    /// Remember the producers as they were at an offset.
+    SnapshotProducers(Offset, Vec<u8>),
+    /// Sync everything and note it down, so that the next open has nothing to scan.
+    Checkpoint,
+    /// The same, as the last task.
+    Close,
+}
+
+/// A batch that was checked and given its place.
+#[derive(Debug)]
+pub(crate) struct Append {
+    pub(crate) base_offset: Offset,
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) header: BatchHeader,
+    pub(crate) chunks: Vec<Bytes>,
+    /// Room in the broker's memory, held until the bytes are written.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What happened to the tasks.
+#[derive(Debug)]
+pub(crate) enum Completion {
+    /// Everything before `end` is in the log.
+    Appended { end: Offset },
+    /// The batch at `from` and those behind it were not written; there is no room on the disk.
+    DiskFull { from: Offset },
+    /// Everything before `end` is durable.
+    Synced { end: Offset },
+    /// The log takes no more writes.
+    Stopped { reason: String },
+    /// The vote for the epoch is durable. The metadata store says so, not the log.
+    VotePersisted(LeaderEpoch),
+    /// The log starts here now.
+    Started { start: Offset },
+    /// [`Task::Close`] is done.
+    Closed,
+}
+
+/// The pool of writing threads.
+#[derive(Debug)]
+pub(crate) struct LogWriters {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A log's place in the pool.
+#[derive(Clone, Debug)]
+pub(crate) struct LogHandle {
+    desk: Arc<Desk>,
+    queue: Arc<Queue>,
+}
+
+#[derive(Debug)]
+struct Desk {
+    name: String,
+    log: Mutex<Log>,
+    tray: Mutex<Tray>,
+    completions: mpsc::UnboundedSender<Completion>,
+}
+
+#[derive(Debug, Default)]
+struct Tray {
+    tasks: Vec<Task>,
+    /// Whether the desk is in the queue or being worked on.
+    scheduled: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    state: Mutex<QueueState>,
+    ready: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct QueueState {
+    desks: VecDeque<Arc<Desk>>,
+    closing: bool,
+}
+
+impl LogWriters {
+    /// Starts `threads` threads.
+    pub(crate) fn start(threads: usize) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::default());
+        let spawn = |index| {
+            let queue = Arc::clone(&queue);
+            std::thread::Builder::new()
+                .name(format!("log-{index}"))
+                .spawn(move || queue.work())
+        };
+        let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
+        Ok(Self { queue, threads })
+    }
+
+    /// Takes a log in: from now on it is written only through the handle.
+    pub(crate) fn adopt(
+        &self,
+        name: String,
+        log: Log,
+    ) -> (LogHandle, mpsc::UnboundedReceiver<Completion>) {
+        let (completions, received) = mpsc::unbounded_channel();
+        let desk = Desk {
+            name,
+            log: Mutex::new(log),
+            tray: Mutex::default(),
+            completions,
+        };
+        (
+            LogHandle {
+                desk: Arc::new(desk),
+                queue: Arc::clone(&self.queue),
+            },
+            received,
+        )
+    }
+
+    /// Ends the threads once everything submitted is done.
+    pub(crate) fn stop(self) {
+        self.queue.state.lock().closing = true;
+        self.queue.ready.notify_all();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a log writer thread panicked");
+            }
+        }
+    }
+}
+
+impl LogHandle {
+    /// Where completions of this log go: for what others do on the log's behalf.
+    pub(crate) fn completions(&self) -> mpsc::UnboundedSender<Completion> {
+        self.desk.completions.clone()
+    }
+
+    /// Tells the driver of a log that was opened damaged: it is for reading only.
+    pub(crate) fn stopped(&self, reason: String) {
+        drop(self.desk.completions.send(Completion::Stopped { reason }));
+    }
+
+    /// Hands a task over; never waits for a disk.
+    pub(crate) fn submit(&self, task: Task) {
+        let mut tray = self.desk.tray.lock();
+        tray.tasks.push(task);
+        if !std::mem::replace(&mut tray.scheduled, true) {
+            drop(tray);
+            self.queue.push(Arc::clone(&self.desk));
+        }
+    }
+}
+
+impl Desk {
+    fn turn(&self, tasks: Vec<Task>) {
+        let log = &mut *self.log.lock();
+        Turn {
+            name: &self.name,
+            log,
+            out: &self.completions,
+        }
+        .run(tasks);
+    }
+}
+
+impl Queue {
+    fn push(&self, desk: Arc<Desk>) {
+        self.state.lock().desks.push_back(desk);
+        self.ready.notify_one();
+    }
+
+    fn pop(&self) -> Option<Arc<Desk>> {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(desk) = state.desks.pop_front() {
+                return Some(desk);
+            }
+            if state.closing {
+                return None;
+            }
+            self.ready.wait(&mut state);
+        }
+    }
+
+    fn work(&self) {
+        while let Some(desk) = self.pop() {
+            let tasks = std::mem::take(&mut desk.tray.lock().tasks);
+            desk.turn(tasks);
+            let mut tray = desk.tray.lock();
+            if tray.tasks.is_empty() {
+                tray.scheduled = false;
+                continue;
+            }
+            drop(tray);
+            self.push(desk);
+        }
+    }
+}
+
+/// One thread's turn at one desk.
+struct Turn<'a> {
+    name: &'a str,
+    log: &'a mut Log,
+    out: &'a mpsc::UnboundedSender<Completion>,
+}
+
+impl Turn<'_> {
+    fn run(&mut self, tasks: Vec<Task>) {
+        let mut appends = Vec::new();
+        let mut sync = false;
+        for task in tasks {
+            match task {
+                Task::Append(append) => appends.push(append),
+                Task::Sync => sync = true,
+                other => {
+                    sync |= self.append(std::mem::take(&mut appends));
+                    self.other(other);
+                }
+            }
+        }
+        sync |= self.append(appends);
+        if sync {
+            self.sync();
+        }
+    }
+
+    /// Writes what waits, in one go. Says whether it has to be synced: a log that promises to be
+    /// durable is synced in the same turn, without waiting to be asked.
+    fn append(&mut self, mut appends: Vec<Append>) -> bool {
+        // What was queued behind a write that failed for want of room was refused with it.
+        let mut next = self.log.end();
+        appends.retain(|append| {
+            let follows = append.base_offset == next;
+            if follows {
+                next = append.base_offset + u64::from(append.header.last_offset_delta) + 1;
+            }
+            follows
+        });
+        let Some(first) = appends.first() else {
+            return false;
+        };
+        let from = first.base_offset;
+        let batches: Vec<_> = appends.iter().map(Append::as_batch).collect();
+        let result = self.log.append(&batches);
+        let end = self.log.end();
+        // The bytes are in the page cache or refused: either way their room is free again.
+        drop(appends);
+        if from < end {
+            self.tell(Completion::Appended { end });
+        }
+        match result {
+            Ok(()) => {}
+            Err(AppendError::DiskFull { .. }) => self.tell(Completion::DiskFull { from: end }),
+            Err(error) => self.tell(Completion::Stopped {
+                reason: error.to_string(),
+            }),
+        }
+        from < end && self.log.config().durability == Durability::Fsync
+    }
+
+    fn sync(&mut self) {
+        match self.log.sync() {
+            Ok(end) => self.tell(Completion::Synced { end }),
+            Err(error) => self.tell(Completion::Stopped {
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    fn other(&mut self, task: Task) {
+        let result = match task {
+            Task::Append(_) | Task::Sync => unreachable!("gathered by the caller"),
+            Task::EnforceRetention(now) => self
+                .log
+                .enforce_retention(now)
+                .map(|start| self.tell(Completion::Started { start })),
+            Task::Reconfigure(config) => {
+                self.log.reconfigure(config);
+                return;
+            }
+            Task::Checkpoint => self.log.checkpoint(),
+            Task::SnapshotProducers(at, bytes) => self.log.write_producer_snapshot(at, &bytes),
+            Task::Close => {
+                let closed = self.log.checkpoint();
+                self.tell(Completion::Closed);
+                closed
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, log = %self.name, "log maintenance failed");
+        }
+    }
+
+    fn tell(&self, completion: Completion) {
+        // The driver is gone only when its topic was deleted: nobody waits for the answer then.
+        drop(self.out.send(completion));
+    }
+}
+
+impl Append {
+    fn as_batch(&self) -> AppendBatch<'_> {
+        AppendBatch {
+            base_offset: self.base_offset,
+            epoch: self.epoch,
+            header: &self.header,
+            chunks: &self.chunks,
+        }
+    }
+}

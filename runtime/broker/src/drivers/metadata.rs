@@ -1,0 +1,256 @@
+//! The shell around the cluster's decisions: commands in, through a replicated log, applied in order.
+//!
+//! ```text
+//!   propose(command) ─▶ metadata log (a partition like any other) ─▶ committed
+//!                                                                      │ read back in order
+//!   image, for everybody ◀── rows durable in the store ◀── apply ◀─────┘
+//! ```
+//!
+//! Invariant: the image that is published was made of committed commands only, and is durable; a
+//! command is answered after the image that holds it was published.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_core::metadata::rows::{RowChange, Table as CoreTable};
+use millstream_core::metadata::{Command, Image, Response, apply};
+use millstream_protocol::batch::{
+    Batch, BatchBuilder, Compression, DecodeLimits, ProducerStamp, SealedBatches,
+};
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
+use millstream_storage::metadata::{Change, Table};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::partition;
+use super::store::StoreHandle;
+use crate::clock::Clock;
+
+/// The metadata log among the partitions.
+pub(crate) const LOG: TopicPartition = TopicPartition {
+    topic: TopicId(u32::MAX),
+    partition: PartitionIndex(0),
+};
+
+/// Commands that may wait.
+const INBOX: usize = 256;
+/// Commands that share one transaction at the most.
+const GROUP: usize = 64;
+const READ_BYTES: usize = 1 << 20;
+
+type Reply = oneshot::Sender<Result<Response, WireError>>;
+
+/// How the rest of the broker decides and sees what was decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Metadata {
+    proposals: mpsc::Sender<(Command, Reply)>,
+    image: watch::Receiver<Arc<Image>>,
+}
+
+impl Metadata {
+    /// What is decided as of now.
+    pub(crate) fn image(&self) -> Arc<Image> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// Follows what is decided.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Image>> {
+        self.image.clone()
+    }
+
+    /// Has a command decided. The image holds its effect when this returns.
+    pub(crate) async fn propose(&self, command: Command) -> Result<Response, WireError> {
+        let (reply, answer) = oneshot::channel();
+        let stopping = || WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down");
+        self.proposals
+            .send((command, reply))
+            .await
+            .map_err(|_| stopping())?;
+        answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+/// The task that applies commands.
+pub(crate) struct Applier {
+    log: partition::Handle,
+    store: StoreHandle,
+    image: Image,
+    publish: watch::Sender<Arc<Image>>,
+    proposals: mpsc::Receiver<(Command, Reply)>,
+    /// Who waits for the command at an offset.
+    waiting: BTreeMap<Offset, Reply>,
+}
+
+/// Makes the handle, and the task that has still to be run.
+pub(crate) fn open(
+    log: partition::Handle,
+    store: StoreHandle,
+    image: Image,
+) -> (Metadata, Applier) {
+    let (proposals, received) = mpsc::channel(INBOX);
+    let (publish, watched) = watch::channel(Arc::new(image.clone()));
+    let applier = Applier {
+        log,
+        store,
+        image,
+        publish,
+        proposals: received,
+        waiting: BTreeMap::new(),
+    };
+    (
+        Metadata {
+            proposals,
+            image: watched,
+        },
+        applier,
+    )
+}
+
+impl Applier {
+    /// Applies what the log holds beyond the store: what was committed just before a crash.
+    pub(crate) async fn catch_up(&mut self) -> Result<(), WireError> {
+        let mut view = self.log.watch();
+        let leading = view
+            .wait_for(|view| view.leads || view.stopped.is_some())
+            .await;
+        let known = leading.map_err(|_| gone())?.clone();
+        if let Some(reason) = known.stopped {
+            return Err(WireError::new(ErrorCode::StorageStopped, reason));
+        }
+        self.apply_committed().await
+    }
+
+    /// Serves until every handle is gone or the log takes no more.
+    pub(crate) async fn run(mut self) {
+        let mut group = Vec::with_capacity(GROUP);
+        while self.proposals.recv_many(&mut group, GROUP).await > 0 {
+            self.write(&mut group).await;
+            if let Err(error) = self.apply_committed().await {
+                tracing::error!(%error, "metadata cannot be applied");
+                for (_, reply) in std::mem::take(&mut self.waiting) {
+                    drop(reply.send(Err(error.clone())));
+                }
+            }
+        }
+    }
+
+    /// Commits a group of commands, which share what the disk does.
+    async fn write(&mut self, group: &mut Vec<(Command, Reply)>) {
+        let log = &self.log;
+        let writes = group.drain(..).map(|(command, reply)| async move {
+            let batch = encode(&command)?;
+            Ok((
+                log.write(batch.header, batch.bytes)
+                    .await
+                    .map(|ack| ack.base_offset),
+                reply,
+            ))
+        });
+        let written: Vec<Result<_, WireError>> = futures::future::join_all(writes).await;
+        for (place, reply) in written.into_iter().flatten() {
+            match place {
+                Ok(offset) => drop(self.waiting.insert(offset, reply)),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+    }
+
+    async fn apply_committed(&mut self) -> Result<(), WireError> {
+        let up_to = self.log.view().high_watermark;
+        let reader = self.log.reader().clone();
+        let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
+        let from = self.image.applied().max(reader.start());
+        let mut cursor = reader.cursor_at(from).map_err(|e| corrupt(&e))?;
+        let (mut rows, mut answers) = (Vec::new(), Vec::new());
+        while let Some(sealed) = reader
+            .read(&mut cursor, up_to, READ_BYTES)
+            .map_err(|e| corrupt(&e))?
+        {
+            self.apply_batches(sealed, from, &mut rows, &mut answers)?;
+        }
+        if !rows.is_empty() {
+            let changes = rows.into_iter().map(change).collect();
+            let stored = self.store.commit(self.image.applied(), changes).await;
+            stored.map_err(|error| WireError::new(ErrorCode::StorageStopped, error))?;
+            self.publish.send_replace(Arc::new(self.image.clone()));
+        }
+        for (reply, answer) in answers {
+            // Who asked may have gone away: the decision stands.
+            drop(Reply::send(reply, answer));
+        }
+        Ok(())
+    }
+
+    fn apply_batches(
+        &mut self,
+        sealed: Bytes,
+        from: Offset,
+        rows: &mut Vec<RowChange>,
+        answers: &mut Vec<(Reply, Result<Response, WireError>)>,
+    ) -> Result<(), WireError> {
+        let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
+        for batch in SealedBatches::new(sealed) {
+            let batch = batch.map_err(|e| corrupt(&e))?.batch;
+            let records = batch
+                .records(&DecodeLimits::default())
+                .map_err(|e| corrupt(&e))?;
+            for record in &records {
+                let record = record.map_err(|e| corrupt(&e))?;
+                let at = records.offset_of(&record);
+                if at < from {
+                    continue;
+                }
+                let command = postcard::from_bytes(record.value.unwrap_or_default());
+                let applied = apply(&mut self.image, at, &command.map_err(|e| corrupt(&e))?);
+                let answer = match applied {
+                    Ok(applied) => {
+                        rows.extend(applied.rows);
+                        Ok(applied.response)
+                    }
+                    Err(rejection) => Err(WireError::from(&rejection)),
+                };
+                answers.extend(self.waiting.remove(&at).map(|reply| (reply, answer)));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gone() -> WireError {
+    WireError::new(ErrorCode::ShuttingDown, "the metadata log is being closed")
+}
+
+fn encode(command: &Command) -> Result<Batch, WireError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        WireError::new(
+            ErrorCode::TooLarge,
+            format!("the request makes no command: {error}"),
+        )
+    };
+    let value = postcard::to_stdvec(command).map_err(|e| failed(&e))?;
+    let mut builder = BatchBuilder::new(value.len() + 128);
+    builder
+        .push(Clock::wall(), None, Some(&value), &[])
+        .map_err(|e| failed(&e))?;
+    let bytes = builder
+        .finish(Compression::None, ProducerStamp::NONE)
+        .map_err(|e| failed(&e))?;
+    Batch::parse(bytes).map_err(|e| failed(&e))
+}
+
+fn change(row: RowChange) -> Change {
+    let table = match row.table {
+        CoreTable::Topics => Table::Topics,
+        CoreTable::Configs => Table::Configs,
+        CoreTable::Modules => Table::Modules,
+        CoreTable::Jobs => Table::Jobs,
+        CoreTable::Brokers => Table::Brokers,
+        CoreTable::Allocations => Table::Allocations,
+    };
+    Change {
+        table,
+        key: row.key,
+        value: row.value,
+    }
+}

@@ -1,0 +1,439 @@
+//! The shell around one partition's machine: batches in, tasks to the log writers, answers out.
+//!
+//! ```text
+//!   produce stream, job ──Message──▶ inbox ─▶ machine ─▶ Task ──▶ log writers
+//!           ▲                                   │  ▲                   │
+//!           └──────────── answer ◀──────────────┘  └──── Completion ◀──┘
+//!   fetch stream, job ◀── View (high watermark, start) and the log's reader
+//! ```
+//!
+//! Invariant: a batch that was taken is answered exactly once; readers see no offset at or above the
+//! high watermark of the view.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_core::machine::Token;
+use millstream_core::replication::{
+    AppendFailure, BatchFacts, Durability, InFlightLimits, Input, Output, Partition, Resignation,
+    Vote,
+};
+use millstream_protocol::batch::BatchHeader;
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, TopicPartition};
+use millstream_protocol::message::produce::{Acks, ProduceAck};
+use millstream_storage::disk::RealDisk;
+use millstream_storage::log::{LogConfig, LogReader};
+use millstream_storage::metadata::{Change, Table};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::log_writer::{Append, Completion, LogHandle, Task};
+use super::mailbox::{self, Shell, Sources};
+use super::store::StoreHandle;
+use crate::clock::Clock;
+use crate::metrics::PartitionMetrics;
+
+/// Messages that may wait for the driver.
+const INBOX: usize = 64;
+
+/// The fate of a batch.
+pub(crate) type Answer = Result<ProduceAck, WireError>;
+
+/// What a partition is asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Take a batch.
+    Produce(Produce),
+    /// The topic's configuration changed.
+    Reconfigure(LogConfig, Durability),
+    /// A job was deleted: its identities will not write again.
+    ForgetJob(JobId),
+    /// Look after the log: retention, checkpoint.
+    Trim(Task),
+}
+
+/// A batch that was received whole and checked.
+#[derive(Debug)]
+pub(crate) struct Produce {
+    pub(crate) header: BatchHeader,
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) acks: Acks,
+    /// Room in the broker's memory that the batch takes.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// Where the answer goes; nowhere with acks 0.
+    pub(crate) answer: Option<oneshot::Sender<Answer>>,
+}
+
+/// What everybody may know of a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct View {
+    pub(crate) log_start: Offset,
+    pub(crate) high_watermark: Offset,
+    pub(crate) log_end: Offset,
+    pub(crate) epoch: LeaderEpoch,
+    pub(crate) leads: bool,
+    /// Why it takes no more writes, if so.
+    pub(crate) stopped: Option<String>,
+}
+
+/// A partition as the rest of the broker sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    id: TopicPartition,
+    inbox: mpsc::Sender<Message>,
+    view: watch::Receiver<View>,
+    reader: LogReader<RealDisk>,
+    stop: CancellationToken,
+}
+
+impl Handle {
+    pub(crate) fn id(&self) -> TopicPartition {
+        self.0.id
+    }
+
+    pub(crate) fn view(&self) -> View {
+        self.0.view.borrow().clone()
+    }
+
+    /// Follows the view: how a reader waits for the end to move.
+    pub(crate) fn watch(&self) -> watch::Receiver<View> {
+        self.0.view.clone()
+    }
+
+    pub(crate) fn reader(&self) -> &LogReader<RealDisk> {
+        &self.0.reader
+    }
+
+    /// Bytes of the log on disk.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.0.reader.size_bytes()
+    }
+
+    /// Hands a message over; waits while the partition has its hands full.
+    pub(crate) async fn send(&self, message: Message) -> Result<(), WireError> {
+        let gone = |_| WireError::new(ErrorCode::ShuttingDown, "the partition is being closed");
+        self.0.inbox.send(message).await.map_err(gone)
+    }
+
+    /// Writes one batch with acks `all` and waits for its fate.
+    pub(crate) async fn write(&self, header: BatchHeader, batch: Bytes) -> Answer {
+        let (answer, fate) = oneshot::channel();
+        let produce = Produce {
+            header,
+            chunks: vec![batch],
+            acks: Acks::All,
+            room: None,
+            answer: Some(answer),
+        };
+        self.send(Message::Produce(produce)).await?;
+        fate.await.unwrap_or_else(|_| {
+            Err(WireError::new(
+                ErrorCode::ShuttingDown,
+                "the partition was closed meanwhile",
+            ))
+        })
+    }
+
+    /// Waits until the driver has ended.
+    pub(crate) async fn ended(&self) {
+        self.0.inbox.closed().await;
+    }
+
+    /// Asks the driver to end; what it took is answered first.
+    pub(crate) fn stop(&self) {
+        self.0.stop.cancel();
+    }
+}
+
+/// What a driver starts from.
+pub(crate) struct Start {
+    pub(crate) id: TopicPartition,
+    pub(crate) machine: Partition,
+    pub(crate) log: LogHandle,
+    pub(crate) store: StoreHandle,
+    pub(crate) completions: mpsc::UnboundedReceiver<Completion>,
+    pub(crate) reader: LogReader<RealDisk>,
+    pub(crate) metrics: PartitionMetrics,
+    pub(crate) clock: Clock,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Makes the handle and the task that serves it.
+pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
+    let Start {
+        id,
+        machine,
+        log,
+        store,
+        completions,
+        reader,
+        metrics,
+        clock,
+        stop,
+    } = start;
+    let (inbox, messages) = mpsc::channel(INBOX);
+    let (publish, view) = watch::channel(view_of(&machine));
+    let shell = PartitionShell {
+        id,
+        votes: log.completions(),
+        log,
+        store,
+        metrics,
+        publish,
+        pending: BTreeMap::new(),
+        next_token: 0,
+        closing: false,
+        closed: false,
+    };
+    let handle = Handle(Arc::new(Shared {
+        id,
+        inbox,
+        view,
+        reader,
+        stop: stop.clone(),
+    }));
+    let sources = Sources {
+        inbox: messages,
+        completions,
+        stop,
+    };
+    (
+        handle,
+        mailbox::run(shell, machine, sources, clock, Some(Input::Tick)),
+    )
+}
+
+fn view_of(machine: &Partition) -> View {
+    let offsets = machine.offsets();
+    View {
+        log_start: offsets.start(),
+        high_watermark: offsets.high_watermark(),
+        log_end: offsets.end(),
+        epoch: machine.epoch(),
+        leads: machine.is_leader(),
+        stopped: machine.stopped().map(ToString::to_string),
+    }
+}
+
+/// A batch that the machine has not answered yet.
+#[derive(Debug)]
+struct Pending {
+    answer: Option<oneshot::Sender<Answer>>,
+    batch: Option<(BatchHeader, Vec<Bytes>, Option<OwnedSemaphorePermit>)>,
+    since: std::time::Instant,
+}
+
+struct PartitionShell {
+    id: TopicPartition,
+    log: LogHandle,
+    store: StoreHandle,
+    votes: mpsc::UnboundedSender<Completion>,
+    metrics: PartitionMetrics,
+    publish: watch::Sender<View>,
+    pending: BTreeMap<Token, Pending>,
+    next_token: u64,
+    /// The machine has resigned and the log is being closed.
+    closing: bool,
+    closed: bool,
+}
+
+impl PartitionShell {
+    fn produce(&mut self, produce: Produce) -> Input {
+        let Produce {
+            header,
+            chunks,
+            acks,
+            room,
+            answer,
+        } = produce;
+        let token = Token(self.next_token);
+        self.next_token += 1;
+        let batch = BatchFacts::of(&header, header.total_len() as u64);
+        let since = std::time::Instant::now();
+        self.pending.insert(
+            token,
+            Pending {
+                answer,
+                batch: Some((header, chunks, room)),
+                since,
+            },
+        );
+        Input::Produce { token, batch, acks }
+    }
+
+    fn append(&mut self, token: Token, base_offset: Offset, epoch: LeaderEpoch) {
+        let pending = self
+            .pending
+            .get_mut(&token)
+            .expect("the machine appends what it was given");
+        let (header, chunks, room) = pending.batch.take().expect("a batch is appended once");
+        self.metrics.appended(&header);
+        self.log.submit(Task::Append(Append {
+            base_offset,
+            epoch,
+            header,
+            chunks,
+            _room: room,
+        }));
+    }
+
+    fn persist(&self, vote: Vote) {
+        let value = postcard::to_stdvec(&vote).expect("memory takes a vote");
+        let key = vote_key(self.id);
+        let row = Change {
+            table: Table::Votes,
+            key,
+            value: Some(value),
+        };
+        let persisted = self.votes.clone();
+        self.store.write(vec![row], move |result| {
+            let told = match result {
+                Ok(()) => Completion::VotePersisted(vote.epoch),
+                Err(error) => Completion::Stopped {
+                    reason: error.to_string(),
+                },
+            };
+            // A driver that has ended needs no vote.
+            drop(persisted.send(told));
+        });
+    }
+
+    fn answer(&mut self, token: Token, answer: Answer) {
+        let pending = self
+            .pending
+            .remove(&token)
+            .expect("a batch is answered once");
+        self.metrics.answered(pending.since.elapsed(), &answer);
+        if let Some(to) = pending.answer {
+            // A producer that has gone away does not wait for its answer.
+            drop(to.send(answer));
+        }
+    }
+}
+
+impl Shell for PartitionShell {
+    type Machine = Partition;
+    type Message = Message;
+    type Completion = Completion;
+
+    fn message(&mut self, message: Message) -> Option<Input> {
+        match message {
+            Message::Produce(produce) => Some(self.produce(produce)),
+            Message::Reconfigure(config, durability) => {
+                self.log.submit(Task::Reconfigure(config));
+                Some(Input::Reconfigure {
+                    durability,
+                    in_flight: InFlightLimits::default(),
+                })
+            }
+            Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
+            Message::Trim(task) => {
+                self.log.submit(task);
+                None
+            }
+        }
+    }
+
+    fn completion(&mut self, completion: Completion) -> Option<Input> {
+        match completion {
+            Completion::Appended { end } => Some(Input::Appended { end }),
+            Completion::DiskFull { from } => {
+                tracing::error!(partition = %self.id, offset = %from, "the disk is full");
+                Some(Input::AppendFailed {
+                    from,
+                    reason: AppendFailure::DiskFull,
+                })
+            }
+            Completion::Synced { end } => Some(Input::Synced { end }),
+            Completion::Stopped { reason } => Some(Input::StorageStopped {
+                reason: reason.into(),
+            }),
+            Completion::VotePersisted(epoch) => Some(Input::VotePersisted { epoch }),
+            Completion::Started { start } => Some(Input::LogStart { start }),
+            Completion::Closed => {
+                self.closed = true;
+                None
+            }
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::PersistVote { vote } => self.persist(vote),
+            Output::BecameLeader { epoch, start } => {
+                tracing::debug!(partition = %self.id, %epoch, %start, "leading");
+            }
+            Output::Append {
+                token,
+                base_offset,
+                epoch,
+            } => self.append(token, base_offset, epoch),
+            Output::Sync => self.log.submit(Task::Sync),
+            Output::Acknowledge {
+                token,
+                base_offset,
+                duplicate,
+            } => {
+                self.answer(
+                    token,
+                    Ok(ProduceAck {
+                        base_offset,
+                        duplicate,
+                    }),
+                );
+            }
+            Output::Refuse { token, error } => self.answer(token, Err(WireError::from(&error))),
+            // Published once a step, by `settle`.
+            Output::HighWatermark(_) => {}
+            Output::SnapshotProducers { at, bytes } => {
+                self.log.submit(Task::SnapshotProducers(at, bytes));
+            }
+            Output::Resigned { reason } => {
+                tracing::info!(partition = %self.id, %reason, "takes no more writes");
+            }
+        }
+    }
+
+    fn settle(&mut self, machine: &Partition) {
+        let view = view_of(machine);
+        self.publish.send_if_modified(|published| {
+            let changed = *published != view;
+            *published = view;
+            changed
+        });
+        if machine.stopped() == Some(&Resignation::Shutdown) && !self.closing {
+            self.closing = true;
+            self.log.submit(Task::Close);
+        }
+    }
+
+    fn accepts(&self, machine: &Partition) -> bool {
+        machine.accepts() || machine.stopped().is_some()
+    }
+
+    fn stop(&mut self) -> Option<Input> {
+        Some(Input::Stop)
+    }
+
+    fn tick(&mut self) -> Input {
+        Input::Tick
+    }
+
+    fn ended(&self, machine: &Partition) -> bool {
+        if machine.stopped().is_some() && !self.closing {
+            // Its storage stopped earlier: there is nothing left to sync.
+            return true;
+        }
+        self.closed
+    }
+}
+
+/// The key of a partition's row among the votes.
+pub(crate) fn vote_key(id: TopicPartition) -> Vec<u8> {
+    [id.topic.0.to_be_bytes(), id.partition.0.to_be_bytes()].concat()
+}

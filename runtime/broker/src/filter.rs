@@ -1,0 +1,74 @@
+//! Filters at work: what a guest's verdict makes of a batch.
+//!
+//! - [`narrow`]: in place, offsets as they were; on a topic's ingress and on one consumer's fetch.
+//! - [`outputs`]: into other topics, re-partitioned by key; in a job.
+//! - [`fetch`]: the filter of one fetch stream.
+//!
+//! Invariant: the same batch and the same verdict give the same bytes.
+
+mod fetch;
+mod narrow;
+mod outputs;
+
+pub(crate) use fetch::FetchFilter;
+pub(crate) use narrow::narrowed;
+pub(crate) use outputs::{OutputBatch, Outputs};
+
+use std::sync::Arc;
+
+use millstream_modules::{BatchInput, GuestError};
+use millstream_protocol::batch::{Batch, BatchError, DecodeLimits, Records};
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::PartitionIndex;
+use thiserror::Error;
+
+/// Why a filter's result could not be used.
+#[derive(Debug, Error)]
+pub(crate) enum FilterError {
+    /// The guest failed.
+    #[error(transparent)]
+    Guest(#[from] GuestError),
+    /// The input could not be read, or the result makes no batch.
+    #[error("cannot filter the batch: {0}")]
+    Batch(#[from] BatchError),
+    /// The module did what it may only do as a job.
+    #[error(
+        "the module {did}, which only a job can do: deploy it with `millstream job deploy`, or use \
+         one that keeps, drops or changes records one by one"
+    )]
+    OnlyInJob {
+        /// What it did.
+        did: &'static str,
+    },
+}
+
+impl From<FilterError> for WireError {
+    fn from(error: FilterError) -> Self {
+        let code = match &error {
+            FilterError::Guest(GuestError::TooManyInstances { .. } | GuestError::Stopped) => {
+                ErrorCode::Overloaded
+            }
+            FilterError::Batch(_) => ErrorCode::CorruptBatch,
+            FilterError::Guest(_) | FilterError::OnlyInJob { .. } => ErrorCode::GuestFailed,
+        };
+        Self::new(code, error)
+    }
+}
+
+/// Unpacks a batch for a guest.
+pub(crate) fn unpacked(batch: &Batch) -> Result<Records, BatchError> {
+    batch.records(&DecodeLimits::default())
+}
+
+/// The input of a guest's call.
+pub(crate) fn input(topic: &Arc<str>, partition: PartitionIndex, records: &Records) -> BatchInput {
+    let header = records.header();
+    BatchInput {
+        topic: Arc::clone(topic),
+        partition: partition.0,
+        base_offset: header.base_offset.get(),
+        base_timestamp: header.base_timestamp.0,
+        count: header.record_count,
+        records: records.bytes().clone(),
+    }
+}

@@ -1,0 +1,380 @@
+//! Jobs: the tasks that run on this broker, one an input partition.
+//!
+//! Invariant: an input partition of a job has at most one task; its position is saved under the job's
+//! id, which is never used again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use millstream_core::metadata::{Image, Job};
+use millstream_modules::{FilterHandle, FilterSpec, Limits, Scope};
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::{JobId, Offset, TopicName};
+use millstream_protocol::message::job::{JobLimits, JobSpec, JobState, LastResort, StartPosition};
+use millstream_storage::metadata::{Change, Table};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::cores::Cores;
+use crate::drivers::job::{JobTask, Place, Progress, Wanted};
+use crate::drivers::metadata::Metadata;
+use crate::drivers::partition::Message;
+use crate::drivers::store::StoreHandle;
+use crate::modules::Modules;
+use crate::partitions::{Partition, Partitions};
+
+/// What every job's tasks use.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) modules: Arc<Modules>,
+    pub(crate) metadata: Metadata,
+    scopes: RwLock<BTreeMap<JobId, Arc<Scope>>>,
+    names: RwLock<BTreeMap<TopicName, Arc<str>>>,
+}
+
+impl Tools {
+    /// Starts a fresh guest of a job.
+    pub(crate) async fn start(
+        &self,
+        spec: &JobSpec,
+        job: JobId,
+    ) -> Result<FilterHandle, WireError> {
+        let guest = FilterSpec {
+            params: spec.params.clone().into_iter().collect(),
+            outputs: spec.outputs.iter().map(ToString::to_string).collect(),
+            scope: self.scope(job, &spec.limits),
+        };
+        self.modules
+            .start(&self.metadata.image(), &spec.module, guest)
+            .await
+    }
+
+    /// What the instances of a job share.
+    pub(crate) fn scope(&self, job: JobId, limits: &JobLimits) -> Arc<Scope> {
+        let make = || Arc::new(Scope::new(guest_limits(limits)));
+        Arc::clone(self.scopes.write().entry(job).or_insert_with(make))
+    }
+
+    /// A topic's name as guests are told it, shared by all calls.
+    pub(crate) fn topic_name(&self, topic: &TopicName) -> Arc<str> {
+        if let Some(name) = self.names.read().get(topic) {
+            return Arc::clone(name);
+        }
+        let name: Arc<str> = topic.as_str().into();
+        Arc::clone(self.names.write().entry(topic.clone()).or_insert(name))
+    }
+
+    /// Where a job's dead letters go.
+    pub(crate) fn dead_letter_topic(&self, spec: &JobSpec) -> Option<TopicName> {
+        let wanted = spec.on_error.then == LastResort::DeadLetter;
+        wanted
+            .then(|| TopicName::new(&format!("{}.dlq", spec.name)).ok())
+            .flatten()
+    }
+}
+
+/// What a guest may use, in the words of the module host.
+pub(crate) fn guest_limits(limits: &JobLimits) -> Limits {
+    Limits {
+        deadline: Duration::from_millis(limits.batch_ms.into()),
+        memory_bytes: usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX),
+        output_ratio: limits.output_ratio as usize,
+        ..Limits::default()
+    }
+}
+
+/// All jobs of this broker.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    tools: Arc<Tools>,
+    cores: Arc<Cores>,
+    store: StoreHandle,
+    clock: Clock,
+    stop: CancellationToken,
+    running: Mutex<BTreeMap<JobId, Runtime>>,
+    /// Positions as they were stored, by row key; taken as tasks are started.
+    stored: Mutex<BTreeMap<Vec<u8>, Offset>>,
+}
+
+/// One job's tasks.
+#[derive(Debug)]
+struct Runtime {
+    wanted: watch::Sender<Wanted>,
+    stop: CancellationToken,
+    tasks: tokio_util::task::TaskTracker,
+    /// By input and partition.
+    progress: BTreeMap<(u8, u32), (Vec<u8>, Partition, Arc<Progress>)>,
+}
+
+/// One task's progress, for whoever asks.
+pub(crate) struct Standing {
+    pub(crate) partition: Partition,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Jobs {
+    pub(crate) fn new(
+        (partitions, modules): (Arc<Partitions>, Arc<Modules>),
+        metadata: Metadata,
+        cores: Arc<Cores>,
+        store: StoreHandle,
+        clock: Clock,
+        stop: CancellationToken,
+        stored: BTreeMap<Vec<u8>, Offset>,
+    ) -> Self {
+        let (scopes, names) = (RwLock::default(), RwLock::default());
+        let tools = Arc::new(Tools {
+            partitions,
+            modules,
+            metadata,
+            scopes,
+            names,
+        });
+        let (running, stored) = (Mutex::default(), Mutex::new(stored));
+        Self {
+            tools,
+            cores,
+            store,
+            clock,
+            stop,
+            running,
+            stored,
+        }
+    }
+
+    /// How a job stands on each of its input partitions.
+    pub(crate) fn standings(&self, job: JobId) -> Vec<Standing> {
+        let running = self.running.lock();
+        let Some(runtime) = running.get(&job) else {
+            return Vec::new();
+        };
+        let standing = |(_, partition, progress): &(Vec<u8>, Partition, Arc<Progress>)| Standing {
+            partition: partition.clone(),
+            progress: Arc::clone(progress),
+        };
+        runtime.progress.values().map(standing).collect()
+    }
+
+    /// What a job's guests share: limits, counters, log.
+    pub(crate) fn scope(&self, job: JobId, limits: &JobLimits) -> Arc<Scope> {
+        self.tools.scope(job, limits)
+    }
+
+    /// Ends what the image no longer knows, before its topics go.
+    pub(crate) async fn reconcile_before(&self, image: &Image) {
+        let gone: Vec<_> = {
+            let mut running = self.running.lock();
+            let ids: Vec<_> = running
+                .keys()
+                .filter(|id| !image.jobs().contains_key(id))
+                .copied()
+                .collect();
+            ids.into_iter()
+                .filter_map(|id| Some((id, running.remove(&id)?)))
+                .collect()
+        };
+        for (id, runtime) in gone {
+            runtime.end().await;
+            self.tools.scopes.write().remove(&id);
+            self.forget(id, runtime).await;
+        }
+    }
+
+    async fn forget(&self, job: JobId, runtime: Runtime) {
+        let row = |(key, ..): (Vec<u8>, Partition, Arc<Progress>)| Change {
+            table: Table::Positions,
+            key,
+            value: None,
+        };
+        self.store
+            .write(runtime.progress.into_values().map(row).collect(), |_| {});
+        for topic in self.tools.partitions.all() {
+            for partition in topic.partitions.iter().flatten() {
+                // An error means that the partition is being closed.
+                drop(partition.send(Message::ForgetJob(job)).await);
+            }
+        }
+    }
+
+    /// Starts and changes what the image knows, after its topics are there.
+    pub(crate) async fn reconcile_after(&self, image: &Image) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        for (id, job) in image.jobs() {
+            self.one(*id, job);
+        }
+    }
+
+    fn one(&self, id: JobId, job: &Job) {
+        let mut running = self.running.lock();
+        let runtime = running
+            .entry(id)
+            .or_insert_with(|| Runtime::new(job, &self.stop));
+        let changed = runtime.wanted.borrow().generation != job.generation;
+        if changed {
+            self.tools
+                .scope(id, &job.spec.limits)
+                .set_limits(guest_limits(&job.spec.limits));
+            runtime.wanted.send_replace(wanted(job));
+        }
+        for (input, name) in (0_u8..).zip(&job.spec.inputs) {
+            let Some(topic) = self.tools.partitions.topic(name) else {
+                continue;
+            };
+            for partition in topic.partitions.into_iter().flatten() {
+                self.task(runtime, id, job, (input, name), partition);
+            }
+        }
+    }
+
+    fn task(
+        &self,
+        runtime: &mut Runtime,
+        job: JobId,
+        image: &Job,
+        (input, topic): (u8, &TopicName),
+        partition: Partition,
+    ) {
+        let index = partition.id().partition;
+        if runtime.progress.contains_key(&(input, index.0)) {
+            return;
+        }
+        let key = position_key(job, input, index.0);
+        let progress = match self.stored.lock().remove(&key) {
+            Some(position) => Progress::at(position, true),
+            None => Progress::at(start(&partition, image.spec.start), false),
+        };
+        let progress = Arc::new(progress);
+        let place = Place {
+            job,
+            input,
+            topic: topic.clone(),
+            partition: index,
+        };
+        let task = JobTask::new(
+            place,
+            Arc::clone(&self.tools),
+            runtime.wanted.subscribe(),
+            Arc::clone(&progress),
+            self.clock,
+            runtime.stop.clone(),
+        );
+        let core = self.cores.of_partition(partition.id());
+        core.spawn(runtime.tasks.track_future(task.run()));
+        runtime
+            .progress
+            .insert((input, index.0), (key, partition, progress));
+    }
+
+    /// Saves positions every now and then, and a last time when every task has ended.
+    pub(crate) async fn save_positions(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                _ = ticks.tick() => self.save(),
+            }
+        }
+        let all = std::mem::take(&mut *self.running.lock());
+        for runtime in all.values() {
+            runtime.end().await;
+        }
+        *self.running.lock() = all;
+        self.save();
+    }
+
+    /// Saves positions and waits until they are durable: a job that starts at the latest offset
+    /// starts there even if the broker dies now.
+    pub(crate) async fn save_now(&self) {
+        let (saved, durable) = tokio::sync::oneshot::channel();
+        self.store
+            .write(self.unsaved(), move |_| saved.send(()).unwrap_or_default());
+        // The store answers always; when it cannot write, it says so itself.
+        drop(durable.await);
+    }
+
+    fn save(&self) {
+        let rows = self.unsaved();
+        if !rows.is_empty() {
+            // A position that is not saved is made up for by the producer identity of the outputs.
+            self.store.write(rows, |_| {});
+        }
+    }
+
+    fn unsaved(&self) -> Vec<Change> {
+        let running = self.running.lock();
+        let all = running
+            .values()
+            .flat_map(|runtime| runtime.progress.values());
+        all.filter_map(|(key, _, progress)| {
+            let value = postcard::to_stdvec(&progress.unsaved()?).expect("an offset encodes");
+            Some(Change {
+                table: Table::Positions,
+                key: key.clone(),
+                value: Some(value),
+            })
+        })
+        .collect()
+    }
+}
+
+impl Runtime {
+    fn new(job: &Job, stop: &CancellationToken) -> Self {
+        let (wanted, _) = watch::channel(wanted(job));
+        let tasks = tokio_util::task::TaskTracker::new();
+        Self {
+            wanted,
+            stop: stop.child_token(),
+            tasks,
+            progress: BTreeMap::new(),
+        }
+    }
+
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn wanted(job: &Job) -> Wanted {
+    Wanted {
+        generation: job.generation,
+        running: job.state == JobState::Running,
+        spec: Arc::new(job.spec.clone()),
+    }
+}
+
+fn position_key(job: JobId, input: u8, partition: u32) -> Vec<u8> {
+    let mut key = job.0.to_be_bytes().to_vec();
+    key.push(input);
+    key.extend(partition.to_be_bytes());
+    key
+}
+
+/// Where a job without a position starts.
+fn start(partition: &Partition, start: StartPosition) -> Offset {
+    let view = partition.view();
+    match start {
+        StartPosition::Earliest => view.log_start,
+        StartPosition::Latest => view.high_watermark,
+        StartPosition::Timestamp(time) => {
+            let found = partition
+                .reader()
+                .offset_for_timestamp(time, view.high_watermark);
+            match found {
+                Ok(found) => found.map_or(view.high_watermark, |(offset, _)| offset),
+                Err(error) => {
+                    tracing::error!(%error, "the start cannot be found by time: starting earliest");
+                    view.log_start
+                }
+            }
+        }
+    }
+}

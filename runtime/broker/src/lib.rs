@@ -1,0 +1,53 @@
+//! What wires: one process out of the machines, the logs, the connections and the guests.
+//!
+//! ```text
+//!   QUIC ──▶ serve ──▶ drivers::partition ──▶ core (decides)
+//!              ▲            │      ▲
+//!              │            ▼      └── drivers::log_writer ──▶ storage (remembers)
+//!            fetch ◀──── view, reader
+//!   metadata log ──▶ drivers::metadata ──▶ image ──▶ reconcile ──▶ partitions, jobs, modules
+//! ```
+//!
+//! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
+//! reach), `serve` (one file a kind of request), `drivers` (one shell per machine), `reconcile`,
+//! `partitions`, `jobs`, `modules`, `filter`, `metrics`, `admin`.
+//!
+//! This crate decides nothing that the core could decide, and holds no state that is not rebuilt from
+//! the logs and the store.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+
+mod admin;
+mod broker;
+mod clock;
+mod cores;
+mod drivers;
+mod filter;
+mod ingress;
+mod jobs;
+mod maintenance;
+mod metrics;
+mod modules;
+mod opening;
+mod partitions;
+mod reconcile;
+mod run;
+mod serve;
+
+pub use run::{Running, StartError, start};
+
+use config::Config;
+
+/// Runs a broker until `shutdown` completes, then stops it gracefully.
+///
+/// # Errors
+/// [`StartError`] when it does not start.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
+    let running = start(config).await?;
+    tracing::info!(address = %running.address(), admin = %running.admin_address(), "serving");
+    shutdown.await;
+    running.stop().await;
+    Ok(())
+}

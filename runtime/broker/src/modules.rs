@@ -1,0 +1,158 @@
+//! The broker's modules: their bytes by content, compiled when first used.
+//!
+//! Invariant: a module is compiled and linked before its version exists; what exists can be run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use millstream_core::metadata::Image;
+use millstream_modules::{Engine, EngineConfig, FilterHandle, FilterSpec, Module, ModuleInfo};
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::ModuleRef;
+use millstream_storage::blobs::{BlobId, Blobs};
+use millstream_storage::disk::RealDisk;
+use parking_lot::Mutex;
+
+use crate::config;
+
+/// All modules of this broker.
+pub(crate) struct Modules {
+    config: EngineConfig,
+    blobs: Blobs<RealDisk>,
+    /// Started with the first module: a broker without any carries no compiler in its memory.
+    engine: OnceLock<Engine>,
+    loaded: Mutex<BTreeMap<BlobId, Module>>,
+}
+
+impl Modules {
+    pub(crate) fn new(section: &config::Modules, blobs: Blobs<RealDisk>, cache: PathBuf) -> Self {
+        let default = EngineConfig::default();
+        let threads = section.guest_threads;
+        let config = EngineConfig {
+            cache_dir: Some(cache),
+            guest_threads: if threads == 0 {
+                default.guest_threads
+            } else {
+                threads
+            },
+            max_instances: u32::try_from(section.max_instances).unwrap_or(u32::MAX),
+            max_module_bytes: usize::try_from(section.max_bytes.0).unwrap_or(usize::MAX),
+            ..default
+        };
+        Self {
+            config,
+            blobs,
+            engine: OnceLock::new(),
+            loaded: Mutex::default(),
+        }
+    }
+
+    /// The most bytes that a module may have.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.config.max_module_bytes
+    }
+
+    /// Checks, compiles and stores an upload. Takes a while.
+    pub(crate) async fn upload(self: &Arc<Self>, bytes: Bytes) -> Result<ModuleInfo, WireError> {
+        let this = Arc::clone(self);
+        blocking(move || {
+            let module = this.engine()?.load(&bytes);
+            let module = module.map_err(|error| WireError::new(ErrorCode::InvalidModule, error))?;
+            let id = this.blobs.put(&bytes).map_err(internal)?;
+            let info = module.info().clone();
+            assert_eq!(id.0, info.sha256, "a module is stored under its own hash");
+            this.loaded.lock().insert(id, module);
+            Ok(info)
+        })
+        .await
+    }
+
+    /// Forgets the bytes of a version that was deleted, unless another version has the same.
+    pub(crate) fn forget(&self, sha256: &str, image: &Image) {
+        let Ok(id) = sha256.parse::<BlobId>() else {
+            return;
+        };
+        if image
+            .modules()
+            .values()
+            .any(|module| module.sha256 == sha256)
+        {
+            return;
+        }
+        self.loaded.lock().remove(&id);
+        if let Some(engine) = self.engine.get() {
+            engine.forget(&id.0);
+        }
+        if let Err(error) = self.blobs.remove(&id) {
+            tracing::warn!(%error, "the bytes of a deleted module stay");
+        }
+    }
+
+    /// Starts an instance of a version.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        image: &Image,
+        version: &ModuleRef,
+        spec: FilterSpec,
+    ) -> Result<FilterHandle, WireError> {
+        let module = self.load(image, version).await?;
+        let started = self.engine()?.start_filter(&module, spec).await;
+        started.map_err(|error| {
+            WireError::new(ErrorCode::GuestFailed, format!("module {version}: {error}"))
+        })
+    }
+
+    async fn load(
+        self: &Arc<Self>,
+        image: &Image,
+        version: &ModuleRef,
+    ) -> Result<Module, WireError> {
+        let unknown = || {
+            let text = format!("there is no module {version}: `millstream module list` shows all");
+            WireError::new(ErrorCode::UnknownModule, text)
+        };
+        let known = image.modules().get(version).ok_or_else(unknown)?;
+        let id: BlobId = known.sha256.parse().map_err(internal)?;
+        if let Some(module) = self.loaded.lock().get(&id) {
+            return Ok(module.clone());
+        }
+        let this = Arc::clone(self);
+        blocking(move || {
+            let bytes = this.blobs.get(&id).map_err(internal)?;
+            let module = this.engine()?.load(&bytes).map_err(internal)?;
+            this.loaded.lock().insert(id, module.clone());
+            Ok(module)
+        })
+        .await
+    }
+
+    fn engine(&self) -> Result<&Engine, WireError> {
+        if let Some(engine) = self.engine.get() {
+            return Ok(engine);
+        }
+        let engine = Engine::new(self.config.clone()).map_err(internal)?;
+        Ok(self.engine.get_or_init(|| engine))
+    }
+}
+
+impl std::fmt::Debug for Modules {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Modules")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs what takes long, or waits for a disk, beside the cores.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WireError> + Send + 'static,
+) -> Result<T, WireError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(internal(error)))
+}
+
+fn internal(error: impl std::fmt::Display) -> WireError {
+    WireError::new(ErrorCode::Internal, error)
+}

@@ -1,0 +1,161 @@
+//! The partitions that this broker serves, by topic name.
+//!
+//! Invariant: a partition that can be found is open and has a driver; one that is being deleted can
+//! no longer be found.
+
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use millstream_protocol::batch::{BatchHeader, Origin, Rules};
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
+use parking_lot::RwLock;
+
+use crate::drivers::partition::Handle;
+use crate::ingress::Ingress;
+
+/// What a topic's configuration means to those who read and write its partitions.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The largest batch that is taken.
+    pub(crate) max_batch_bytes: u32,
+    /// What every batch goes through before it is appended.
+    pub(crate) ingress: Option<Ingress>,
+}
+
+impl Settings {
+    /// What a producer's batch is held against.
+    pub(crate) fn rules(&self) -> Rules {
+        Rules {
+            max_batch_bytes: self.max_batch_bytes,
+            ..Rules::of(Origin::Producer)
+        }
+    }
+}
+
+/// One partition; a cheap clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Partition(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    topic: TopicName,
+    handle: Handle,
+    settings: ArcSwap<Settings>,
+}
+
+impl Partition {
+    pub(crate) fn new(topic: TopicName, handle: Handle, settings: Settings) -> Self {
+        let settings = ArcSwap::from_pointee(settings);
+        Self(Arc::new(Inner {
+            topic,
+            handle,
+            settings,
+        }))
+    }
+
+    pub(crate) fn topic(&self) -> &TopicName {
+        &self.0.topic
+    }
+
+    /// The settings in force now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.0.settings.load_full()
+    }
+
+    /// What the topic's filter leaves of a batch; the batch as it came when there is no filter.
+    pub(crate) async fn ingress(
+        &self,
+        header: BatchHeader,
+        chunks: Vec<Bytes>,
+    ) -> Result<(BatchHeader, Vec<Bytes>), WireError> {
+        match &self.settings().ingress {
+            Some(ingress) => ingress.apply(header, chunks).await,
+            None => Ok((header, chunks)),
+        }
+    }
+
+    /// Replaces the settings.
+    pub(crate) fn set(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
+    }
+}
+
+impl Deref for Partition {
+    type Target = Handle;
+    fn deref(&self) -> &Handle {
+        &self.0.handle
+    }
+}
+
+/// A partition, or why it could not be opened.
+pub(crate) type Slot = Result<Partition, WireError>;
+
+/// A topic's partitions, from 0.
+#[derive(Clone, Debug)]
+pub(crate) struct Topic {
+    pub(crate) id: TopicId,
+    pub(crate) partitions: Vec<Slot>,
+}
+
+/// All partitions.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    topics: RwLock<BTreeMap<TopicName, Topic>>,
+}
+
+impl Partitions {
+    /// The topic of that name.
+    pub(crate) fn topic(&self, name: &TopicName) -> Option<Topic> {
+        self.topics.read().get(name).cloned()
+    }
+
+    /// Every topic.
+    pub(crate) fn all(&self) -> Vec<Topic> {
+        self.topics.read().values().cloned().collect()
+    }
+
+    /// Puts a topic in, or in the place of what it was before.
+    pub(crate) fn put(&self, name: TopicName, topic: Topic) {
+        self.topics.write().insert(name, topic);
+    }
+
+    /// Takes a topic out.
+    pub(crate) fn remove(&self, name: &TopicName) -> Option<Topic> {
+        self.topics.write().remove(name)
+    }
+
+    /// Finds one partition, and makes sure that it is of the topic that the client means.
+    pub(crate) fn find(
+        &self,
+        name: &TopicName,
+        id: Option<TopicId>,
+        index: PartitionIndex,
+    ) -> Result<Partition, WireError> {
+        let topics = self.topics.read();
+        let topic = topics.get(name).ok_or_else(|| unknown_topic(name))?;
+        if id.is_some_and(|id| id != topic.id) {
+            let text = format!("topic {name} was deleted and made again since you asked for it");
+            return Err(WireError::new(ErrorCode::UnknownTopic, text));
+        }
+        topic
+            .partitions
+            .get(index.0 as usize)
+            .cloned()
+            .unwrap_or_else(|| {
+                let count = topic.partitions.len();
+                let text =
+                    format!("topic {name} has {count} partitions, from 0: there is no {index}");
+                Err(WireError::new(ErrorCode::UnknownPartition, text))
+            })
+    }
+}
+
+/// What a client is told of a topic that is not there.
+pub(crate) fn unknown_topic(name: &TopicName) -> WireError {
+    let text = format!("there is no topic {name}: `millstream topic create {name}` makes it");
+    WireError::new(ErrorCode::UnknownTopic, text)
+}

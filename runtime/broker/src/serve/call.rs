@@ -1,0 +1,74 @@
+//! Control calls: one request, one answer, the stream ends.
+//!
+//! Invariant: every request of the table is answered, and measured under its name.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use millstream_protocol::error::WireError;
+use millstream_protocol::message::{Call, Request};
+use millstream_transport::{FrameWriter, StreamError};
+
+use super::{cluster, jobs, modules, offsets, producers, topics};
+use crate::broker::Broker;
+
+/// Answers one request.
+pub(crate) async fn serve(
+    broker: &Arc<Broker>,
+    request: Request,
+    body: Bytes,
+    writer: &mut FrameWriter,
+) -> Result<(), StreamError> {
+    let mut answer = Answer {
+        broker,
+        writer,
+        start: Instant::now(),
+    };
+    match request {
+        Request::CreateTopic(r) => answer.send(&r, topics::create(broker, &r).await).await,
+        Request::ListTopics(r) => answer.send(&r, Ok(topics::list(broker))).await,
+        Request::DescribeTopic(r) => answer.send(&r, topics::describe(broker, &r.name)).await,
+        Request::AlterTopic(r) => answer.send(&r, topics::alter(broker, &r).await).await,
+        Request::DeleteTopic(r) => answer.send(&r, topics::delete(broker, &r).await).await,
+        Request::FindTopic(r) => answer.send(&r, topics::find(broker, &r)).await,
+        Request::AllocateProducer(r) => answer.send(&r, producers::allocate(broker).await).await,
+        Request::ListOffsets(r) => answer.send(&r, offsets::list(broker, &r)).await,
+        Request::UploadModule(r) => {
+            answer
+                .send(&r, modules::upload(broker, &r, body).await)
+                .await
+        }
+        Request::ListModules(r) => answer.send(&r, Ok(modules::list(broker))).await,
+        Request::DescribeModule(r) => answer.send(&r, modules::describe(broker, &r.module)).await,
+        Request::DeleteModule(r) => answer.send(&r, modules::delete(broker, &r).await).await,
+        Request::DeployJob(r) => answer.send(&r, jobs::deploy(broker, &r).await).await,
+        Request::ListJobs(r) => answer.send(&r, Ok(jobs::list(broker))).await,
+        Request::DescribeJob(r) => answer.send(&r, jobs::describe(broker, &r.name)).await,
+        Request::SetJobState(r) => answer.send(&r, jobs::set_state(broker, &r).await).await,
+        Request::UpdateJob(r) => answer.send(&r, jobs::update(broker, &r).await).await,
+        Request::DeleteJob(r) => answer.send(&r, jobs::delete(broker, &r).await).await,
+        Request::JobLogs(r) => answer.send(&r, jobs::logs(broker, &r)).await,
+        Request::ClusterStatus(r) => answer.send(&r, Ok(cluster::status(broker))).await,
+    }
+}
+
+struct Answer<'a> {
+    broker: &'a Broker,
+    writer: &'a mut FrameWriter,
+    start: Instant,
+}
+
+impl Answer<'_> {
+    async fn send<C: Call>(
+        &mut self,
+        _request: &C,
+        result: Result<C::Response, WireError>,
+    ) -> Result<(), StreamError> {
+        self.broker
+            .metrics
+            .called(C::NAME, self.start.elapsed(), result.as_ref().err());
+        self.writer.send(&result, []).await?;
+        self.writer.finish()
+    }
+}

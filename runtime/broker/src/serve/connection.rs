@@ -1,0 +1,119 @@
+//! One connection: every stream it opens is a task of its own.
+//!
+//! Invariant: a broken stream ends that stream, never the connection or its neighbours.
+
+use std::sync::Arc;
+
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::frame::FrameLimits;
+use millstream_protocol::limits::{MAX_MESSAGE_BYTES, MAX_MODULE_BYTES};
+use millstream_protocol::message::{Open, Request};
+use millstream_transport::{
+    CloseCode, Connection, FrameReader, FrameWriter, Greeting, Incoming, Listener, StreamError,
+};
+
+use super::{call, fetch, produce};
+use crate::broker::Broker;
+use crate::cores::Core;
+
+/// The first frame of a stream: a request, and for a module its bytes behind it.
+const OPENING: FrameLimits = FrameLimits {
+    message: MAX_MESSAGE_BYTES,
+    body: u32::MAX as usize,
+};
+
+/// Accepts connections on one core until the broker stops.
+pub(crate) async fn accept(
+    broker: Arc<Broker>,
+    core: Core,
+    listener: Listener,
+    greeting: Greeting,
+) {
+    let greeting = Arc::new(greeting);
+    loop {
+        let incoming = tokio::select! {
+            () = broker.stop.cancelled() => break,
+            incoming = listener.accept() => incoming,
+        };
+        let Some(incoming) = incoming else { break };
+        let (broker, greeting) = (Arc::clone(&broker), Arc::clone(&greeting));
+        let inner = core.clone();
+        core.spawn(async move { connection(broker, inner, incoming, &greeting).await });
+    }
+    // Streams that are being answered get the time to end before the connection is closed on them.
+    broker.drained.cancelled().await;
+    listener.close(CloseCode::ShuttingDown, "the broker is shutting down");
+    listener.wait_idle().await;
+}
+
+async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greeting: &Greeting) {
+    let peer = incoming.peer();
+    let connection = match incoming.handshake(greeting).await {
+        Ok(connection) => connection,
+        Err(error) => return tracing::debug!(%peer, %error, "handshake failed"),
+    };
+    tracing::debug!(%peer, client = %connection.hello().client_id, "connected");
+    let _open = broker.metrics.connection();
+    loop {
+        match connection.accept().await {
+            Ok((writer, reader)) => {
+                let broker = Arc::clone(&broker);
+                let inner = connection.clone();
+                core.spawn(async move { stream(broker, inner, writer, reader).await });
+            }
+            Err(error) => return tracing::debug!(%peer, %error, "disconnected"),
+        }
+    }
+}
+
+async fn stream(
+    broker: Arc<Broker>,
+    connection: Connection,
+    mut writer: FrameWriter,
+    mut reader: FrameReader,
+) {
+    let ended = tokio::select! {
+        ended = serve(&broker, &mut writer, &mut reader) => ended,
+        () = broker.drained.cancelled() => return,
+    };
+    match ended {
+        Ok(()) => {}
+        Err(StreamError::Connection(_) | StreamError::Reset(_) | StreamError::Stopped(_)) => {}
+        Err(error) => {
+            tracing::warn!(peer = %connection.peer(), %error, "stream given up");
+            broker.metrics.broken_stream();
+            writer.reset(error.code());
+        }
+    }
+}
+
+async fn serve(
+    broker: &Arc<Broker>,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+) -> Result<(), StreamError> {
+    let Some(frame) = reader.recv::<Open>(OPENING).await? else {
+        return Ok(());
+    };
+    let (open, mut body) = (frame.message, frame.body);
+    match open {
+        Open::Produce(open) => Box::pin(produce::serve(broker, open, writer, reader)).await,
+        Open::Fetch(open) => Box::pin(fetch::serve(broker, open, writer, reader)).await,
+        Open::Call(request) => {
+            let upload = matches!(request, Request::UploadModule(_));
+            let allowed = if upload { MAX_MODULE_BYTES } else { 0 };
+            if body.remaining() > allowed {
+                let text = format!(
+                    "{} carries a body of {} bytes: the most is {allowed}",
+                    request.name(),
+                    body.remaining(),
+                );
+                let refusal: Result<(), WireError> = Err(WireError::new(ErrorCode::TooLarge, text));
+                writer.send(&refusal, []).await?;
+                return writer.finish();
+            }
+            let bytes = body.read().await?;
+            Box::pin(call::serve(broker, request, bytes, writer)).await
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! A fetch stream: sealed batches out as far as the consumer's credit goes; at the end, it waits.
+//!
+//! Invariant: no byte is sent beyond what the consumer granted, except to finish a batch; no record
+//! at or above the high watermark is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::frame::FrameLimits;
+use millstream_protocol::ids::Offset;
+use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
+use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
+use millstream_storage::log::{Cursor, ReadError};
+use millstream_transport::{FrameReader, FrameWriter, StreamError};
+use tokio::sync::{Notify, watch};
+
+use crate::broker::Broker;
+use crate::drivers::partition::View;
+use crate::filter::FetchFilter;
+use crate::partitions::Partition;
+
+const CREDIT: FrameLimits = FrameLimits {
+    message: 64,
+    body: 0,
+};
+/// The least that is read at a time: a consumer's small wish does not make a small read of the disk.
+const MIN_READ: usize = 64 << 10;
+
+/// Serves one stream until the client ends it.
+pub(crate) async fn serve(
+    broker: &Arc<Broker>,
+    open: OpenFetch,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+) -> Result<(), StreamError> {
+    let mut outlet = match Outlet::open(broker, open).await {
+        Ok(outlet) => outlet,
+        Err(error) => {
+            writer.send(&Err::<FetchReady, _>(error), []).await?;
+            return writer.finish();
+        }
+    };
+    writer.send(&Ok::<_, WireError>(outlet.ready()), []).await?;
+    let purse = Arc::clone(&outlet.purse);
+    tokio::select! {
+        ended = outlet.run(writer) => ended,
+        ended = earn(&purse, reader) => ended,
+    }
+}
+
+/// What the consumer has granted and we have not used.
+#[derive(Debug, Default)]
+struct Purse {
+    credit: AtomicU64,
+    earned: Notify,
+}
+
+impl Purse {
+    fn earn(&self, bytes: u64) {
+        let add = |credit: u64| Some(credit.saturating_add(bytes).min(MAX_FETCH_CREDIT_BYTES));
+        // The closure never refuses.
+        let _ = self
+            .credit
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        self.earned.notify_one();
+    }
+
+    fn spend(&self, bytes: u64) {
+        let less = |credit: u64| Some(credit.saturating_sub(bytes));
+        let _ = self
+            .credit
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    }
+
+    /// Waits until there is credit, and says how much.
+    async fn some(&self) -> u64 {
+        loop {
+            let credit = self.credit.load(Ordering::Acquire);
+            if credit > 0 {
+                return credit;
+            }
+            self.earned.notified().await;
+        }
+    }
+}
+
+async fn earn(purse: &Purse, reader: &mut FrameReader) -> Result<(), StreamError> {
+    while let Some(frame) = reader.recv::<Credit>(CREDIT).await? {
+        purse.earn(frame.message.bytes);
+    }
+    Ok(())
+}
+
+/// The sending half of a stream.
+struct Outlet<'a> {
+    broker: &'a Arc<Broker>,
+    partition: Partition,
+    view: watch::Receiver<View>,
+    cursor: Cursor,
+    /// Everything before it was sent, or filtered out.
+    next: Offset,
+    max_body: usize,
+    purse: Arc<Purse>,
+    filter: Option<FetchFilter>,
+}
+
+impl<'a> Outlet<'a> {
+    async fn open(broker: &'a Arc<Broker>, open: OpenFetch) -> Result<Self, WireError> {
+        let partition = broker
+            .partitions
+            .find(&open.topic, open.id, open.partition)?;
+        let filter = match &open.filter {
+            Some(filter) => Some(
+                broker
+                    .fetch_filter(&open.topic, open.partition, filter)
+                    .await?,
+            ),
+            None => None,
+        };
+        let view = partition.watch();
+        let known = view.borrow().clone();
+        if open.offset < known.log_start || open.offset > known.high_watermark {
+            return Err(out_of_range(&partition, open.offset, &known));
+        }
+        let cursor = partition
+            .reader()
+            .cursor_at(open.offset)
+            .map_err(|e| read_error(&e))?;
+        let purse = Purse {
+            credit: AtomicU64::new(0),
+            earned: Notify::new(),
+        };
+        purse.earn(open.credit);
+        let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
+        let (next, purse) = (open.offset, Arc::new(purse));
+        Ok(Self {
+            broker,
+            partition,
+            view,
+            cursor,
+            next,
+            max_body,
+            purse,
+            filter,
+        })
+    }
+
+    fn ready(&self) -> FetchReady {
+        let view = self.view.borrow();
+        FetchReady {
+            id: self.partition.id().topic,
+            leader_epoch: view.epoch,
+            log_start: view.log_start,
+            high_watermark: view.high_watermark,
+        }
+    }
+
+    async fn run(&mut self, writer: &mut FrameWriter) -> Result<(), StreamError> {
+        loop {
+            let credit = self.purse.some().await;
+            let view = match self.wait_for_data().await {
+                Ok(view) => view,
+                Err(error) => return fail(writer, error).await,
+            };
+            let credit = usize::try_from(credit).unwrap_or(usize::MAX);
+            let wanted = credit.clamp(MIN_READ, self.max_body);
+            let up_to = view.high_watermark;
+            let sealed = match self
+                .partition
+                .reader()
+                .read(&mut self.cursor, up_to, wanted)
+            {
+                Ok(Some(sealed)) => sealed,
+                Ok(None) => {
+                    self.next = self.next.max(up_to);
+                    continue;
+                }
+                Err(error) => return fail(writer, read_error(&error)).await,
+            };
+            self.next = self.cursor.offset();
+            match self.send(writer, &view, sealed).await? {
+                Ok(()) => {}
+                Err(error) => return fail(writer, error).await,
+            }
+        }
+    }
+
+    /// Waits until something beyond `next` is committed.
+    async fn wait_for_data(&mut self) -> Result<View, WireError> {
+        loop {
+            let view = self.view.borrow_and_update().clone();
+            if self.next < view.high_watermark {
+                return Ok(view);
+            }
+            if self.view.changed().await.is_err() {
+                let text = "the partition is being closed: ask again where it is";
+                return Err(WireError::new(ErrorCode::NotLeader, text));
+            }
+        }
+    }
+
+    async fn send(
+        &mut self,
+        writer: &mut FrameWriter,
+        view: &View,
+        sealed: Bytes,
+    ) -> Result<Result<(), WireError>, StreamError> {
+        let read = sealed.len();
+        let (body, examined) = match &mut self.filter {
+            None => (vec![sealed], 0),
+            Some(filter) => match filter.apply(sealed).await {
+                Ok(filtered) => (filtered.bodies, filtered.examined),
+                Err(error) => return Ok(Err(error)),
+            },
+        };
+        let sent: usize = body.iter().map(Bytes::len).sum();
+        // A filter that drops everything still uses credit for what it looked at, a little: so that
+        // the consumer hears of the progress, and a slow consumer holds up even a filter.
+        self.purse.spend((sent.max(read / 64)) as u64);
+        self.broker.metrics.fetched(read, sent);
+        let data = FetchData {
+            high_watermark: view.high_watermark,
+            log_start: view.log_start,
+            next_offset: self.next,
+            examined,
+        };
+        writer.send(&Ok::<_, WireError>(data), body).await?;
+        Ok(Ok(()))
+    }
+}
+
+async fn fail(writer: &mut FrameWriter, error: WireError) -> Result<(), StreamError> {
+    writer.send(&Err::<FetchData, _>(error), []).await?;
+    writer.finish()
+}
+
+fn out_of_range(partition: &Partition, offset: Offset, view: &View) -> WireError {
+    let text = format!(
+        "offset {offset} of {}/{} is out of range: it has {} to {}",
+        partition.topic(),
+        partition.id().partition,
+        view.log_start,
+        view.high_watermark,
+    );
+    WireError::new(ErrorCode::OffsetOutOfRange, text)
+}
+
+fn read_error(error: &ReadError) -> WireError {
+    let code = match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ErrorCode::CorruptLog,
+        _ => ErrorCode::Internal,
+    };
+    WireError::new(code, error)
+}

@@ -1,0 +1,209 @@
+//! A produce stream: batches in, checked as they arrive; answers out, in their order.
+//!
+//! Invariant: a batch is appended only after every byte of it was checked; what one stream has
+//! received and not answered is bounded by its pipeline, and over all streams by the broker's room.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_protocol::batch::{BatchHeader, Inspector};
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::frame::FrameLimits;
+use millstream_protocol::limits::{MAX_BATCH_BYTES, MAX_PIPELINED_BATCHES};
+use millstream_protocol::message::produce::{
+    Acks, OpenProduce, ProduceAnswers, ProduceBatch, ProduceReady,
+};
+use millstream_transport::{Body, FrameReader, FrameWriter, StreamError};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use crate::broker::Broker;
+use crate::drivers::partition::{Answer, Message, Produce};
+use crate::partitions::Partition;
+
+const BATCH: FrameLimits = FrameLimits {
+    message: 64,
+    body: MAX_BATCH_BYTES,
+};
+
+/// Serves one stream until the client ends it.
+pub(crate) async fn serve(
+    broker: &Arc<Broker>,
+    open: OpenProduce,
+    writer: &mut FrameWriter,
+    reader: &mut FrameReader,
+) -> Result<(), StreamError> {
+    let partition = match find(broker, &open) {
+        Ok(partition) => partition,
+        Err(error) => {
+            writer.send(&Err::<ProduceReady, _>(error), []).await?;
+            return writer.finish();
+        }
+    };
+    let ready = ProduceReady {
+        id: partition.id().topic,
+        leader_epoch: partition.view().epoch,
+        max_batch_bytes: partition.settings().max_batch_bytes,
+        max_in_flight: u32::try_from(MAX_PIPELINED_BATCHES).expect("a small constant"),
+    };
+    writer.send(&Ok::<_, WireError>(ready), []).await?;
+    let (fates, answers) = mpsc::channel(MAX_PIPELINED_BATCHES);
+    let intake = Intake {
+        broker,
+        partition,
+        acks: open.acks,
+    };
+    let (taken, answered) = tokio::join!(intake.run(reader, fates), answer(writer, answers));
+    taken.and(answered)
+}
+
+fn find(broker: &Broker, open: &OpenProduce) -> Result<Partition, WireError> {
+    if broker.stop.is_cancelled() {
+        return Err(WireError::new(
+            ErrorCode::ShuttingDown,
+            "the broker is shutting down",
+        ));
+    }
+    broker.partitions.find(&open.topic, open.id, open.partition)
+}
+
+/// The receiving half of a stream.
+struct Intake<'a> {
+    broker: &'a Arc<Broker>,
+    partition: Partition,
+    acks: Acks,
+}
+
+impl Intake<'_> {
+    async fn run(
+        self,
+        reader: &mut FrameReader,
+        fates: mpsc::Sender<oneshot::Receiver<Answer>>,
+    ) -> Result<(), StreamError> {
+        while let Some(frame) = reader.recv::<ProduceBatch>(BATCH).await? {
+            let (answer, fate) = oneshot::channel();
+            let answer = (self.acks != Acks::Zero).then_some(answer);
+            if answer.is_some() && fates.send(fate).await.is_err() {
+                // The answering half has ended: the client does not listen any more.
+                return Ok(());
+            }
+            match self.receive(frame.body).await? {
+                Ok(batch) => self.hand_over(batch, answer).await,
+                Err(error) => refuse(answer, error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a batch off the stream while checking it. The outer error ends the stream.
+    async fn receive(
+        &self,
+        mut body: Body<'_>,
+    ) -> Result<Result<Received, WireError>, StreamError> {
+        let (len, settings) = (body.remaining(), self.partition.settings());
+        if len > settings.max_batch_bytes as usize {
+            let text = format!(
+                "batch of {len} bytes: topic {} takes {} (max.message.bytes)",
+                self.partition.topic(),
+                settings.max_batch_bytes
+            );
+            return Ok(Err(WireError::new(ErrorCode::TooLarge, text)));
+        }
+        let room = self.broker.room(len).await;
+        let mut inspector = Inspector::new(settings.rules());
+        let mut chunks = Vec::with_capacity(len / (60 << 10) + 1);
+        let mut checked = Ok(());
+        while let Some(chunk) = body.next_chunk().await? {
+            if checked.is_ok() {
+                checked = inspector.feed(&chunk);
+                chunks.push(chunk);
+            }
+        }
+        match checked.and_then(|()| inspector.finish()) {
+            Ok(header) => Ok(Ok(Received {
+                header,
+                chunks,
+                room,
+            })),
+            Err(error) => {
+                self.broker.metrics.refused_batch();
+                Ok(Err(WireError::new(error.code(), error)))
+            }
+        }
+    }
+
+    async fn hand_over(&self, batch: Received, answer: Option<oneshot::Sender<Answer>>) {
+        let Received {
+            header,
+            chunks,
+            room,
+        } = batch;
+        if header.producer_id.is_job() {
+            let text = "this producer identity belongs to a job: ask for one of your own";
+            return refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
+        }
+        let (header, chunks) = match self.partition.ingress(header, chunks).await {
+            Ok(batch) => batch,
+            Err(error) => return refuse(answer, error),
+        };
+        let produce = Produce {
+            header,
+            chunks,
+            acks: self.acks,
+            room: Some(room),
+            answer,
+        };
+        // An error means that the partition is being closed: the answer is dropped, and told so.
+        drop(self.partition.send(Message::Produce(produce)).await);
+    }
+}
+
+/// A batch that was received whole and found sound.
+struct Received {
+    header: BatchHeader,
+    chunks: Vec<Bytes>,
+    room: OwnedSemaphorePermit,
+}
+
+fn refuse(answer: Option<oneshot::Sender<Answer>>, error: WireError) {
+    if let Some(answer) = answer {
+        drop(answer.send(Err(error)));
+    }
+}
+
+/// The answering half of a stream: each fate in its turn, several in one frame when they are there.
+async fn answer(
+    writer: &mut FrameWriter,
+    mut fates: mpsc::Receiver<oneshot::Receiver<Answer>>,
+) -> Result<(), StreamError> {
+    while let Some(fate) = fates.recv().await {
+        let mut answers = vec![settled(fate).await];
+        let mut unsettled = None;
+        while let Ok(mut fate) = fates.try_recv() {
+            match fate.try_recv() {
+                Ok(answer) => answers.push(answer),
+                Err(oneshot::error::TryRecvError::Closed) => answers.push(closed()),
+                Err(oneshot::error::TryRecvError::Empty) => {
+                    unsettled = Some(fate);
+                    break;
+                }
+            }
+        }
+        writer.send(&ProduceAnswers { answers }, []).await?;
+        if let Some(fate) = unsettled {
+            let answers = vec![settled(fate).await];
+            writer.send(&ProduceAnswers { answers }, []).await?;
+        }
+    }
+    writer.finish()
+}
+
+async fn settled(fate: oneshot::Receiver<Answer>) -> Answer {
+    fate.await.unwrap_or_else(|_| closed())
+}
+
+fn closed() -> Answer {
+    Err(WireError::new(
+        ErrorCode::ShuttingDown,
+        "the partition is being closed: send the batch again",
+    ))
+}

@@ -1,0 +1,15 @@
+//! Producer identities.
+
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::ProducerEpoch;
+use millstream_protocol::message::produce::ProducerIdentity;
+
+use crate::broker::Broker;
+
+pub(super) async fn allocate(broker: &Broker) -> Result<ProducerIdentity, WireError> {
+    let id = broker.producer_ids.next(&broker.metadata).await?;
+    Ok(ProducerIdentity {
+        id,
+        epoch: ProducerEpoch(0),
+    })
+}
