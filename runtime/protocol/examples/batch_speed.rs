@@ -174,7 +174,7 @@ fn noise(count: usize, bytes: usize) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        b'0' + (state >> 32) as u8 % 64
+        b'0' + state.to_be_bytes()[0] % 64
     };
     (0..count * bytes).map(|_| next()).collect()
 }
