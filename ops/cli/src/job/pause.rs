@@ -1,0 +1,29 @@
+//! `millstream job pause`.
+
+use millstream_client::Client;
+use millstream_protocol::ids::JobName;
+use millstream_protocol::message::job::{JobState, SetJobState};
+
+use super::view::Job;
+use crate::connection::call;
+use crate::failure::Result;
+use crate::output::{Changed, Output, print};
+
+/// Pause a job: it keeps its positions and does nothing.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// The job.
+    name: JobName,
+}
+
+pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
+    let request = SetJobState {
+        name: args.name,
+        state: JobState::Paused,
+    };
+    let job = call(client, request).await?;
+    print(
+        &Changed::new(format!("paused job {}", job.spec.name), Job::from(job)),
+        output,
+    )
+}
