@@ -31,10 +31,6 @@ impl Random {
     ///
     /// # Panics
     /// When `bound` is 0.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the high half of a 128-bit product"
-    )]
     pub fn below(&mut self, bound: u64) -> u64 {
         assert!(0 < bound, "a number below zero was asked for");
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64

@@ -268,7 +268,7 @@ impl TopicConfig {
         let problem = match self.filter_params.len() {
             0 => return Ok(()),
             _ if self.filter.is_none() => "there is no filter to give it to: set filter too".into(),
-            0..=MAX_PARAMS => return Ok(()),
+            1..=MAX_PARAMS => return Ok(()),
             count => format!("{count} parameters are more than {MAX_PARAMS}: set fewer"),
         };
         Err(ConfigError::Params {

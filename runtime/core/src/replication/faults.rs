@@ -379,7 +379,6 @@ fn run(events: &[Event]) -> World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn what_is_acknowledged_is_stored_once_and_survives_any_kill(
         events in prop::collection::vec(event(), 1..120)

@@ -218,7 +218,7 @@ impl Leader {
     }
 
     fn snapshot_when_large(&mut self, log: &Log, out: &mut Vec<Output>) {
-        if log.config.snapshot_bytes <= self.snapshot.bytes {
+        if log.config.snapshot_bytes <= self.snapshot.bytes && self.has_news(log) {
             self.snapshot_now(log, self.snapshot.time, out);
         }
     }
@@ -241,8 +241,13 @@ impl Leader {
 
     /// An idle partition wants no ticks.
     pub(super) fn deadline(&self, log: &Log) -> Option<Time> {
-        let written = self.snapshot.at < log.offsets.high_watermark();
-        written.then(|| self.snapshot.time + log.config.snapshot_age)
+        self.has_news(log)
+            .then(|| self.snapshot.time + log.config.snapshot_age)
+    }
+
+    /// Whether a producer snapshot would say more than the last one.
+    fn has_news(&self, log: &Log) -> bool {
+        self.snapshot.at < log.snapshot_offset()
     }
 
     pub(super) fn stop(&mut self, log: &mut Log, out: &mut Vec<Output>) {

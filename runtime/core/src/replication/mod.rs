@@ -36,7 +36,7 @@ pub use voter::{ReplicaId, Vote, VoterSet};
 use candidate::Candidate;
 use follower::Follower;
 use leader::Leader;
-use millstream_protocol::ids::{LeaderEpoch, NodeId};
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset};
 
 use crate::log::epochs::EpochTable;
 use crate::log::offsets::Offsets;
@@ -240,8 +240,14 @@ impl Partition {
 }
 
 impl Log {
+    /// What a producer snapshot may stand for. Not for what is committed and not durable: a crash could
+    /// take it back, other records could take its offsets, and the snapshot would vouch for the lost.
+    fn snapshot_offset(&self) -> Offset {
+        self.offsets.high_watermark().min(self.offsets.synced())
+    }
+
     fn snapshot_producers(&self, out: &mut Vec<Output>) {
-        let at = self.offsets.high_watermark();
+        let at = self.snapshot_offset();
         out.push(Output::SnapshotProducers {
             at,
             bytes: self.producers.snapshot(at),

@@ -443,6 +443,22 @@ fn producers_are_snapshot_by_age_and_by_size_and_an_idle_partition_wants_no_tick
 }
 
 #[test]
+fn a_producer_snapshot_never_vouches_for_what_a_crash_could_take_back() {
+    let mut bench = Bench::leading(Durability::Memory);
+    let large = BatchFacts {
+        bytes: 256 << 20,
+        ..from(9, 0, 3)
+    };
+    bench.send(large, Acks::All);
+    assert!(
+        !bench.appended(3).contains("snapshot"),
+        "committed, but not durable"
+    );
+    assert_eq!(bench.partition.deadline(), None);
+    insta::assert_snapshot!(bench.synced(3), @"snapshot producers at 3");
+}
+
+#[test]
 fn of_three_voters_one_alone_never_leads_and_an_observer_never_stands() {
     let voters = [1, 2, 3].map(|node| ReplicaId {
         node: NodeId(node),

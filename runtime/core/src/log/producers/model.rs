@@ -258,7 +258,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn every_sequence_is_stored_once_whatever_happens(
         steps in prop::collection::vec(step(), 1..150)
