@@ -98,10 +98,7 @@ impl Instance {
     fn run(&mut self, each: bool, out: &mut Vec<Output>) {
         self.state = State::Running { each };
         out.push(match self.failing {
-            Some(at) if each => Output::RunEach {
-                at,
-                dead_letter: self.dead_letter(),
-            },
+            Some(at) if each => Output::RunEach { at, dead_letter: self.dead_letter() },
             _ => Output::Run,
         });
     }

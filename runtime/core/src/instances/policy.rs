@@ -23,23 +23,11 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_longest_one() {
-        let policy = ErrorPolicy {
-            backoff_ms: 100,
-            ..ErrorPolicy::default()
-        };
+        let policy = ErrorPolicy { backoff_ms: 100, ..ErrorPolicy::default() };
         let mut random = Random::new(3);
-        for (failures, whole) in [
-            (1, 100),
-            (2, 200),
-            (4, 800),
-            (20, 60_000),
-            (u32::MAX, 60_000),
-        ] {
+        for (failures, whole) in [(1, 100), (2, 200), (4, 800), (20, 60_000), (u32::MAX, 60_000)] {
             let pause = pause(&policy, failures, &mut random).as_millis();
-            assert!(
-                whole / 2 <= pause && pause <= whole,
-                "{pause} ms after {failures} failures"
-            );
+            assert!(whole / 2 <= pause && pause <= whole, "{pause} ms after {failures} failures");
         }
     }
 }

@@ -10,19 +10,12 @@ struct Bench {
 }
 
 fn policy(retries: u32, then: LastResort) -> ErrorPolicy {
-    ErrorPolicy {
-        retries,
-        backoff_ms: 100,
-        then,
-    }
+    ErrorPolicy { retries, backoff_ms: 100, then }
 }
 
 impl Bench {
     fn running(policy: ErrorPolicy) -> Self {
-        let mut bench = Self {
-            instance: Instance::new(policy, 1),
-            now: Time::from_millis(1),
-        };
+        let mut bench = Self { instance: Instance::new(policy, 1), now: Time::from_millis(1) };
         assert_eq!(bench.step(Input::Start), [Output::Run]);
         bench
     }
@@ -34,10 +27,7 @@ impl Bench {
     }
 
     fn fail(&mut self, at: u64) -> Vec<Output> {
-        self.step(Input::Failed {
-            at: Offset(at),
-            error: "trap: unreachable".into(),
-        })
+        self.step(Input::Failed { at: Offset(at), error: "trap: unreachable".into() })
     }
 
     fn wait(&mut self) -> Vec<Output> {
@@ -55,27 +45,17 @@ fn a_failed_batch_is_tried_again_then_taken_record_by_record() {
         assert_eq!(bench.step(Input::Tick), [], "not before its time");
         assert_eq!(bench.wait(), [Output::Run]);
     }
-    let each = Output::RunEach {
-        at: Offset(70),
-        dead_letter: true,
-    };
+    let each = Output::RunEach { at: Offset(70), dead_letter: true };
     assert_eq!(bench.fail(70), [Output::Halt, each]);
     bench.step(Input::Handled);
-    assert_eq!(
-        bench.fail(80),
-        [Output::Halt],
-        "the next batch has its own retries"
-    );
+    assert_eq!(bench.fail(80), [Output::Halt], "the next batch has its own retries");
     assert_eq!(bench.instance.last_error(), Some("trap: unreachable"));
 }
 
 #[test]
 fn skip_leaves_records_out_without_a_letter() {
     let mut bench = Bench::running(policy(0, LastResort::Skip));
-    let each = Output::RunEach {
-        at: Offset(5),
-        dead_letter: false,
-    };
+    let each = Output::RunEach { at: Offset(5), dead_letter: false };
     assert_eq!(bench.fail(5), [Output::Halt, each]);
 }
 
@@ -83,16 +63,7 @@ fn skip_leaves_records_out_without_a_letter() {
 fn stop_stops_until_somebody_resumes() {
     let mut bench = Bench::running(policy(0, LastResort::Stop));
     let error: Arc<str> = "trap: unreachable".into();
-    assert_eq!(
-        bench.fail(5),
-        [
-            Output::Halt,
-            Output::Stopped {
-                at: Offset(5),
-                error
-            }
-        ]
-    );
+    assert_eq!(bench.fail(5), [Output::Halt, Output::Stopped { at: Offset(5), error }]);
     assert_eq!(bench.instance.status().to_string(), "stopped");
     assert_eq!(bench.instance.deadline(), None);
     assert_eq!(bench.step(Input::Start), [Output::Run]);
@@ -112,9 +83,7 @@ fn a_handled_batch_clears_the_count() {
 fn what_the_module_cannot_help_is_never_given_up_for() {
     let mut bench = Bench::running(policy(0, LastResort::Stop));
     for _ in 0..100 {
-        let hindered = bench.step(Input::Hindered {
-            error: "disk full".into(),
-        });
+        let hindered = bench.step(Input::Hindered { error: "disk full".into() });
         assert_eq!(hindered, [Output::Halt]);
         assert_eq!(bench.wait(), [Output::Run]);
     }
@@ -124,16 +93,8 @@ fn what_the_module_cannot_help_is_never_given_up_for() {
 fn a_hindrance_while_going_record_by_record_goes_on_record_by_record() {
     let mut bench = Bench::running(policy(0, LastResort::DeadLetter));
     bench.fail(5);
-    bench.step(Input::Hindered {
-        error: "disk full".into(),
-    });
-    assert_eq!(
-        bench.wait(),
-        [Output::RunEach {
-            at: Offset(5),
-            dead_letter: true
-        }]
-    );
+    bench.step(Input::Hindered { error: "disk full".into() });
+    assert_eq!(bench.wait(), [Output::RunEach { at: Offset(5), dead_letter: true }]);
 }
 
 #[test]
@@ -142,9 +103,7 @@ fn a_paused_instance_runs_nothing_and_a_new_version_starts_over() {
     assert_eq!(bench.step(Input::Pause), [Output::Halt]);
     assert_eq!(bench.step(Input::Pause), []);
     assert_eq!(bench.fail(5), [], "a late report counts for nothing");
-    let update = Input::Update {
-        policy: policy(0, LastResort::Skip),
-    };
+    let update = Input::Update { policy: policy(0, LastResort::Skip) };
     assert_eq!(bench.step(update.clone()), []);
     assert_eq!(bench.step(Input::Start), [Output::Run]);
     assert_eq!(bench.step(update), [Output::Halt, Output::Run]);

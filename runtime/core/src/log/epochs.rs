@@ -19,18 +19,8 @@ impl EpochTable {
     #[must_use]
     pub fn new(entries: Vec<(LeaderEpoch, Offset)>) -> Self {
         for pair in entries.windows(2) {
-            assert!(
-                pair[0].0 < pair[1].0,
-                "epoch {} after {}",
-                pair[1].0,
-                pair[0].0
-            );
-            assert!(
-                pair[0].1 < pair[1].1,
-                "epoch {} starts at {}",
-                pair[1].0,
-                pair[1].1
-            );
+            assert!(pair[0].0 < pair[1].0, "epoch {} after {}", pair[1].0, pair[0].0);
+            assert!(pair[0].1 < pair[1].1, "epoch {} starts at {}", pair[1].0, pair[1].1);
         }
         Self { entries }
     }
@@ -113,11 +103,7 @@ mod tests {
         let end_of = |epoch| table().end_of(LeaderEpoch(epoch), Offset(25));
         assert_eq!(end_of(0), None);
         assert_eq!(end_of(1), Some((LeaderEpoch(1), Offset(10))));
-        assert_eq!(
-            end_of(2),
-            Some((LeaderEpoch(1), Offset(10))),
-            "nobody here led epoch 2"
-        );
+        assert_eq!(end_of(2), Some((LeaderEpoch(1), Offset(10))), "nobody here led epoch 2");
         assert_eq!(end_of(4), Some((LeaderEpoch(4), Offset(25))));
         assert_eq!(end_of(9), Some((LeaderEpoch(4), Offset(25))));
     }
@@ -137,10 +123,7 @@ mod tests {
     fn retention_moves_the_first_epoch_up_and_a_cut_drops_the_last() {
         let mut table = table();
         table.advance_start(Offset(12));
-        assert_eq!(
-            table.entries(),
-            [(LeaderEpoch(3), Offset(12)), (LeaderEpoch(4), Offset(20))]
-        );
+        assert_eq!(table.entries(), [(LeaderEpoch(3), Offset(12)), (LeaderEpoch(4), Offset(20))]);
         table.cut(Offset(20));
         assert_eq!(table.entries(), [(LeaderEpoch(3), Offset(12))]);
         assert_eq!(table.epoch_at(Offset(19)), Some(LeaderEpoch(3)));

@@ -41,18 +41,9 @@ impl Offsets {
     /// Unless `start <= synced <= end`: recovery must not report a log that ends before it starts.
     #[must_use]
     pub fn recovered(start: Offset, synced: Offset, end: Offset) -> Self {
-        assert!(
-            start <= end,
-            "a log of {start} to {end} ends before it starts"
-        );
+        assert!(start <= end, "a log of {start} to {end} ends before it starts");
         assert!(synced <= end, "synced to {synced}, past the end {end}");
-        Self {
-            start,
-            high_watermark: start,
-            synced,
-            appended: end,
-            end,
-        }
+        Self { start, high_watermark: start, synced, appended: end, end }
     }
 
     /// The first offset of the log.
@@ -89,71 +80,37 @@ impl Offsets {
     pub fn assign(&mut self, count: u64) -> Offset {
         let base = self.end;
         assert!(0 < count, "no offsets to assign at {base}");
-        assert!(
-            count <= Offset::MAX - base,
-            "offset {base} + {count} leaves 63 bits"
-        );
+        assert!(count <= Offset::MAX - base, "offset {base} + {count} leaves 63 bits");
         self.end = base + count;
         base
     }
 
     /// The disk has taken everything before `end`.
     pub fn appended_to(&mut self, end: Offset) {
-        assert!(
-            self.appended <= end,
-            "appended goes back from {} to {end}",
-            self.appended
-        );
-        assert!(
-            end <= self.end,
-            "appended to {end}, but only {} was assigned",
-            self.end
-        );
+        assert!(self.appended <= end, "appended goes back from {} to {end}", self.appended);
+        assert!(end <= self.end, "appended to {end}, but only {} was assigned", self.end);
         self.appended = end;
     }
 
     /// Everything before `end` is durable, and therefore appended.
     pub fn synced_to(&mut self, end: Offset) {
-        assert!(
-            self.synced <= end,
-            "synced goes back from {} to {end}",
-            self.synced
-        );
-        assert!(
-            end <= self.end,
-            "synced to {end}, but only {} was assigned",
-            self.end
-        );
+        assert!(self.synced <= end, "synced goes back from {} to {end}", self.synced);
+        assert!(end <= self.end, "synced to {end}, but only {} was assigned", self.end);
         self.synced = end;
         self.appended = self.appended.max(end);
     }
 
     /// Everything before `to` is committed.
     pub fn commit(&mut self, to: Offset) {
-        assert!(
-            self.high_watermark <= to,
-            "commits go back from {} to {to}",
-            self.high_watermark
-        );
-        assert!(
-            to <= self.appended,
-            "commit of {to}, but only {} is appended",
-            self.appended
-        );
+        assert!(self.high_watermark <= to, "commits go back from {} to {to}", self.high_watermark);
+        assert!(to <= self.appended, "commit of {to}, but only {} is appended", self.appended);
         self.high_watermark = to;
     }
 
     /// Takes back what lies at or after `from`: it was never committed.
     pub fn cut(&mut self, from: Offset) {
-        assert!(
-            self.high_watermark <= from,
-            "a cut at {from} is below what is committed"
-        );
-        assert!(
-            from <= self.end,
-            "a cut at {from} is past the end {}",
-            self.end
-        );
+        assert!(self.high_watermark <= from, "a cut at {from} is below what is committed");
+        assert!(from <= self.end, "a cut at {from} is past the end {}", self.end);
         self.end = from;
         self.appended = self.appended.min(from);
         self.synced = self.synced.min(from);
@@ -161,10 +118,7 @@ impl Offsets {
 
     /// Retention deleted what lies before `to`; an older start is ignored.
     pub fn advance_start(&mut self, to: Offset) {
-        assert!(
-            to <= self.high_watermark,
-            "retention up to {to} passes what is committed"
-        );
+        assert!(to <= self.high_watermark, "retention up to {to} passes what is committed");
         self.start = self.start.max(to);
     }
 
@@ -221,10 +175,7 @@ mod tests {
         let mut log = log();
         log.assign(5);
         log.cut(Offset(12));
-        assert_eq!(
-            (log.end(), log.appended(), log.synced()),
-            (Offset(12), Offset(12), Offset(12))
-        );
+        assert_eq!((log.end(), log.appended(), log.synced()), (Offset(12), Offset(12), Offset(12)));
     }
 
     #[test]

@@ -44,9 +44,7 @@ pub fn new_start(
     for segment in closed {
         left -= segment.bytes;
         let too_much = policy.bytes.is_some_and(|keep| keep <= left);
-        let too_old = policy
-            .age
-            .is_some_and(|age| is_older(segment.newest, age, now));
+        let too_old = policy.age.is_some_and(|age| is_older(segment.newest, age, now));
         if !(too_much || too_old) || segment.end > high_watermark {
             break;
         }
@@ -68,11 +66,7 @@ mod tests {
 
     fn segments() -> [SegmentFacts; 4] {
         [(10, 100_000), (20, 300_000), (30, 200_000), (40, 100_000)].map(|(end, newest)| {
-            SegmentFacts {
-                end: Offset(end),
-                bytes: 100,
-                newest: Timestamp(newest),
-            }
+            SegmentFacts { end: Offset(end), bytes: 100, newest: Timestamp(newest) }
         })
     }
 
@@ -81,17 +75,11 @@ mod tests {
     }
 
     fn by_bytes(bytes: u64) -> RetentionPolicy {
-        RetentionPolicy {
-            bytes: Some(bytes),
-            age: None,
-        }
+        RetentionPolicy { bytes: Some(bytes), age: None }
     }
 
     fn by_age(millis: u64) -> RetentionPolicy {
-        RetentionPolicy {
-            bytes: None,
-            age: Some(Duration::from_millis(millis)),
-        }
+        RetentionPolicy { bytes: None, age: Some(Duration::from_millis(millis)) }
     }
 
     #[test]
@@ -109,11 +97,7 @@ mod tests {
 
     #[test]
     fn by_age_a_prefix_goes() {
-        assert_eq!(
-            start(by_age(750_000), 40),
-            10,
-            "an old segment behind a newer one stays"
-        );
+        assert_eq!(start(by_age(750_000), 40), 10, "an old segment behind a newer one stays");
         assert_eq!(start(by_age(500_000), 40), 30);
         assert_eq!(start(by_age(2_000_000), 40), 5);
     }
@@ -128,9 +112,6 @@ mod tests {
         let mut segments = segments();
         segments[0].newest = Timestamp::NONE;
         let policy = by_age(1);
-        assert_eq!(
-            new_start(Offset(5), &segments, policy, NOW, Offset(40)),
-            Offset(5)
-        );
+        assert_eq!(new_start(Offset(5), &segments, policy, NOW, Offset(40)), Offset(5));
     }
 }

@@ -50,10 +50,7 @@ pub struct TopicConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
     /// No such key.
-    #[error(
-        "configuration key {key:?} is not known: the keys are {}, {FILTER_PARAM}NAME",
-        known()
-    )]
+    #[error("configuration key {key:?} is not known: the keys are {}, {FILTER_PARAM}NAME", known())]
     UnknownKey {
         /// The key as given.
         key: String,
@@ -82,11 +79,7 @@ pub enum ConfigError {
 #[derive(Clone, Copy, Debug)]
 enum Range {
     /// A whole number, and -1 for no limit if `unlimited`.
-    Number {
-        least: u64,
-        most: u64,
-        unlimited: bool,
-    },
+    Number { least: u64, most: u64, unlimited: bool },
     /// One of these words.
     Words(&'static [&'static str]),
     /// A module version, or nothing.
@@ -101,36 +94,16 @@ struct Key {
 }
 
 const fn number(name: &'static str, default: &'static str, least: u64, most: u64) -> Key {
-    Key {
-        name,
-        default,
-        range: Range::Number {
-            least,
-            most,
-            unlimited: false,
-        },
-    }
+    Key { name, default, range: Range::Number { least, most, unlimited: false } }
 }
 
 const fn limit(name: &'static str, default: &'static str) -> Key {
-    let range = Range::Number {
-        least: 1,
-        most: i64::MAX as u64,
-        unlimited: true,
-    };
-    Key {
-        name,
-        default,
-        range,
-    }
+    let range = Range::Number { least: 1, most: i64::MAX as u64, unlimited: true };
+    Key { name, default, range }
 }
 
 const fn words(name: &'static str, words: &'static [&'static str]) -> Key {
-    Key {
-        name,
-        default: words[0],
-        range: Range::Words(words),
-    }
+    Key { name, default: words[0], range: Range::Words(words) }
 }
 
 /// Every key, in the order of their names. The first word of a list is the default.
@@ -138,11 +111,7 @@ const KEYS: &[Key] = &[
     words("cleanup.policy", &["delete"]),
     words("compression.type", &["producer"]),
     words("durability", &["fsync", "memory"]),
-    Key {
-        name: "filter",
-        default: "",
-        range: Range::Module,
-    },
+    Key { name: "filter", default: "", range: Range::Module },
     number("max.message.bytes", "16777216", KIB, MAX_BATCH_BYTES as u64),
     limit("retention.bytes", "-1"),
     limit("retention.ms", "604800000"),
@@ -162,11 +131,7 @@ fn known() -> String {
 impl Key {
     fn check(&self, value: &str) -> Result<(), ConfigError> {
         let fits = match self.range {
-            Range::Number {
-                least,
-                most,
-                unlimited,
-            } => {
+            Range::Number { least, most, unlimited } => {
                 let in_range = |n: u64| (least..=most).contains(&n);
                 (unlimited && value == "-1") || value.parse().is_ok_and(in_range)
             }
@@ -177,27 +142,15 @@ impl Key {
             return Ok(());
         }
         let (key, value) = (self.name.to_owned(), value.to_owned());
-        Err(ConfigError::Value {
-            key,
-            value,
-            allowed: self.allowed(),
-        })
+        Err(ConfigError::Value { key, value, allowed: self.allowed() })
     }
 
     fn allowed(&self) -> String {
         match self.range {
-            Range::Number {
-                least,
-                most,
-                unlimited: false,
-            } => {
+            Range::Number { least, most, unlimited: false } => {
                 format!("a whole number from {least} to {most}")
             }
-            Range::Number {
-                least,
-                most,
-                unlimited: true,
-            } => {
+            Range::Number { least, most, unlimited: true } => {
                 format!("-1 for no limit, or a whole number from {least} to {most}")
             }
             Range::Words(words) => words.join(" or "),
@@ -208,12 +161,7 @@ impl Key {
 
 /// The value in force of one key.
 fn value<'a>(set: &'a BTreeMap<String, String>, name: &str) -> &'a str {
-    let default = || {
-        KEYS.iter()
-            .find(|key| key.name == name)
-            .expect("a key of the table")
-            .default
-    };
+    let default = || KEYS.iter().find(|key| key.name == name).expect("a key of the table").default;
     set.get(name).map_or_else(default, String::as_str)
 }
 
@@ -225,10 +173,7 @@ impl TopicConfig {
     pub fn resolve(set: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let mut filter_params = BTreeMap::new();
         for (name, value) in set {
-            match (
-                KEYS.iter().find(|key| key.name == name),
-                name.strip_prefix(FILTER_PARAM),
-            ) {
+            match (KEYS.iter().find(|key| key.name == name), name.strip_prefix(FILTER_PARAM)) {
                 (Some(key), _) => key.check(value)?,
                 (None, Some(param)) => {
                     check_param(name, param, value)?;
@@ -251,10 +196,7 @@ impl TopicConfig {
         };
         let age = limit("retention.ms").map(Duration::from_millis);
         Self {
-            retention: RetentionPolicy {
-                bytes: limit("retention.bytes"),
-                age,
-            },
+            retention: RetentionPolicy { bytes: limit("retention.bytes"), age },
             segment_bytes: number("segment.bytes"),
             segment_age: Duration::from_millis(number("segment.ms")),
             max_batch_bytes: u32::try_from(number("max.message.bytes")).expect("was checked"),
@@ -271,10 +213,7 @@ impl TopicConfig {
             1..=MAX_PARAMS => return Ok(()),
             count => format!("{count} parameters are more than {MAX_PARAMS}: set fewer"),
         };
-        Err(ConfigError::Params {
-            key: format!("{FILTER_PARAM}*"),
-            problem,
-        })
+        Err(ConfigError::Params { key: format!("{FILTER_PARAM}*"), problem })
     }
 
     /// Every key with the value in force, and the filter's parameters.
@@ -303,10 +242,7 @@ fn check_param(key: &str, name: &str, value: &str) -> Result<(), ConfigError> {
     }
     let problem =
         format!("a parameter has a name, and name and value up to {MAX_PARAM_BYTES} bytes");
-    Err(ConfigError::Params {
-        key: key.chars().take(100).collect(),
-        problem,
-    })
+    Err(ConfigError::Params { key: key.chars().take(100).collect(), problem })
 }
 
 #[cfg(test)]
@@ -314,16 +250,11 @@ mod tests {
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
     }
 
     fn refused(key: &str, value: &str) -> String {
-        TopicConfig::resolve(&set(&[(key, value)]))
-            .unwrap_err()
-            .to_string()
+        TopicConfig::resolve(&set(&[(key, value)])).unwrap_err().to_string()
     }
 
     #[test]
@@ -358,15 +289,7 @@ mod tests {
         assert_eq!(config.filter_params["field"], "name");
         let entries = TopicConfig::entries(&set);
         assert_eq!(entries.len(), KEYS.len() + 1);
-        assert!(
-            entries
-                .iter()
-                .any(|e| e.key == "filter.params.field" && !e.is_default)
-        );
-        assert!(
-            entries
-                .iter()
-                .any(|e| e.key == "segment.ms" && e.is_default)
-        );
+        assert!(entries.iter().any(|e| e.key == "filter.params.field" && !e.is_default));
+        assert!(entries.iter().any(|e| e.key == "segment.ms" && e.is_default));
     }
 }

@@ -108,9 +108,7 @@ impl Job {
 #[must_use]
 pub fn dead_letter_topic(spec: &JobSpec) -> Option<TopicName> {
     let wanted = spec.on_error.then == LastResort::DeadLetter;
-    wanted
-        .then(|| TopicName::new(&format!("{}.dlq", spec.name)).ok())
-        .flatten()
+    wanted.then(|| TopicName::new(&format!("{}.dlq", spec.name)).ok()).flatten()
 }
 
 /// Ids given out so far, so that none is given out twice.
@@ -195,11 +193,7 @@ impl Image {
             let mut topics = spec.inputs.iter().chain(&spec.outputs);
             topics.any(|topic| topic == name) || job.dead_letter_topic().as_ref() == Some(name)
         };
-        self.jobs
-            .values()
-            .filter(uses)
-            .map(|job| format!("job {}", job.spec.name))
-            .collect()
+        self.jobs.values().filter(uses).map(|job| format!("job {}", job.spec.name)).collect()
     }
 
     /// The jobs and topics that use a module version, named for people.
@@ -212,7 +206,6 @@ impl Image {
             set.is_some_and(|set| set.parse().as_ref() == Ok(module))
         };
         let topics = self.topics.values().filter(filtered);
-        jobs.chain(topics.map(|topic| format!("topic {}", topic.name)))
-            .collect()
+        jobs.chain(topics.map(|topic| format!("topic {}", topic.name))).collect()
     }
 }

@@ -13,15 +13,11 @@ use super::rows::{RowChange, Table};
 use super::*;
 
 fn topic(n: u8) -> TopicName {
-    ["a", "b", "j0.dlq", "j1.dlq"][usize::from(n) % 4]
-        .parse()
-        .unwrap()
+    ["a", "b", "j0.dlq", "j1.dlq"][usize::from(n) % 4].parse().unwrap()
 }
 
 fn module(n: u8) -> ModuleRef {
-    ["m@1", "m@2", "n@1", "n@3"][usize::from(n) % 4]
-        .parse()
-        .unwrap()
+    ["m@1", "m@2", "n@1", "n@3"][usize::from(n) % 4].parse().unwrap()
 }
 
 fn configs() -> impl Strategy<Value = BTreeMap<String, String>> {
@@ -55,10 +51,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             outputs: vec![topic(output)],
             params: BTreeMap::new(),
             limits: JobLimits::default(),
-            on_error: ErrorPolicy {
-                then,
-                ..ErrorPolicy::default()
-            },
+            on_error: ErrorPolicy { then, ..ErrorPolicy::default() },
             start: StartPosition::Latest,
         }
     })
@@ -105,22 +98,10 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-type Alteration = (
-    u32,
-    u32,
-    Vec<Vec<NodeId>>,
-    BTreeMap<String, String>,
-    Vec<String>,
-);
+type Alteration = (u32, u32, Vec<Vec<NodeId>>, BTreeMap<String, String>, Vec<String>);
 
 fn alter((topic, planned_on, add, set, reset): Alteration) -> Command {
-    Command::AlterTopic {
-        topic: TopicId(topic),
-        planned_on,
-        add,
-        set,
-        reset,
-    }
+    Command::AlterTopic { topic: TopicId(topic), planned_on, add, set, reset }
 }
 
 /// Rows as a store keeps them.
@@ -136,9 +117,7 @@ fn put(store: &mut Store, rows: Vec<RowChange>) {
 }
 
 fn load(applied: Offset, store: &Store) -> Image {
-    let rows = store
-        .iter()
-        .map(|((table, key), value)| (*table, &key[..], &value[..]));
+    let rows = store.iter().map(|((table, key), value)| (*table, &key[..], &value[..]));
     Image::from_rows(applied, rows).expect("what was stored is an image")
 }
 
@@ -147,11 +126,7 @@ fn audit(image: &Image) {
     for job in image.jobs().values() {
         let topics = job.spec.inputs.iter().chain(&job.spec.outputs).cloned();
         for topic in topics.chain(job.dead_letter_topic()) {
-            assert!(
-                image.topic(&topic).is_some(),
-                "{topic} of job {}",
-                job.spec.name
-            );
+            assert!(image.topic(&topic).is_some(), "{topic} of job {}", job.spec.name);
         }
         assert!(image.modules().contains_key(&job.spec.module));
         assert_eq!(image.job(&job.spec.name).unwrap().1, job);

@@ -26,11 +26,7 @@ pub fn create_topic(image: &Image, request: &CreateTopic) -> Result<Command, Rej
     let factor = usize::from(request.replication_factor);
     let partitions = place(image, request.partitions, factor)?;
     let (name, configs) = (request.name.clone(), request.configs.clone());
-    Ok(Command::CreateTopic {
-        name,
-        partitions,
-        configs,
-    })
+    Ok(Command::CreateTopic { name, partitions, configs })
 }
 
 /// Plans a change to a topic: places the replicas of new partitions.
@@ -47,21 +43,11 @@ pub fn alter_topic(image: &Image, request: &AlterTopic) -> Result<Command, Rejec
         Some(more) => place(image, more, usize::from(topic.replication_factor()))?,
         None => {
             let (given, least) = (wanted.into(), planned_on);
-            return Err(Rejection::Partitions {
-                given,
-                least,
-                most: MAX_PARTITIONS,
-            });
+            return Err(Rejection::Partitions { given, least, most: MAX_PARTITIONS });
         }
     };
     let (set, reset) = (request.set.clone(), request.reset.clone());
-    Ok(Command::AlterTopic {
-        topic: id,
-        planned_on,
-        add,
-        set,
-        reset,
-    })
+    Ok(Command::AlterTopic { topic: id, planned_on, add, set, reset })
 }
 
 /// Plans the end of a topic.
@@ -77,9 +63,7 @@ pub fn delete_topic(image: &Image, request: &DeleteTopic) -> Result<Command, Rej
 /// Plans the end of a module version.
 #[must_use]
 pub fn delete_module(request: &DeleteModule) -> Command {
-    Command::DeleteModule {
-        module: request.module.clone(),
-    }
+    Command::DeleteModule { module: request.module.clone() }
 }
 
 /// Plans a new job: its dead-letter topic first, if it needs one that is not there, with as many
@@ -97,9 +81,7 @@ pub fn deploy_job(image: &Image, request: &DeployJob) -> Result<Vec<Command>, Re
         return Err(Rejection::UnknownModule(spec.module.clone()));
     }
     for topic in spec.inputs.iter().chain(&spec.outputs) {
-        image
-            .topic(topic)
-            .ok_or_else(|| Rejection::UnknownTopic(topic.clone()))?;
+        image.topic(topic).ok_or_else(|| Rejection::UnknownTopic(topic.clone()))?;
     }
     let mut commands = Vec::new();
     if let Some(name) = dead_letter_topic(spec).filter(|name| image.topic(name).is_none()) {
@@ -110,15 +92,9 @@ pub fn deploy_job(image: &Image, request: &DeployJob) -> Result<Vec<Command>, Re
 }
 
 fn dead_letters(image: &Image, name: TopicName, input: &TopicName) -> Result<Command, Rejection> {
-    let factor = image
-        .topic(input)
-        .map_or(1, |(_, topic)| topic.replication_factor());
+    let factor = image.topic(input).map_or(1, |(_, topic)| topic.replication_factor());
     let partitions = place(image, 1, usize::from(factor))?;
-    Ok(Command::CreateTopic {
-        name,
-        partitions,
-        configs: BTreeMap::new(),
-    })
+    Ok(Command::CreateTopic { name, partitions, configs: BTreeMap::new() })
 }
 
 /// Plans to pause or resume a job.
@@ -127,10 +103,7 @@ fn dead_letters(image: &Image, name: TopicName, input: &TopicName) -> Result<Com
 /// [`Rejection`] when there is no such job.
 pub fn set_job_state(image: &Image, request: &SetJobState) -> Result<Command, Rejection> {
     let job = job(image, &request.name)?;
-    Ok(Command::SetJobState {
-        job,
-        state: request.state,
-    })
+    Ok(Command::SetJobState { job, state: request.state })
 }
 
 /// Plans a change to a job.
@@ -139,11 +112,7 @@ pub fn set_job_state(image: &Image, request: &SetJobState) -> Result<Command, Re
 /// [`Rejection`] when there is no such job.
 pub fn update_job(image: &Image, request: &UpdateJob) -> Result<Command, Rejection> {
     let job = job(image, &request.name)?;
-    Ok(Command::UpdateJob {
-        job,
-        module: request.module.clone(),
-        limits: request.limits,
-    })
+    Ok(Command::UpdateJob { job, module: request.module.clone(), limits: request.limits })
 }
 
 /// Plans the end of a job.
@@ -151,15 +120,11 @@ pub fn update_job(image: &Image, request: &UpdateJob) -> Result<Command, Rejecti
 /// # Errors
 /// [`Rejection`] when there is no such job.
 pub fn delete_job(image: &Image, request: &DeleteJob) -> Result<Command, Rejection> {
-    Ok(Command::DeleteJob {
-        job: job(image, &request.name)?,
-    })
+    Ok(Command::DeleteJob { job: job(image, &request.name)? })
 }
 
 fn job(image: &Image, name: &JobName) -> Result<JobId, Rejection> {
-    let (id, _) = image
-        .job(name)
-        .ok_or_else(|| Rejection::UnknownJob(name.clone()))?;
+    let (id, _) = image.job(name).ok_or_else(|| Rejection::UnknownJob(name.clone()))?;
     Ok(id)
 }
 
@@ -168,18 +133,11 @@ fn job(image: &Image, name: &JobName) -> Result<JobId, Rejection> {
 fn place(image: &Image, count: u32, factor: usize) -> Result<Vec<Vec<NodeId>>, Rejection> {
     if count == 0 || MAX_PARTITIONS < count {
         let given = count.into();
-        return Err(Rejection::Partitions {
-            given,
-            least: 1,
-            most: MAX_PARTITIONS,
-        });
+        return Err(Rejection::Partitions { given, least: 1, most: MAX_PARTITIONS });
     }
     let brokers = image.brokers().len();
     if factor == 0 || brokers < factor {
-        return Err(Rejection::ReplicationFactor {
-            given: factor,
-            brokers,
-        });
+        return Err(Rejection::ReplicationFactor { given: factor, brokers });
     }
     let mut load = load(image);
     Ok((0..count).map(|_| place_one(&mut load, factor)).collect())
@@ -193,11 +151,8 @@ struct Load {
 }
 
 fn load(image: &Image) -> BTreeMap<NodeId, Load> {
-    let mut load: BTreeMap<_, _> = image
-        .brokers()
-        .keys()
-        .map(|node| (*node, Load::default()))
-        .collect();
+    let mut load: BTreeMap<_, _> =
+        image.brokers().keys().map(|node| (*node, Load::default())).collect();
     for replicas in image.topics().values().flat_map(|topic| &topic.partitions) {
         for (i, node) in replicas.iter().enumerate() {
             if let Some(load) = load.get_mut(node) {

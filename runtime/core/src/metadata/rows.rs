@@ -34,14 +34,8 @@ pub enum Table {
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 6] = [
-        Self::Topics,
-        Self::Configs,
-        Self::Modules,
-        Self::Jobs,
-        Self::Brokers,
-        Self::Allocations,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Topics, Self::Configs, Self::Modules, Self::Jobs, Self::Brokers, Self::Allocations];
 }
 
 /// One row that changed.
@@ -91,11 +85,7 @@ fn row(image: &Image, touched: &Touched) -> RowChange {
             let configs = configs.filter(|configs| !configs.is_empty());
             (Table::Configs, key(id.0), configs.map(encode))
         }
-        Touched::Module(id) => (
-            Table::Modules,
-            module_key(id),
-            image.modules.get(id).map(encode),
-        ),
+        Touched::Module(id) => (Table::Modules, module_key(id), image.modules.get(id).map(encode)),
         Touched::Job(id) => (Table::Jobs, key(id.0), image.jobs.get(id).map(encode)),
         Touched::Broker(id) => (Table::Brokers, key(id.0), image.brokers.get(id).map(encode)),
         Touched::Allocations => (Table::Allocations, vec![], Some(encode(&image.allocations))),
@@ -127,11 +117,7 @@ impl Image {
         let modules = self.modules.keys().map(|id| Touched::Module(id.clone()));
         let jobs = self.jobs.keys().map(|id| Touched::Job(*id));
         let brokers = self.brokers.keys().map(|id| Touched::Broker(*id));
-        let all = topics
-            .chain(configs)
-            .chain(modules)
-            .chain(jobs)
-            .chain(brokers);
+        let all = topics.chain(configs).chain(modules).chain(jobs).chain(brokers);
         let touched: Vec<_> = all.chain([Touched::Allocations]).collect();
         let mut rows = changes(self, &touched);
         rows.retain(|row| row.value.is_some());
@@ -147,22 +133,13 @@ impl Image {
         applied: Offset,
         rows: impl IntoIterator<Item = (Table, &'a [u8], &'a [u8])>,
     ) -> Result<Self, RowError> {
-        let mut image = Self {
-            applied,
-            ..Self::default()
-        };
+        let mut image = Self { applied, ..Self::default() };
         let mut configs = BTreeMap::new();
         for (table, key, value) in rows {
-            let wrong = |problem| RowError {
-                table,
-                key: key.to_vec(),
-                problem,
-            };
+            let wrong = |problem| RowError { table, key: key.to_vec(), problem };
             match table {
                 Table::Topics => {
-                    image
-                        .topics
-                        .insert(TopicId(id(table, key)?), decode(table, key, value)?);
+                    image.topics.insert(TopicId(id(table, key)?), decode(table, key, value)?);
                 }
                 Table::Configs => {
                     configs.insert(TopicId(id(table, key)?), decode(table, key, value)?);
@@ -173,14 +150,10 @@ impl Image {
                     image.modules.insert(module, decode(table, key, value)?);
                 }
                 Table::Jobs => {
-                    image
-                        .jobs
-                        .insert(JobId(id(table, key)?), decode(table, key, value)?);
+                    image.jobs.insert(JobId(id(table, key)?), decode(table, key, value)?);
                 }
                 Table::Brokers => {
-                    image
-                        .brokers
-                        .insert(NodeId(id(table, key)?), decode(table, key, value)?);
+                    image.brokers.insert(NodeId(id(table, key)?), decode(table, key, value)?);
                 }
                 Table::Allocations => image.allocations = decode(table, key, value)?,
             }
@@ -196,15 +169,8 @@ impl Image {
         configs: BTreeMap<TopicId, BTreeMap<String, String>>,
     ) -> Result<(), RowError> {
         for (id, set) in configs {
-            let wrong = |problem| RowError {
-                table: Table::Configs,
-                key: key(id.0),
-                problem,
-            };
-            let topic = self
-                .topics
-                .get_mut(&id)
-                .ok_or_else(|| wrong("its topic is not there"))?;
+            let wrong = |problem| RowError { table: Table::Configs, key: key(id.0), problem };
+            let topic = self.topics.get_mut(&id).ok_or_else(|| wrong("its topic is not there"))?;
             TopicConfig::resolve(&set).map_err(|_| wrong("a value is not allowed"))?;
             topic.configs = set;
         }
@@ -212,11 +178,7 @@ impl Image {
     }
 
     fn index_names(&mut self) -> Result<(), RowError> {
-        let wrong = |table, id, problem| RowError {
-            table,
-            key: key(id),
-            problem,
-        };
+        let wrong = |table, id, problem| RowError { table, key: key(id), problem };
         for (&id, topic) in &self.topics {
             if self.topic_names.insert(topic.name.clone(), id).is_some() {
                 return Err(wrong(Table::Topics, id.0, "another topic has its name"));
@@ -232,60 +194,32 @@ impl Image {
 
     /// An id that is in use but was never given out would be given out again.
     fn check_allocations(&self) -> Result<(), RowError> {
-        let Allocations {
-            topics,
-            jobs,
-            versions,
-            ..
-        } = &self.allocations;
-        let topic = self
-            .topics
-            .keys()
-            .next_back()
-            .is_none_or(|id| id.0 < *topics);
+        let Allocations { topics, jobs, versions, .. } = &self.allocations;
+        let topic = self.topics.keys().next_back().is_none_or(|id| id.0 < *topics);
         let job = self.jobs.keys().next_back().is_none_or(|id| id.0 < *jobs);
         let mut modules = self.modules.keys();
-        let given = |m: &ModuleRef| {
-            versions
-                .get(m.name.as_str())
-                .is_some_and(|v| m.version <= *v)
-        };
+        let given = |m: &ModuleRef| versions.get(m.name.as_str()).is_some_and(|v| m.version <= *v);
         if topic && job && modules.all(given) {
             return Ok(());
         }
         let problem = "an id is in use that was never given out";
-        Err(RowError {
-            table: Table::Allocations,
-            key: vec![],
-            problem,
-        })
+        Err(RowError { table: Table::Allocations, key: vec![], problem })
     }
 }
 
 fn id(table: Table, key: &[u8]) -> Result<u32, RowError> {
     let id = key.try_into().map(u32::from_be_bytes);
-    id.map_err(|_| RowError {
-        table,
-        key: key.to_vec(),
-        problem: "the key is no id",
-    })
+    id.map_err(|_| RowError { table, key: key.to_vec(), problem: "the key is no id" })
 }
 
 fn module_of(key: &[u8]) -> Option<ModuleRef> {
     let (name, version) = key.split_last_chunk::<4>()?;
     let name = std::str::from_utf8(name.strip_suffix(b"@")?).ok()?;
-    Some(ModuleRef {
-        name: name.parse().ok()?,
-        version: u32::from_be_bytes(*version),
-    })
+    Some(ModuleRef { name: name.parse().ok()?, version: u32::from_be_bytes(*version) })
 }
 
 fn decode<T: DeserializeOwned>(table: Table, key: &[u8], value: &[u8]) -> Result<T, RowError> {
-    let wrong = |problem| RowError {
-        table,
-        key: key.to_vec(),
-        problem,
-    };
+    let wrong = |problem| RowError { table, key: key.to_vec(), problem };
     let (value, rest) =
         postcard::take_from_bytes(value).map_err(|_| wrong("the value does not decode"))?;
     if !rest.is_empty() {

@@ -20,19 +20,11 @@ struct Cluster {
 
 impl Cluster {
     fn of(brokers: u32) -> Self {
-        let mut cluster = Self {
-            image: Image::default(),
-            end: Offset::ZERO,
-        };
+        let mut cluster = Self { image: Image::default(), end: Offset::ZERO };
         for node in 1..=brokers {
             let address = format!("localhost:{}", 9440 + node);
             let node = NodeId(node);
-            let register = Command::RegisterBroker {
-                node,
-                incarnation: 7,
-                address,
-                rack: None,
-            };
+            let register = Command::RegisterBroker { node, incarnation: 7, address, rack: None };
             cluster.apply(&register).unwrap();
         }
         cluster
@@ -66,12 +58,8 @@ impl Cluster {
     }
 
     fn upload(&mut self, name: &str, hash: char) -> ModuleRef {
-        let response = self
-            .apply(&module(name, &hash.to_string().repeat(64)))
-            .unwrap();
-        let Response::Module(module) = response else {
-            panic!("{response:?}")
-        };
+        let response = self.apply(&module(name, &hash.to_string().repeat(64))).unwrap();
+        let Response::Module(module) = response else { panic!("{response:?}") };
         module
     }
 
@@ -90,12 +78,7 @@ impl Cluster {
     }
 
     fn delete_job(&mut self, name: &str) -> Result<Response, Rejection> {
-        let command = plan::delete_job(
-            &self.image,
-            &DeleteJob {
-                name: name.parse().unwrap(),
-            },
-        )?;
+        let command = plan::delete_job(&self.image, &DeleteJob { name: name.parse().unwrap() })?;
         self.apply(&command)
     }
 
@@ -103,18 +86,9 @@ impl Cluster {
     fn placement(&self, name: &str) -> String {
         let (_, topic) = self.image.topic(&topic(name)).unwrap();
         let nodes = |replicas: &Vec<NodeId>| {
-            replicas
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join(",")
+            replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
-        topic
-            .partitions
-            .iter()
-            .map(nodes)
-            .collect::<Vec<_>>()
-            .join(" | ")
+        topic.partitions.iter().map(nodes).collect::<Vec<_>>().join(" | ")
     }
 }
 
@@ -148,16 +122,8 @@ fn job(name: &str, input: &str, output: &str) -> JobSpec {
 }
 
 fn alteration(name: &str, partitions: Option<u32>, set: &[(&str, &str)]) -> AlterTopic {
-    let set = set
-        .iter()
-        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-        .collect();
-    AlterTopic {
-        name: topic(name),
-        partitions,
-        set,
-        reset: vec![],
-    }
+    let set = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    AlterTopic { name: topic(name), partitions, set, reset: vec![] }
 }
 
 /// A broker with topics `in` and `out`, module `late@1` and a job `j` between them.
@@ -201,18 +167,8 @@ fn partitions_are_added_and_never_taken_away() {
     let mut cluster = Cluster::of(1);
     cluster.create("t", 2, 1).unwrap();
     let stale = plan::alter_topic(&cluster.image, &alteration("t", Some(3), &[])).unwrap();
-    cluster
-        .alter(&alteration("t", Some(4), &[("retention.ms", "1000")]))
-        .unwrap();
-    assert_eq!(
-        cluster
-            .image
-            .topic(&topic("t"))
-            .unwrap()
-            .1
-            .partition_count(),
-        4
-    );
+    cluster.alter(&alteration("t", Some(4), &[("retention.ms", "1000")])).unwrap();
+    assert_eq!(cluster.image.topic(&topic("t")).unwrap().1.partition_count(), 4);
     insta::assert_snapshot!(text(cluster.alter(&alteration("t", Some(3), &[]))), @"invalid_request: 3 partitions: a topic has 4 to 10000");
     insta::assert_snapshot!(text(cluster.apply(&stale)), @"invalid_request: the number of partitions of topic t changed while the request was planned: send it again");
 }
@@ -222,30 +178,15 @@ fn an_alteration_is_made_whole_or_not_at_all() {
     let mut cluster = Cluster::of(1);
     cluster.create("t", 2, 1).unwrap();
     let before = cluster.image.clone();
-    let bad = alteration(
-        "t",
-        Some(4),
-        &[("segment.ms", "1000"), ("segment.bytes", "1")],
-    );
+    let bad = alteration("t", Some(4), &[("segment.ms", "1000"), ("segment.bytes", "1")]);
     insta::assert_snapshot!(text(cluster.alter(&bad)), @r#"invalid_config: configuration segment.bytes="1": the value must be a whole number from 16384 to 2147483647"#);
     assert_eq!(cluster.image, before);
 
-    cluster
-        .alter(&alteration("t", None, &[("segment.ms", "5000")]))
-        .unwrap();
-    let reset = AlterTopic {
-        reset: vec!["segment.ms".into()],
-        ..alteration("t", None, &[])
-    };
+    cluster.alter(&alteration("t", None, &[("segment.ms", "5000")])).unwrap();
+    let reset = AlterTopic { reset: vec!["segment.ms".into()], ..alteration("t", None, &[]) };
     cluster.alter(&reset).unwrap();
-    assert_eq!(
-        cluster.image.topic(&topic("t")).unwrap().1.configs,
-        BTreeMap::new()
-    );
-    let unknown = AlterTopic {
-        reset: vec!["segment.m".into()],
-        ..alteration("t", None, &[])
-    };
+    assert_eq!(cluster.image.topic(&topic("t")).unwrap().1.configs, BTreeMap::new());
+    let unknown = AlterTopic { reset: vec!["segment.m".into()], ..alteration("t", None, &[]) };
     assert!(text(cluster.alter(&unknown)).contains(r#"key "segment.m" is not known"#));
 }
 
@@ -254,9 +195,7 @@ fn what_is_used_is_not_deleted_and_its_users_are_named() {
     let mut cluster = with_job();
     insta::assert_snapshot!(text(cluster.delete("in")), @"in_use: topic in is used by job j: change or delete these first");
     insta::assert_snapshot!(text(cluster.delete("j.dlq")), @"in_use: topic j.dlq is used by job j: change or delete these first");
-    cluster
-        .alter(&alteration("in", None, &[("filter", "late@1")]))
-        .unwrap();
+    cluster.alter(&alteration("in", None, &[("filter", "late@1")])).unwrap();
     insta::assert_snapshot!(text(cluster.delete_module("late@1")), @"in_use: module late@1 is used by job j, topic in: change or delete these first");
     cluster.delete_job("j").unwrap();
     insta::assert_snapshot!(text(cluster.delete_module("late@1")), @"in_use: module late@1 is used by topic in: change or delete these first");
@@ -289,16 +228,12 @@ fn ids_are_never_used_again() {
     let mut cluster = with_job();
     let (first, _) = cluster.image.job(&"j".parse().unwrap()).unwrap();
     cluster.delete_job("j").unwrap();
-    let Response::Job(second) = cluster.deploy(job("j", "in", "out")).unwrap() else {
-        panic!()
-    };
+    let Response::Job(second) = cluster.deploy(job("j", "in", "out")).unwrap() else { panic!() };
     assert!(first < second);
     let (first, _) = cluster.image.topic(&topic("j.dlq")).unwrap();
     cluster.delete_job("j").unwrap();
     cluster.delete("j.dlq").unwrap();
-    let Response::Topic(second) = cluster.create("j.dlq", 1, 1).unwrap() else {
-        panic!()
-    };
+    let Response::Topic(second) = cluster.create("j.dlq", 1, 1).unwrap() else { panic!() };
     assert!(first < second);
 }
 
@@ -310,15 +245,8 @@ fn a_deployed_job_brings_its_dead_letter_topic() {
     let mut cluster = Cluster::of(1);
     cluster.create("in", 1, 1).unwrap();
     cluster.upload("late", 'a');
-    let on_error = ErrorPolicy {
-        then: LastResort::Skip,
-        ..ErrorPolicy::default()
-    };
-    let spec = JobSpec {
-        outputs: vec![],
-        on_error,
-        ..job("quiet", "in", "out")
-    };
+    let on_error = ErrorPolicy { then: LastResort::Skip, ..ErrorPolicy::default() };
+    let spec = JobSpec { outputs: vec![], on_error, ..job("quiet", "in", "out") };
     cluster.deploy(spec).unwrap();
     assert!(cluster.image.topic(&topic("quiet.dlq")).is_none());
 }
@@ -333,22 +261,13 @@ fn a_job_that_makes_no_sense_is_refused() {
     insta::assert_snapshot!(text(cluster.deploy(JobSpec { inputs: vec![], ..good() })), @"invalid_request: job k: 0 inputs: a job has 1 to 255");
     let module = "late@9".parse().unwrap();
     insta::assert_snapshot!(text(cluster.deploy(JobSpec { module, ..good() })), @"unknown_module: module late@9 does not exist: upload it, or list modules to see which do");
-    let limits = JobLimits {
-        memory_bytes: 0,
-        ..JobLimits::default()
-    };
+    let limits = JobLimits { memory_bytes: 0, ..JobLimits::default() };
     insta::assert_snapshot!(text(cluster.deploy(JobSpec { limits, ..good() })), @"invalid_request: job k: limits.memory_bytes is 0: use 1048576 to 1073741824");
-    let on_error = ErrorPolicy {
-        backoff_ms: 0,
-        ..ErrorPolicy::default()
-    };
+    let on_error = ErrorPolicy { backoff_ms: 0, ..ErrorPolicy::default() };
     insta::assert_snapshot!(text(cluster.deploy(JobSpec { on_error, ..good() })), @"invalid_request: job k: on_error.backoff_ms is 0: use 1 to 60000");
     let name = "k".repeat(249).parse().unwrap();
     let long = text(cluster.deploy(JobSpec { name, ..good() }));
-    assert!(
-        long.ends_with("its name is too long to add .dlq to: choose a shorter one"),
-        "{long}"
-    );
+    assert!(long.ends_with("its name is too long to add .dlq to: choose a shorter one"), "{long}");
 }
 
 #[test]
@@ -357,46 +276,24 @@ fn every_change_of_a_job_is_a_new_generation() {
     cluster.upload("late", 'b');
     let name = || "j".parse().unwrap();
     let module = Some("late@2".parse().unwrap());
-    let update = UpdateJob {
-        name: name(),
-        module,
-        limits: None,
-    };
+    let update = UpdateJob { name: name(), module, limits: None };
     let command = plan::update_job(&cluster.image, &update).unwrap();
     cluster.apply(&command).unwrap();
-    let pause = SetJobState {
-        name: name(),
-        state: JobState::Paused,
-    };
+    let pause = SetJobState { name: name(), state: JobState::Paused };
     let command = plan::set_job_state(&cluster.image, &pause).unwrap();
     cluster.apply(&command).unwrap();
     let (_, job) = cluster.image.job(&name()).unwrap();
     assert_eq!((job.generation, job.state), (2, JobState::Paused));
     assert_eq!(job.spec.module.to_string(), "late@2");
-    assert!(
-        cluster.delete_module("late@1").is_ok(),
-        "nobody uses the old version any more"
-    );
+    assert!(cluster.delete_module("late@1").is_ok(), "nobody uses the old version any more");
 }
 
 #[test]
 fn producer_ids_are_given_out_once() {
     let mut cluster = Cluster::of(1);
     let mut lot = |count| cluster.apply(&Command::AllocateProducers { count });
-    assert_eq!(
-        lot(1000),
-        Ok(Response::Producers {
-            first: ProducerId(0),
-            count: 1000
-        })
-    );
-    assert_eq!(
-        lot(1),
-        Ok(Response::Producers {
-            first: ProducerId(1000),
-            count: 1
-        })
-    );
+    assert_eq!(lot(1000), Ok(Response::Producers { first: ProducerId(0), count: 1000 }));
+    assert_eq!(lot(1), Ok(Response::Producers { first: ProducerId(1000), count: 1 }));
     insta::assert_snapshot!(text(lot(0)), @"invalid_request: 0 producer ids: ask for 1 to 1048576 at once");
 }
 
@@ -406,12 +303,7 @@ fn two_brokers_do_not_share_an_address() {
     let mut register = |node, address: &str| {
         let address = address.to_owned();
         let node = NodeId(node);
-        cluster.apply(&Command::RegisterBroker {
-            node,
-            incarnation: 8,
-            address,
-            rack: None,
-        })
+        cluster.apply(&Command::RegisterBroker { node, incarnation: 8, address, rack: None })
     };
     insta::assert_snapshot!(text(register(3, "localhost:9441")), @"invalid_request: broker 3: broker 1 has the address localhost:9441: use another");
     insta::assert_snapshot!(text(register(3, "localhost")), @r#"invalid_request: broker 3: "localhost" is no address: write HOST:PORT"#);

@@ -39,13 +39,7 @@ pub(super) fn quorum_offset(
         let only = voters.iter().next().and_then(|voter| progress.get(&voter));
         return only.map_or(Offset::ZERO, |progress| progress.at(durability));
     }
-    let reached = |voter| {
-        progress
-            .get(&voter)
-            .copied()
-            .unwrap_or_default()
-            .at(durability)
-    };
+    let reached = |voter| progress.get(&voter).copied().unwrap_or_default().at(durability);
     let mut offsets: Vec<Offset> = voters.iter().map(reached).collect();
     offsets.sort_unstable_by(|a, b| b.cmp(a));
     offsets[voters.majority() - 1]
@@ -70,10 +64,7 @@ mod tests {
     use super::*;
 
     fn replica(node: usize) -> ReplicaId {
-        ReplicaId {
-            node: NodeId(u32::try_from(node).unwrap()),
-            incarnation: 1,
-        }
+        ReplicaId { node: NodeId(u32::try_from(node).unwrap()), incarnation: 1 }
     }
 
     fn voters(count: usize) -> VoterSet {
@@ -82,13 +73,8 @@ mod tests {
 
     #[test]
     fn durability_decides_which_mark_counts() {
-        let progress = BTreeMap::from([(
-            replica(0),
-            Progress {
-                appended: Offset(9),
-                synced: Offset(4),
-            },
-        )]);
+        let progress =
+            BTreeMap::from([(replica(0), Progress { appended: Offset(9), synced: Offset(4) })]);
         let quorum = |durability| quorum_offset(&voters(1), &progress, durability);
         assert_eq!(quorum(Durability::Fsync), Offset(4));
         assert_eq!(quorum(Durability::Memory), Offset(9));
@@ -98,32 +84,17 @@ mod tests {
     fn an_earlier_epochs_records_are_not_committed_by_counting() {
         let three = voters(3);
         assert_eq!(advanced(&three, Offset(5), Offset(10), Offset(10)), None);
-        assert_eq!(
-            advanced(&three, Offset(5), Offset(11), Offset(10)),
-            Some(Offset(11))
-        );
-        assert_eq!(
-            advanced(&voters(1), Offset(5), Offset(10), Offset(10)),
-            Some(Offset(10))
-        );
+        assert_eq!(advanced(&three, Offset(5), Offset(11), Offset(10)), Some(Offset(11)));
+        assert_eq!(advanced(&voters(1), Offset(5), Offset(10), Offset(10)), Some(Offset(10)));
     }
 
     #[test]
     fn who_does_not_vote_does_not_count() {
         let mut progress = BTreeMap::new();
         for observer in 3..9 {
-            progress.insert(
-                replica(observer),
-                Progress {
-                    appended: Offset(9),
-                    synced: Offset(9),
-                },
-            );
+            progress.insert(replica(observer), Progress { appended: Offset(9), synced: Offset(9) });
         }
-        assert_eq!(
-            quorum_offset(&voters(3), &progress, Durability::Fsync),
-            Offset(0)
-        );
+        assert_eq!(quorum_offset(&voters(3), &progress, Durability::Fsync), Offset(0));
     }
 
     proptest! {

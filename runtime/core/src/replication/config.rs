@@ -22,10 +22,7 @@ pub struct InFlightLimits {
 
 impl Default for InFlightLimits {
     fn default() -> Self {
-        Self {
-            batches: 1_024,
-            bytes: 64 << 20,
-        }
+        Self { batches: 1_024, bytes: 64 << 20 }
     }
 }
 

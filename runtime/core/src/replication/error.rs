@@ -77,9 +77,7 @@ impl From<&Resignation> for ProduceError {
     fn from(why: &Resignation) -> Self {
         match why {
             Resignation::Shutdown => Self::ShuttingDown,
-            Resignation::Storage { reason } => Self::StorageStopped {
-                reason: reason.clone(),
-            },
+            Resignation::Storage { reason } => Self::StorageStopped { reason: reason.clone() },
         }
     }
 }

@@ -13,12 +13,7 @@ use crate::log::producers::{ProducerLimits, Stamp};
 #[derive(Clone, Debug)]
 enum Event {
     /// A producer sends its next batch, or one of its last ones again.
-    Send {
-        producer: i64,
-        back: usize,
-        records: u32,
-        acks: Acks,
-    },
+    Send { producer: i64, back: usize, records: u32, acks: Acks },
     /// The disk works off so many of its requests.
     Disk { requests: usize },
     /// The disk has no room for the next append.
@@ -33,14 +28,8 @@ enum Event {
 
 fn event() -> impl Strategy<Value = Event> {
     let acks = prop_oneof![1 => Just(Acks::Zero), 1 => Just(Acks::One), 3 => Just(Acks::All)];
-    let send = (0i64..3, 0usize..4, 1u32..4, acks).prop_map(|(producer, back, records, acks)| {
-        Event::Send {
-            producer,
-            back,
-            records,
-            acks,
-        }
-    });
+    let send = (0i64..3, 0usize..4, 1u32..4, acks)
+        .prop_map(|(producer, back, records, acks)| Event::Send { producer, back, records, acks });
     let durability = prop_oneof![4 => Just(Durability::Fsync), 1 => Just(Durability::Memory)];
     prop_oneof![
         10 => send,
@@ -134,25 +123,18 @@ impl World {
                 self.vote = vote;
                 self.step(Input::VotePersisted { epoch: vote.epoch });
             }
-            Output::Append {
-                token, base_offset, ..
-            } => {
+            Output::Append { token, base_offset, .. } => {
                 self.queue.push_back(Request::Append(token, base_offset));
             }
             Output::Sync => self.queue.push_back(Request::Sync),
-            Output::Acknowledge {
-                token, base_offset, ..
-            } => {
+            Output::Acknowledge { token, base_offset, .. } => {
                 self.acknowledged(token, base_offset);
             }
             Output::Refuse { token, .. } => assert!(self.open.remove(&token), "#{token} twice"),
             Output::HighWatermark(to) => {
                 assert!(to <= self.end(), "committed what is not written");
                 let durable = end_of(&self.disk[..self.synced]);
-                assert!(
-                    self.durability == Durability::Memory || to <= durable,
-                    "not synced"
-                );
+                assert!(self.durability == Durability::Memory || to <= durable, "not synced");
             }
             Output::SnapshotProducers { bytes, .. } => self.snapshot = Some(bytes),
             Output::BecameLeader { start, .. } => assert_eq!(start, self.end()),
@@ -167,17 +149,11 @@ impl World {
         let there = self.disk.contains(&stored);
         assert!(acks == Acks::Zero || there, "{stored:?} is not there");
         if acks == Acks::All {
-            assert!(
-                base < self.partition.offsets().high_watermark(),
-                "its reader may not see it"
-            );
+            assert!(base < self.partition.offsets().high_watermark(), "its reader may not see it");
         }
         let strong = self.durability == Durability::Fsync && self.weak <= base;
         if acks == Acks::All && strong {
-            assert!(
-                self.disk[..self.synced].contains(&stored),
-                "{stored:?} is not synced"
-            );
+            assert!(self.disk[..self.synced].contains(&stored), "{stored:?} is not synced");
             self.promised.push(stored);
         }
     }
@@ -197,12 +173,7 @@ impl World {
         };
         self.tokens += 1;
         let token = Token(self.tokens);
-        let stored = Stored {
-            producer,
-            sequence,
-            records,
-            base: Offset::ZERO,
-        };
+        let stored = Stored { producer, sequence, records, base: Offset::ZERO };
         self.sent.insert(token, (stored, acks));
         self.open.insert(token);
         let batch = BatchFacts {
@@ -216,10 +187,7 @@ impl World {
         };
         self.step(Input::Produce { token, batch, acks });
         let limit = self.partition.log.config.in_flight.batches;
-        assert!(
-            self.queue.len() <= 2 * limit,
-            "the disk queue is bounded by what is in flight"
-        );
+        assert!(self.queue.len() <= 2 * limit, "the disk queue is bounded by what is in flight");
     }
 
     fn disk(&mut self) {
@@ -227,16 +195,10 @@ impl World {
             Some(Request::Append(_, base)) if base != self.end() => {}
             Some(Request::Append(_, from)) if self.full => {
                 self.full = false;
-                self.step(Input::AppendFailed {
-                    from,
-                    reason: AppendFailure::DiskFull,
-                });
+                self.step(Input::AppendFailed { from, reason: AppendFailure::DiskFull });
             }
             Some(Request::Append(token, base)) => {
-                self.disk.push(Stored {
-                    base,
-                    ..self.sent[&token].0
-                });
+                self.disk.push(Stored { base, ..self.sent[&token].0 });
                 self.step(Input::Appended { end: self.end() });
             }
             Some(Request::Sync) => {
@@ -249,9 +211,7 @@ impl World {
 
     fn die(&mut self) {
         self.queue.clear();
-        self.step(Input::StorageStopped {
-            reason: "input/output error".into(),
-        });
+        self.step(Input::StorageStopped { reason: "input/output error".into() });
         assert!(self.open.is_empty(), "all who wait are told");
         self.step(Input::Synced { end: self.end() });
         assert!(self.partition.stopped().is_some());
@@ -278,12 +238,7 @@ impl World {
 
     fn run(&mut self, event: &Event) {
         match *event {
-            Event::Send {
-                producer,
-                back,
-                records,
-                acks,
-            } => {
+            Event::Send { producer, back, records, acks } => {
                 self.send(producer, back, records, acks);
             }
             Event::Disk { requests } => (0..requests).for_each(|_| self.disk()),
@@ -296,10 +251,7 @@ impl World {
                 }
                 self.durability = durability;
                 let in_flight = self.partition.log.config.in_flight;
-                self.step(Input::Reconfigure {
-                    durability,
-                    in_flight,
-                });
+                self.step(Input::Reconfigure { durability, in_flight });
             }
         }
     }
@@ -312,24 +264,17 @@ impl World {
             assert_eq!(stored.base, end, "a hole before {stored:?}");
             end = end + u64::from(stored.records);
             let next = next.entry(stored.producer).or_default();
-            assert_eq!(
-                stored.sequence, *next,
-                "{stored:?} is out of order or there twice"
-            );
+            assert_eq!(stored.sequence, *next, "{stored:?} is out of order or there twice");
             *next += stored.records;
         }
         for promised in &self.promised {
-            assert!(
-                self.disk.contains(promised),
-                "{promised:?} was acknowledged and is lost"
-            );
+            assert!(self.disk.contains(promised), "{promised:?} was acknowledged and is lost");
         }
     }
 }
 
 fn end_of(disk: &[Stored]) -> Offset {
-    disk.last()
-        .map_or(Offset::ZERO, |last| last.base + u64::from(last.records))
+    disk.last().map_or(Offset::ZERO, |last| last.base + u64::from(last.records))
 }
 
 fn stamp(stored: &Stored) -> Stamp {
@@ -348,15 +293,9 @@ fn open(
     vote: Vote,
     producers: ProducerTable,
 ) -> Partition {
-    let replica = ReplicaId {
-        node: NodeId(1),
-        incarnation: 7,
-    };
+    let replica = ReplicaId { node: NodeId(1), incarnation: 7 };
     let mut config = Config::alone(replica, durability, 1);
-    config.in_flight = InFlightLimits {
-        batches: 8,
-        bytes: 1_000,
-    };
+    config.in_flight = InFlightLimits { batches: 8, bytes: 1_000 };
     config.snapshot_bytes = 1_000;
     let recovered = Recovered {
         log_start: Offset::ZERO,

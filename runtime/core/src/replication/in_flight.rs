@@ -40,34 +40,17 @@ struct Waiting {
 
 impl Waiting {
     const fn acknowledge(&self) -> Output {
-        let Self {
-            token,
-            base,
-            duplicate,
-            ..
-        } = *self;
-        Output::Acknowledge {
-            token,
-            base_offset: base,
-            duplicate,
-        }
+        let Self { token, base, duplicate, .. } = *self;
+        Output::Acknowledge { token, base_offset: base, duplicate }
     }
 }
 
 impl InFlight {
     /// What a new leader finds uncommitted in its log: nobody waits for it yet, but a retry may.
     pub(super) fn inherited(high_watermark: Offset, end: Offset) -> Self {
-        let tail = Batch {
-            base: high_watermark,
-            end,
-            bytes: 0,
-            waiting: Vec::new(),
-        };
+        let tail = Batch { base: high_watermark, end, bytes: 0, waiting: Vec::new() };
         let batches = (high_watermark < end).then_some(tail).into_iter().collect();
-        Self {
-            batches,
-            ..Self::default()
-        }
+        Self { batches, ..Self::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -81,10 +64,7 @@ impl InFlight {
     }
 
     pub(super) fn overload(&self) -> ProduceError {
-        ProduceError::Overloaded {
-            batches: self.batches.len() + self.retries,
-            bytes: self.bytes,
-        }
+        ProduceError::Overloaded { batches: self.batches.len() + self.retries, bytes: self.bytes }
     }
 
     /// A batch was given `base..end`.
@@ -96,41 +76,20 @@ impl InFlight {
         (token, acks): (Token, Acks),
     ) {
         let last = self.batches.back().map_or(base, |batch| batch.end);
-        assert_eq!(
-            last, base,
-            "a batch in flight does not follow the one before"
-        );
+        assert_eq!(last, base, "a batch in flight does not follow the one before");
         let waiting = match acks {
             Acks::Zero => Vec::new(),
-            Acks::One | Acks::All => vec![Waiting {
-                token,
-                acks,
-                base,
-                duplicate: false,
-            }],
+            Acks::One | Acks::All => vec![Waiting { token, acks, base, duplicate: false }],
         };
         self.bytes += bytes;
-        self.batches.push_back(Batch {
-            base,
-            end,
-            bytes,
-            waiting,
-        });
+        self.batches.push_back(Batch { base, end, bytes, waiting });
     }
 
     /// A retry of `base..end` waits for what is in flight to be as far as its acks ask.
     pub(super) fn wait(&mut self, base: Offset, end: Offset, (token, acks): (Token, Acks)) {
         let at = self.batches.partition_point(|batch| batch.end < end);
-        let batch = self
-            .batches
-            .get_mut(at)
-            .expect("what is not committed is in flight");
-        batch.waiting.push(Waiting {
-            token,
-            acks,
-            base,
-            duplicate: true,
-        });
+        let batch = self.batches.get_mut(at).expect("what is not committed is in flight");
+        batch.waiting.push(Waiting { token, acks, base, duplicate: true });
         self.retries += 1;
     }
 
@@ -167,27 +126,17 @@ impl InFlight {
         out: &mut Vec<Output>,
     ) {
         let at = self.batches.partition_point(|batch| batch.base < from);
-        let split = self
-            .batches
-            .get(at.wrapping_sub(1))
-            .is_none_or(|batch| batch.end <= from);
+        let split = self.batches.get(at.wrapping_sub(1)).is_none_or(|batch| batch.end <= from);
         assert!(split, "a cut at {from} goes through a batch");
         for batch in self.batches.split_off(at) {
             self.leave(&batch);
-            let refuse = |w: &Waiting| Output::Refuse {
-                token: w.token,
-                error: error.clone(),
-            };
+            let refuse = |w: &Waiting| Output::Refuse { token: w.token, error: error.clone() };
             out.extend(batch.waiting.iter().map(refuse));
         }
     }
 
     fn leave(&mut self, batch: &Batch) {
         self.bytes -= batch.bytes;
-        self.retries -= batch
-            .waiting
-            .iter()
-            .filter(|waiting| waiting.duplicate)
-            .count();
+        self.retries -= batch.waiting.iter().filter(|waiting| waiting.duplicate).count();
     }
 }

@@ -41,15 +41,8 @@ impl Leader {
     pub(super) fn take_over(log: &mut Log, now: Time, out: &mut Vec<Output>) -> Self {
         let start = log.offsets.end();
         log.epochs.assign(log.epoch, start);
-        out.push(Output::BecameLeader {
-            epoch: log.epoch,
-            start,
-        });
-        let snapshot = Snapshots {
-            bytes: 0,
-            at: start,
-            time: now,
-        };
+        out.push(Output::BecameLeader { epoch: log.epoch, start });
+        let snapshot = Snapshots { bytes: 0, at: start, time: now };
         let mut leader = Self {
             start,
             in_flight: InFlight::inherited(log.offsets.high_watermark(), start),
@@ -113,19 +106,10 @@ impl Leader {
             log.producers.record(now, &stamp, base_offset);
         }
         self.snapshot.bytes += batch.bytes;
-        self.in_flight
-            .push(base_offset, log.offsets.end(), batch.bytes, (token, acks));
-        out.push(Output::Append {
-            token,
-            base_offset,
-            epoch: log.epoch,
-        });
+        self.in_flight.push(base_offset, log.offsets.end(), batch.bytes, (token, acks));
+        out.push(Output::Append { token, base_offset, epoch: log.epoch });
         if acks == Acks::Zero {
-            out.push(Output::Acknowledge {
-                token,
-                base_offset,
-                duplicate: false,
-            });
+            out.push(Output::Acknowledge { token, base_offset, duplicate: false });
         }
     }
 
@@ -143,11 +127,7 @@ impl Leader {
             Acks::All => end <= log.offsets.high_watermark(),
         };
         if far_enough {
-            out.push(Output::Acknowledge {
-                token,
-                base_offset: base,
-                duplicate: true,
-            });
+            out.push(Output::Acknowledge { token, base_offset: base, duplicate: true });
         } else {
             self.in_flight.wait(base, end, (token, acks));
         }
@@ -191,10 +171,7 @@ impl Leader {
     /// if there is something to make durable.
     pub(super) fn progressed(&mut self, log: &mut Log, out: &mut Vec<Output>) {
         let offsets = &log.offsets;
-        let own = Progress {
-            appended: offsets.appended(),
-            synced: offsets.synced(),
-        };
+        let own = Progress { appended: offsets.appended(), synced: offsets.synced() };
         self.progress.insert(log.config.replica, own);
         let voters = &log.config.voters;
         let quorum = quorum_offset(voters, &self.progress, log.config.durability);
@@ -225,11 +202,7 @@ impl Leader {
 
     fn snapshot_now(&mut self, log: &Log, now: Time, out: &mut Vec<Output>) {
         log.snapshot_producers(out);
-        self.snapshot = Snapshots {
-            bytes: 0,
-            at: log.offsets.high_watermark(),
-            time: now,
-        };
+        self.snapshot = Snapshots { bytes: 0, at: log.offsets.high_watermark(), time: now };
     }
 
     pub(super) fn tick(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
@@ -241,8 +214,7 @@ impl Leader {
 
     /// An idle partition wants no ticks.
     pub(super) fn deadline(&self, log: &Log) -> Option<Time> {
-        self.has_news(log)
-            .then(|| self.snapshot.time + log.config.snapshot_age)
+        self.has_news(log).then(|| self.snapshot.time + log.config.snapshot_age)
     }
 
     /// Whether a producer snapshot would say more than the last one.

@@ -75,25 +75,11 @@ impl Partition {
     /// otherwise when it has waited for a leader long enough.
     #[must_use]
     pub fn new(config: Config, recovered: Recovered, now: Time) -> Self {
-        let Recovered {
-            log_start,
-            log_end,
-            synced,
-            vote,
-            epochs,
-            producers,
-        } = recovered;
+        let Recovered { log_start, log_end, synced, vote, epochs, producers } = recovered;
         let epoch = vote.epoch.max(epochs.latest().unwrap_or_default());
         let random = Random::new(config.seed);
         let offsets = Offsets::recovered(log_start, synced, log_end);
-        let mut log = Log {
-            config,
-            offsets,
-            epochs,
-            producers,
-            epoch,
-            random,
-        };
+        let mut log = Log { config, offsets, epochs, producers, epoch, random };
         let role = Role::Follower(Follower::new(&mut log, now));
         Self { log, role }
     }
@@ -174,9 +160,9 @@ impl Partition {
                 return leader.produce(&mut self.log, now, token, batch, acks, out);
             }
             Role::Stopped(why) => ProduceError::from(&*why),
-            Role::Follower(_) | Role::Candidate(_) => ProduceError::NotLeader {
-                epoch: self.log.epoch,
-            },
+            Role::Follower(_) | Role::Candidate(_) => {
+                ProduceError::NotLeader { epoch: self.log.epoch }
+            }
         };
         out.push(Output::Refuse { token, error });
     }
@@ -204,12 +190,7 @@ impl Partition {
         if matches!(self.role, Role::Stopped(_)) {
             return;
         }
-        self.resign(
-            Resignation::Storage {
-                reason: reason.into(),
-            },
-            out,
-        );
+        self.resign(Resignation::Storage { reason: reason.into() }, out);
     }
 
     fn stop(&mut self, out: &mut Vec<Output>) {
@@ -224,9 +205,7 @@ impl Partition {
         if let Role::Leader(leader) = &mut self.role {
             leader.refuse_all(&ProduceError::from(&why), out);
         }
-        out.push(Output::Resigned {
-            reason: why.clone(),
-        });
+        out.push(Output::Resigned { reason: why.clone() });
         self.role = Role::Stopped(why);
     }
 
@@ -248,10 +227,7 @@ impl Log {
 
     fn snapshot_producers(&self, out: &mut Vec<Output>) {
         let at = self.snapshot_offset();
-        out.push(Output::SnapshotProducers {
-            at,
-            bytes: self.producers.snapshot(at),
-        });
+        out.push(Output::SnapshotProducers { at, bytes: self.producers.snapshot(at) });
     }
 }
 
@@ -271,10 +247,7 @@ impl Machine for Partition {
                 self.log.offsets.advance_start(start);
                 self.log.epochs.advance_start(start);
             }
-            Input::Reconfigure {
-                durability,
-                in_flight,
-            } => {
+            Input::Reconfigure { durability, in_flight } => {
                 self.log.config.durability = durability;
                 self.log.config.in_flight = in_flight;
                 if let Role::Leader(leader) = &mut self.role {

@@ -30,24 +30,13 @@ fn recovered(log_start: u64, synced: u64, log_end: u64) -> Recovered {
 }
 
 fn config(durability: Durability) -> Config {
-    Config::alone(
-        ReplicaId {
-            node: NodeId(1),
-            incarnation: 7,
-        },
-        durability,
-        42,
-    )
+    Config::alone(ReplicaId { node: NodeId(1), incarnation: 7 }, durability, 42)
 }
 
 impl Bench {
     fn with(config: Config, recovered: Recovered) -> Self {
         let now = Time::from_millis(5);
-        Self {
-            partition: Partition::new(config, recovered, now),
-            now,
-            tokens: 0,
-        }
+        Self { partition: Partition::new(config, recovered, now), now, tokens: 0 }
     }
 
     /// An empty partition that leads.
@@ -73,11 +62,7 @@ impl Bench {
 
     fn send(&mut self, batch: BatchFacts, acks: Acks) -> String {
         self.tokens += 1;
-        self.step(Input::Produce {
-            token: Token(self.tokens),
-            batch,
-            acks,
-        })
+        self.step(Input::Produce { token: Token(self.tokens), batch, acks })
     }
 
     fn appended(&mut self, end: u64) -> String {
@@ -90,10 +75,7 @@ impl Bench {
 
     fn disk_full(&mut self, from: u64) -> String {
         let reason = AppendFailure::DiskFull;
-        self.step(Input::AppendFailed {
-            from: Offset(from),
-            reason,
-        })
+        self.step(Input::AppendFailed { from: Offset(from), reason })
     }
 }
 
@@ -101,19 +83,11 @@ fn line(output: &Output) -> String {
     match output {
         Output::PersistVote { vote } => format!("persist vote, epoch {}", vote.epoch),
         Output::BecameLeader { epoch, start } => format!("lead epoch {epoch} from {start}"),
-        Output::Append {
-            token,
-            base_offset,
-            epoch,
-        } => {
+        Output::Append { token, base_offset, epoch } => {
             format!("append #{token} at {base_offset}, epoch {epoch}")
         }
         Output::Sync => "sync".into(),
-        Output::Acknowledge {
-            token,
-            base_offset,
-            duplicate,
-        } => {
+        Output::Acknowledge { token, base_offset, duplicate } => {
             let again = if *duplicate { ", a duplicate" } else { "" };
             format!("acknowledge #{token} at {base_offset}{again}")
         }
@@ -182,11 +156,7 @@ fn each_level_of_acks_is_answered_at_its_stage() {
     insta::assert_snapshot!(bench.send(plain(2), Acks::One), @"append #2 at 1, epoch 1");
     insta::assert_snapshot!(bench.send(plain(3), Acks::All), @"append #3 at 3, epoch 1");
     insta::assert_snapshot!(bench.appended(6), @"acknowledge #2 at 1");
-    assert_eq!(
-        bench.partition.offsets().high_watermark(),
-        Offset(0),
-        "not yet visible"
-    );
+    assert_eq!(bench.partition.offsets().high_watermark(), Offset(0), "not yet visible");
     insta::assert_snapshot!(bench.synced(1), @"
     high watermark 1
     sync
@@ -234,10 +204,7 @@ fn a_topic_that_becomes_durable_syncs_what_it_has_and_never_goes_back() {
     bench.send(plain(5), Acks::All);
     bench.appended(5);
     let durability = Durability::Fsync;
-    let reconfigure = Input::Reconfigure {
-        durability,
-        in_flight: InFlightLimits::default(),
-    };
+    let reconfigure = Input::Reconfigure { durability, in_flight: InFlightLimits::default() };
     insta::assert_snapshot!(bench.step(reconfigure), @"sync");
     insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"append #2 at 5, epoch 1");
     assert_eq!(bench.appended(6), "");
@@ -253,11 +220,7 @@ fn a_retry_waits_for_its_original_and_gets_the_same_offset() {
     let mut bench = Bench::leading(Durability::Fsync);
     bench.send(plain(7), Acks::All);
     bench.send(from(9, 0, 2), Acks::All);
-    assert_eq!(
-        bench.send(from(9, 0, 2), Acks::All),
-        "",
-        "the original is in flight"
-    );
+    assert_eq!(bench.send(from(9, 0, 2), Acks::All), "", "the original is in flight");
     insta::assert_snapshot!(bench.synced(9), @"
     high watermark 9
     acknowledge #1 at 0
@@ -273,9 +236,7 @@ fn a_retry_waits_for_its_original_and_gets_the_same_offset() {
 fn after_a_restart_a_retry_waits_until_the_recovered_tail_is_durable() {
     let mut recovered = recovered(0, 0, 2);
     let stamp = from(9, 0, 2).stamp().unwrap();
-    recovered
-        .producers
-        .replay_stamp(Time::ZERO, &stamp, Offset(0));
+    recovered.producers.replay_stamp(Time::ZERO, &stamp, Offset(0));
     let mut bench = Bench::with(config(Durability::Fsync), recovered);
     bench.elect();
     assert_eq!(bench.send(from(9, 0, 2), Acks::All), "");
@@ -315,9 +276,7 @@ fn a_storage_error_refuses_everything_and_nothing_is_acknowledged_after_it() {
     bench.send(plain(1), Acks::All);
     bench.appended(1);
     bench.send(plain(1), Acks::One);
-    let stopped = Input::StorageStopped {
-        reason: "fsync: input/output error".into(),
-    };
+    let stopped = Input::StorageStopped { reason: "fsync: input/output error".into() };
     insta::assert_snapshot!(bench.step(stopped.clone()), @"
     refuse #1 (storage_stopped): the log of this partition has stopped taking writes (fsync: input/output error): check the disk, then restart the broker; reads go on
     refuse #2 (storage_stopped): the log of this partition has stopped taking writes (fsync: input/output error): check the disk, then restart the broker; reads go on
@@ -326,10 +285,7 @@ fn a_storage_error_refuses_everything_and_nothing_is_acknowledged_after_it() {
     assert_eq!(bench.synced(2), "", "a late completion counts for nothing");
     assert_eq!(bench.step(stopped), "");
     insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #3 (storage_stopped): the log of this partition has stopped taking writes (fsync: input/output error): check the disk, then restart the broker; reads go on");
-    assert!(
-        bench.partition.offsets().check_read(Offset(0)).is_ok(),
-        "reads go on"
-    );
+    assert!(bench.partition.offsets().check_read(Offset(0)).is_ok(), "reads go on");
     assert_eq!(bench.partition.deadline(), None);
 }
 
@@ -365,16 +321,10 @@ fn an_idle_partition_stops_at_once() {
 #[test]
 fn beyond_the_limit_a_produce_is_refused_and_one_large_batch_always_fits() {
     let mut config = config(Durability::Fsync);
-    config.in_flight = InFlightLimits {
-        batches: 3,
-        bytes: 2_500,
-    };
+    config.in_flight = InFlightLimits { batches: 3, bytes: 2_500 };
     let mut bench = Bench::with(config, recovered(0, 0, 0));
     bench.elect();
-    let large = BatchFacts {
-        bytes: 9_000,
-        ..plain(1)
-    };
+    let large = BatchFacts { bytes: 9_000, ..plain(1) };
     assert!(bench.send(large, Acks::All).starts_with("append"));
     insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #2 (overloaded): 1 batches and 9000 bytes of this partition await the disk, which is all that may: send the batch again later");
     assert!(!bench.partition.accepts());
@@ -407,16 +357,9 @@ fn a_jobs_output_is_taken_once_and_its_gaps_are_normal() {
 #[test]
 fn a_batch_whose_records_were_all_filtered_still_takes_its_offsets() {
     let mut bench = Bench::leading(Durability::Fsync);
-    let emptied = BatchFacts {
-        record_count: 0,
-        ..from(9, 0, 4)
-    };
+    let emptied = BatchFacts { record_count: 0, ..from(9, 0, 4) };
     assert!(bench.send(emptied, Acks::All).starts_with("append #1 at 0"));
-    assert!(
-        bench
-            .send(from(9, 4, 1), Acks::All)
-            .starts_with("append #2 at 4")
-    );
+    assert!(bench.send(from(9, 4, 1), Acks::All).starts_with("append #2 at 4"));
 }
 
 #[test]
@@ -430,10 +373,7 @@ fn producers_are_snapshot_by_age_and_by_size_and_an_idle_partition_wants_no_tick
     bench.now = due;
     insta::assert_snapshot!(bench.step(Input::Tick), @"snapshot producers at 1");
     assert_eq!(bench.partition.deadline(), None);
-    let large = BatchFacts {
-        bytes: 256 << 20,
-        ..plain(1)
-    };
+    let large = BatchFacts { bytes: 256 << 20, ..plain(1) };
     bench.send(large, Acks::All);
     insta::assert_snapshot!(bench.synced(2), @"
     high watermark 2
@@ -445,47 +385,27 @@ fn producers_are_snapshot_by_age_and_by_size_and_an_idle_partition_wants_no_tick
 #[test]
 fn a_producer_snapshot_never_vouches_for_what_a_crash_could_take_back() {
     let mut bench = Bench::leading(Durability::Memory);
-    let large = BatchFacts {
-        bytes: 256 << 20,
-        ..from(9, 0, 3)
-    };
+    let large = BatchFacts { bytes: 256 << 20, ..from(9, 0, 3) };
     bench.send(large, Acks::All);
-    assert!(
-        !bench.appended(3).contains("snapshot"),
-        "committed, but not durable"
-    );
+    assert!(!bench.appended(3).contains("snapshot"), "committed, but not durable");
     assert_eq!(bench.partition.deadline(), None);
     insta::assert_snapshot!(bench.synced(3), @"snapshot producers at 3");
 }
 
 #[test]
 fn of_three_voters_one_alone_never_leads_and_an_observer_never_stands() {
-    let voters = [1, 2, 3].map(|node| ReplicaId {
-        node: NodeId(node),
-        incarnation: 7,
-    });
+    let voters = [1, 2, 3].map(|node| ReplicaId { node: NodeId(node), incarnation: 7 });
     let mut three = config(Durability::Fsync);
     three.voters = VoterSet::new(voters);
     let mut bench = Bench::with(three.clone(), recovered(0, 0, 0));
     let due = bench.partition.deadline().unwrap();
-    assert!(
-        bench.now + Duration::from_millis(499) < due,
-        "it waits for a leader first"
-    );
+    assert!(bench.now + Duration::from_millis(499) < due, "it waits for a leader first");
     bench.now = due;
     insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 1");
-    assert_eq!(
-        bench.step(Input::VotePersisted {
-            epoch: LeaderEpoch(1)
-        }),
-        ""
-    );
+    assert_eq!(bench.step(Input::VotePersisted { epoch: LeaderEpoch(1) }), "");
     assert_eq!(bench.partition.role(), "candidate");
 
-    three.replica = ReplicaId {
-        node: NodeId(3),
-        incarnation: 8,
-    };
+    three.replica = ReplicaId { node: NodeId(3), incarnation: 8 };
     let bench = Bench::with(three, recovered(0, 0, 0));
     assert_eq!(bench.partition.deadline(), None, "a wiped disk is no voter");
 }

@@ -49,11 +49,7 @@ impl VoterSet {
         let voters: BTreeSet<_> = voters.into_iter().collect();
         assert!(!voters.is_empty(), "a partition without voters");
         let brokers: BTreeSet<_> = voters.iter().map(|voter| voter.node).collect();
-        assert_eq!(
-            brokers.len(),
-            voters.len(),
-            "one broker votes twice in {voters:?}"
-        );
+        assert_eq!(brokers.len(), voters.len(), "one broker votes twice in {voters:?}");
         Self { voters }
     }
 
@@ -98,10 +94,7 @@ mod tests {
     use super::*;
 
     fn replica(node: u32, incarnation: u128) -> ReplicaId {
-        ReplicaId {
-            node: NodeId(node),
-            incarnation,
-        }
+        ReplicaId { node: NodeId(node), incarnation }
     }
 
     #[test]

@@ -220,10 +220,7 @@ impl ProducerTable {
             return window.verdict(stamp);
         }
         if Kind::of(stamp.producer) == Kind::Client && stamp.first != Sequence(0) {
-            return Err(ProducerError::Unknown {
-                producer: stamp.producer,
-                got: stamp.first,
-            });
+            return Err(ProducerError::Unknown { producer: stamp.producer, got: stamp.first });
         }
         self.make_room(now, stamp.producer)?;
         Ok(Verdict::Fresh)
@@ -231,11 +228,7 @@ impl ProducerTable {
 
     /// Remembers a fresh batch that was given `base`. Batches are recorded in the order of the log.
     pub fn record(&mut self, now: Time, stamp: &Stamp, base: Offset) {
-        assert!(
-            self.end <= base,
-            "a batch at {base} is recorded after the end {}",
-            self.end
-        );
+        assert!(self.end <= base, "a batch at {base} is recorded after the end {}", self.end);
         self.end = base + stamp.count;
         let kind = Kind::of(stamp.producer);
         let keep = kind.keeps(self.runs >= self.limits.runs);
@@ -273,11 +266,7 @@ impl ProducerTable {
 
     /// Forgets every batch at or after `from`: it was never committed, so a retry of it is fresh.
     pub fn cut(&mut self, from: Offset) {
-        assert!(
-            self.settled <= from,
-            "a cut at {from} is below the settled {}",
-            self.settled
-        );
+        assert!(self.settled <= from, "a cut at {from} is below the settled {}", self.settled);
         self.end = self.end.min(from);
         self.retain(|window| {
             window.cut(from);
@@ -307,9 +296,7 @@ impl ProducerTable {
         match Kind::of(newcomer) {
             Kind::Job if jobs < self.limits.jobs => return Ok(()),
             Kind::Job => {
-                return Err(ProducerError::Full {
-                    limit: self.limits.jobs,
-                });
+                return Err(ProducerError::Full { limit: self.limits.jobs });
             }
             Kind::Client if self.clients < self.limits.clients => return Ok(()),
             Kind::Client => {}
@@ -321,9 +308,7 @@ impl ProducerTable {
         if self.clients < self.limits.clients {
             return Ok(());
         }
-        Err(ProducerError::Full {
-            limit: self.limits.clients,
-        })
+        Err(ProducerError::Full { limit: self.limits.clients })
     }
 
     fn forget_idle(&mut self, now: Time, idle: Duration) {
@@ -340,30 +325,16 @@ impl ProducerTable {
     }
 
     fn recount(&mut self) {
-        self.clients = self
-            .windows
-            .values()
-            .filter(|w| w.kind() == Kind::Client)
-            .count();
+        self.clients = self.windows.values().filter(|w| w.kind() == Kind::Client).count();
         self.runs = self.windows.values().map(Window::len).sum();
     }
 }
 
 fn check_form(stamp: &Stamp) -> Result<(), ProducerError> {
-    let Stamp {
-        producer,
-        epoch,
-        first,
-        count,
-    } = *stamp;
+    let Stamp { producer, epoch, first, count } = *stamp;
     let formed = producer.is_some() && epoch.0 >= 0 && first.0 >= 0;
     if formed && (1..=1 << 30).contains(&count) {
         return Ok(());
     }
-    Err(ProducerError::Malformed {
-        producer,
-        epoch,
-        first,
-        count,
-    })
+    Err(ProducerError::Malformed { producer, epoch, first, count })
 }

@@ -83,18 +83,11 @@ struct World {
 impl World {
     fn new() -> Self {
         let table = ProducerTable::new(ProducerLimits::default());
-        Self {
-            table,
-            log: vec![],
-            end: Offset::ZERO,
-            settled: Offset::ZERO,
-        }
+        Self { table, log: vec![], end: Offset::ZERO, settled: Offset::ZERO }
     }
 
     fn of(&self, producer: ProducerId) -> impl DoubleEndedIterator<Item = &(Sent, Offset)> {
-        self.log
-            .iter()
-            .filter(move |(sent, _)| sent.producer == producer)
+        self.log.iter().filter(move |(sent, _)| sent.producer == producer)
     }
 
     fn last(&self, producer: ProducerId) -> Option<Sent> {
@@ -105,24 +98,12 @@ impl World {
     fn send(&mut self, sent: Sent) {
         let verdict = self.table.check(Time::ZERO, &sent.stamp());
         let newest = self.last(sent.producer);
-        let next = newest.map_or(0, |n| {
-            if n.epoch < sent.epoch {
-                0
-            } else {
-                n.place + n.count
-            }
-        });
-        let stored = self
-            .of(sent.producer)
-            .find(|(s, _)| *s == sent)
-            .map(|(_, at)| *at);
+        let next = newest.map_or(0, |n| if n.epoch < sent.epoch { 0 } else { n.place + n.count });
+        let stored = self.of(sent.producer).find(|(s, _)| *s == sent).map(|(_, at)| *at);
         let job = sent.producer.is_job();
         let fenced = newest.is_some_and(|newest| sent.epoch < newest.epoch);
-        let fresh = if job {
-            newest.is_none_or(|n| n.place < sent.place)
-        } else {
-            sent.place == next
-        };
+        let fresh =
+            if job { newest.is_none_or(|n| n.place < sent.place) } else { sent.place == next };
         match verdict {
             Ok(Verdict::Fresh) => {
                 assert!(fresh && !fenced, "{sent:?} was taken after {newest:?}");
@@ -142,10 +123,7 @@ impl World {
             Err(ProducerError::Fenced { .. }) => assert!(fenced, "{sent:?} after {newest:?}"),
             Err(error) => {
                 assert!(!fresh && !job && !fenced, "{sent:?} was refused: {error}");
-                assert_eq!(
-                    stored, None,
-                    "{sent:?} is stored, but the answer is {error}"
-                );
+                assert_eq!(stored, None, "{sent:?} is stored, but the answer is {error}");
                 let unknown = matches!(error, ProducerError::Unknown { .. });
                 assert_eq!(unknown, newest.is_none(), "{error}");
             }
@@ -154,37 +132,19 @@ impl World {
 
     fn client(&self, client: i64) -> Sent {
         let producer = ProducerId(client);
-        let fresh = Sent {
-            producer,
-            epoch: 0,
-            place: 0,
-            count: 0,
-        };
+        let fresh = Sent { producer, epoch: 0, place: 0, count: 0 };
         let last = self.last(producer).unwrap_or(fresh);
-        Sent {
-            place: last.place + last.count,
-            count: 1,
-            ..last
-        }
+        Sent { place: last.place + last.count, count: 1, ..last }
     }
 
     fn job(&self, job: u32) -> Sent {
         let producer = ProducerId::for_job(JobId(job), 0, PartitionIndex(3));
-        let fresh = Sent {
-            producer,
-            epoch: 0,
-            place: 1 << 40,
-            count: 2,
-        };
+        let fresh = Sent { producer, epoch: 0, place: 1 << 40, count: 2 };
         self.last(producer).unwrap_or(fresh)
     }
 
     fn cut(&mut self, batches: usize) {
-        let unsettled = self
-            .log
-            .iter()
-            .filter(|(_, at)| self.settled <= *at)
-            .count();
+        let unsettled = self.log.iter().filter(|(_, at)| self.settled <= *at).count();
         let keep = self.log.len() - unsettled.min(batches);
         if let Some((_, at)) = self.log.get(keep) {
             self.end = *at;
@@ -204,16 +164,10 @@ impl World {
 
     fn run(&mut self, step: &Step) {
         match *step {
-            Step::Next { client, count } => self.send(Sent {
-                count,
-                ..self.client(client)
-            }),
+            Step::Next { client, count } => self.send(Sent { count, ..self.client(client) }),
             Step::Gap { client, ahead } => {
                 let next = self.client(client);
-                self.send(Sent {
-                    place: next.place + ahead,
-                    ..next
-                });
+                self.send(Sent { place: next.place + ahead, ..next });
             }
             Step::Retry { client, back } => {
                 let sent: Vec<_> = self.of(ProducerId(client)).rev().map(|(s, _)| *s).collect();
@@ -225,25 +179,15 @@ impl World {
             }
             Step::Bump { client } => {
                 let next = self.client(client);
-                self.send(Sent {
-                    epoch: next.epoch + 1,
-                    place: 0,
-                    ..next
-                });
+                self.send(Sent { epoch: next.epoch + 1, place: 0, ..next });
             }
             Step::Job { job, ahead } => {
                 let last = self.job(job);
-                self.send(Sent {
-                    place: last.place + ahead,
-                    ..last
-                });
+                self.send(Sent { place: last.place + ahead, ..last });
             }
             Step::Replay { job, back } => {
                 let last = self.job(job);
-                self.send(Sent {
-                    place: last.place - back,
-                    ..last
-                });
+                self.send(Sent { place: last.place - back, ..last });
             }
             Step::Settle { part } => {
                 let to = self.settled + (self.end - self.settled) / 4 * part;
@@ -278,12 +222,7 @@ proptest! {
 
 fn stamp(producer: i64, first: i32, count: u64) -> Stamp {
     let epoch = ProducerEpoch(0);
-    Stamp {
-        producer: ProducerId(producer),
-        epoch,
-        first: Sequence(first),
-        count,
-    }
+    Stamp { producer: ProducerId(producer), epoch, first: Sequence(first), count }
 }
 
 #[test]
@@ -300,55 +239,36 @@ fn all_that_a_stream_may_pipeline_is_remembered_among_other_producers() {
     for i in 44..300u64 {
         let retry = stamp(1, i32::try_from(i).unwrap() * 5, 5);
         let base = Offset(i * 10);
-        let expected = Ok(Verdict::Duplicate {
-            base,
-            end: base + 5,
-        });
+        let expected = Ok(Verdict::Duplicate { base, end: base + 5 });
         assert_eq!(table.check(Time::ZERO, &retry), expected);
     }
-    assert!(
-        table.check(Time::ZERO, &stamp(1, 0, 5)).is_err(),
-        "the oldest are forgotten"
-    );
+    assert!(table.check(Time::ZERO, &stamp(1, 0, 5)).is_err(), "the oldest are forgotten");
 }
 
 #[test]
 fn a_producer_alone_needs_one_run() {
     let mut table = ProducerTable::new(ProducerLimits::default());
     for i in 0..1000 {
-        table.record(
-            Time::ZERO,
-            &stamp(1, i * 5, 5),
-            Offset(5 * u64::try_from(i).unwrap()),
-        );
+        table.record(Time::ZERO, &stamp(1, i * 5, 5), Offset(5 * u64::try_from(i).unwrap()));
     }
     assert_eq!(table.runs, 1);
 }
 
 #[test]
 fn a_full_table_forgets_the_idle_and_refuses_rather_than_forget_the_busy() {
-    let limits = ProducerLimits {
-        clients: 2,
-        ..ProducerLimits::default()
-    };
+    let limits = ProducerLimits { clients: 2, ..ProducerLimits::default() };
     let mut table = ProducerTable::new(limits);
     table.record(Time::ZERO, &stamp(1, 0, 1), Offset(0));
     let later = Time::ZERO + limits.spare;
     table.record(later, &stamp(2, 0, 1), Offset(1));
     table.settle(Offset(2));
     let early = Time::from_millis(1);
-    assert_eq!(
-        table.check(early, &stamp(3, 0, 1)),
-        Err(ProducerError::Full { limit: 2 })
-    );
+    assert_eq!(table.check(early, &stamp(3, 0, 1)), Err(ProducerError::Full { limit: 2 }));
     assert_eq!(table.check(later, &stamp(3, 0, 1)), Ok(Verdict::Fresh));
     assert_eq!(table.len(), 1, "the idle one made room");
     assert!(matches!(
         table.check(later, &stamp(1, 1, 1)),
-        Err(ProducerError::Unknown {
-            got: Sequence(1),
-            ..
-        })
+        Err(ProducerError::Unknown { got: Sequence(1), .. })
     ));
 }
 
@@ -358,38 +278,20 @@ fn a_deleted_jobs_identities_go_and_no_other() {
     for (i, job) in [4, 5, 6].into_iter().enumerate() {
         let producer = ProducerId::for_job(JobId(job), 7, PartitionIndex(2));
         let at = Offset(u64::try_from(i).unwrap());
-        table.record(
-            Time::ZERO,
-            &Stamp {
-                producer,
-                ..stamp(0, 9, 1)
-            },
-            at,
-        );
+        table.record(Time::ZERO, &Stamp { producer, ..stamp(0, 9, 1) }, at);
     }
     table.forget_job(JobId(5));
     assert_eq!(table.len(), 2);
     let gone = ProducerId::for_job(JobId(5), 7, PartitionIndex(2));
-    let again = Stamp {
-        producer: gone,
-        ..stamp(0, 3, 1)
-    };
+    let again = Stamp { producer: gone, ..stamp(0, 3, 1) };
     assert_eq!(table.check(Time::ZERO, &again), Ok(Verdict::Fresh));
 }
 
 #[test]
 fn a_negative_sequence_is_malformed_and_not_taken() {
     let mut table = ProducerTable::new(ProducerLimits::default());
-    for bad in [
-        stamp(1, -1, 1),
-        stamp(1, 0, 0),
-        stamp(1, 0, 1 << 31),
-        stamp(-5, 0, 1),
-    ] {
+    for bad in [stamp(1, -1, 1), stamp(1, 0, 0), stamp(1, 0, 1 << 31), stamp(-5, 0, 1)] {
         let verdict = table.check(Time::ZERO, &bad);
-        assert!(
-            matches!(verdict, Err(ProducerError::Malformed { .. })),
-            "{bad:?}"
-        );
+        assert!(matches!(verdict, Err(ProducerError::Malformed { .. })), "{bad:?}");
     }
 }

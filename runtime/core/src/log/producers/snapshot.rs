@@ -45,11 +45,7 @@ impl ProducerTable {
     /// What the table knows of the log before `at`, which is settled.
     #[must_use]
     pub fn snapshot(&self, at: Offset) -> Vec<u8> {
-        assert!(
-            at <= self.settled,
-            "a snapshot at {at}, but only {} is settled",
-            self.settled
-        );
+        assert!(at <= self.settled, "a snapshot at {at}, but only {} is settled", self.settled);
         let producers = self.windows.iter().map(|(&id, window)| {
             let keep = Kind::of(id).keeps(self.runs >= self.limits.runs);
             (id, window.before(at, keep))
@@ -77,9 +73,7 @@ impl ProducerTable {
             check_runs(&runs, at)?;
             let window = Window::restored(Kind::of(id), runs, now);
             if table.windows.insert(id, window).is_some() || !id.is_some() {
-                return Err(SnapshotError::Damaged {
-                    what: "a producer twice or without an id",
-                });
+                return Err(SnapshotError::Damaged { what: "a producer twice or without an id" });
             }
         }
         table.end = at;

@@ -43,11 +43,7 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) const fn of(producer: ProducerId) -> Self {
-        if producer.is_job() {
-            Self::Job
-        } else {
-            Self::Client
-        }
+        if producer.is_job() { Self::Job } else { Self::Client }
     }
 
     /// How many settled runs are kept; fewer when the whole table is `crowded`.
@@ -109,23 +105,12 @@ pub(super) struct Window {
 
 impl Window {
     pub(super) const fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            runs: VecDeque::new(),
-            active: Time::ZERO,
-        }
+        Self { kind, runs: VecDeque::new(), active: Time::ZERO }
     }
 
     pub(super) fn restored(kind: Kind, runs: Vec<Run>, now: Time) -> Self {
-        assert!(
-            !runs.is_empty(),
-            "a producer without a run is not remembered"
-        );
-        Self {
-            kind,
-            runs: runs.into(),
-            active: now,
-        }
+        assert!(!runs.is_empty(), "a producer without a run is not remembered");
+        Self { kind, runs: runs.into(), active: now }
     }
 
     pub(super) const fn kind(&self) -> Kind {
@@ -156,11 +141,7 @@ impl Window {
         let current = self.newest().epoch;
         if stamp.epoch < current {
             let producer = stamp.producer;
-            return Err(ProducerError::Fenced {
-                producer,
-                current,
-                got: stamp.epoch,
-            });
+            return Err(ProducerError::Fenced { producer, current, got: stamp.epoch });
         }
         match self.kind {
             Kind::Client => self.client_verdict(stamp),
@@ -171,21 +152,13 @@ impl Window {
     fn client_verdict(&self, stamp: &Stamp) -> Result<Verdict, ProducerError> {
         let newest = self.newest();
         let starts_over = newest.epoch < stamp.epoch;
-        let expected = if starts_over {
-            Sequence(0)
-        } else {
-            newest.next_sequence()
-        };
+        let expected = if starts_over { Sequence(0) } else { newest.next_sequence() };
         if stamp.first == expected {
             return Ok(Verdict::Fresh);
         }
         self.duplicate(stamp, expected).ok_or_else(|| {
             let (producer, got) = (stamp.producer, stamp.first);
-            ProducerError::OutOfOrder {
-                producer,
-                expected,
-                got,
-            }
+            ProducerError::OutOfOrder { producer, expected, got }
         })
     }
 
@@ -198,17 +171,11 @@ impl Window {
         let last = plus(stamp.first, stamp.count - 1);
         let base = self.place(stamp.epoch, stamp.first)?;
         let last = self.place(stamp.epoch, last)?;
-        (base <= last).then(|| Verdict::Duplicate {
-            base,
-            end: last.next(),
-        })
+        (base <= last).then(|| Verdict::Duplicate { base, end: last.next() })
     }
 
     fn place(&self, epoch: ProducerEpoch, sequence: Sequence) -> Option<Offset> {
-        self.runs
-            .iter()
-            .rev()
-            .find_map(|run| run.place(epoch, sequence))
+        self.runs.iter().rev().find_map(|run| run.place(epoch, sequence))
     }
 
     /// A job's sequences go on through its epochs, since its input does.
@@ -218,14 +185,8 @@ impl Window {
             return Verdict::Fresh;
         }
         match self.runs.iter().rev().find(|run| run.first == stamp.first) {
-            Some(run) => Verdict::Duplicate {
-                base: run.base,
-                end: run.end(),
-            },
-            None => Verdict::Duplicate {
-                base: self.runs[0].base,
-                end: newest.end(),
-            },
+            Some(run) => Verdict::Duplicate { base: run.base, end: run.end() },
+            None => Verdict::Duplicate { base: self.runs[0].base, end: newest.end() },
         }
     }
 
@@ -238,18 +199,8 @@ impl Window {
             newest.count += stamp.count;
             return;
         }
-        let Stamp {
-            epoch,
-            first,
-            count,
-            ..
-        } = *stamp;
-        self.runs.push_back(Run {
-            epoch,
-            first,
-            base,
-            count,
-        });
+        let Stamp { epoch, first, count, .. } = *stamp;
+        self.runs.push_back(Run { epoch, first, base, count });
     }
 
     /// Forgets the oldest of more than `keep` settled runs.

@@ -28,24 +28,12 @@ pub(super) fn register(
     }
     let mut others = image.brokers.iter().filter(|(other, _)| **other != node);
     if let Some((other, _)) = others.find(|(_, broker)| broker.address == address) {
-        return refuse(format!(
-            "broker {other} has the address {address}: use another"
-        ));
+        return refuse(format!("broker {other} has the address {address}: use another"));
     }
     if !image.brokers.contains_key(&node) && MAX_BROKERS <= image.brokers.len() {
-        return Err(Rejection::Full {
-            what: "brokers",
-            limit: MAX_BROKERS,
-        });
+        return Err(Rejection::Full { what: "brokers", limit: MAX_BROKERS });
     }
     let rack = rack.map(str::to_owned);
-    image.brokers.insert(
-        node,
-        Broker {
-            incarnation,
-            address: address.to_owned(),
-            rack,
-        },
-    );
+    image.brokers.insert(node, Broker { incarnation, address: address.to_owned(), rack });
     Ok((Response::Done, vec![Touched::Broker(node)]))
 }

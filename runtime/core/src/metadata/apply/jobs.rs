@@ -22,10 +22,7 @@ pub(super) fn deploy(image: &mut Image, spec: &JobSpec) -> Outcome {
         return Err(Rejection::JobExists(spec.name.clone()));
     }
     if MAX_JOBS <= image.jobs.len() {
-        return Err(Rejection::Full {
-            what: "jobs",
-            limit: MAX_JOBS,
-        });
+        return Err(Rejection::Full { what: "jobs", limit: MAX_JOBS });
     }
     check_spec(spec)?;
     check_module(image, &spec.module)?;
@@ -37,20 +34,11 @@ pub(super) fn deploy(image: &mut Image, spec: &JobSpec) -> Outcome {
     }
 
     let id = JobId(image.allocations.jobs);
-    image.allocations.jobs =
-        id.0.checked_add(1)
-            .expect("fewer than 2^32 jobs are ever made");
-    let job = Job {
-        spec: spec.clone(),
-        state: JobState::Running,
-        generation: 0,
-    };
+    image.allocations.jobs = id.0.checked_add(1).expect("fewer than 2^32 jobs are ever made");
+    let job = Job { spec: spec.clone(), state: JobState::Running, generation: 0 };
     image.jobs.insert(id, job);
     image.job_names.insert(spec.name.clone(), id);
-    Ok((
-        Response::Job(id),
-        vec![Touched::Job(id), Touched::Allocations],
-    ))
+    Ok((Response::Job(id), vec![Touched::Job(id), Touched::Allocations]))
 }
 
 pub(super) fn set_state(image: &mut Image, id: JobId, state: JobState) -> Outcome {
@@ -108,26 +96,17 @@ pub(in super::super) fn check_spec(spec: &JobSpec) -> Result<(), Rejection> {
 }
 
 fn invalid(spec: &JobSpec, problem: String) -> Rejection {
-    Rejection::InvalidJob {
-        job: spec.name.clone(),
-        problem,
-    }
+    Rejection::InvalidJob { job: spec.name.clone(), problem }
 }
 
 fn check_topics(spec: &JobSpec) -> Result<(), String> {
     let inputs: BTreeSet<&TopicName> = spec.inputs.iter().collect();
     let outputs: BTreeSet<&TopicName> = spec.outputs.iter().collect();
     if spec.inputs.is_empty() || MAX_TOPICS < spec.inputs.len() {
-        return Err(format!(
-            "{} inputs: a job has 1 to {MAX_TOPICS}",
-            spec.inputs.len()
-        ));
+        return Err(format!("{} inputs: a job has 1 to {MAX_TOPICS}", spec.inputs.len()));
     }
     if MAX_TOPICS < spec.outputs.len() {
-        return Err(format!(
-            "{} outputs: a job has up to {MAX_TOPICS}",
-            spec.outputs.len()
-        ));
+        return Err(format!("{} outputs: a job has up to {MAX_TOPICS}", spec.outputs.len()));
     }
     if inputs.len() < spec.inputs.len() || outputs.len() < spec.outputs.len() {
         return Err("a topic is named twice among its inputs or its outputs: name it once".into());
@@ -138,37 +117,25 @@ fn check_topics(spec: &JobSpec) -> Result<(), String> {
     }
     let mut written = spec.outputs.iter().chain(&dead_letters);
     match written.find(|topic| inputs.contains(topic)) {
-        Some(topic) => Err(format!(
-            "it reads {topic} and writes to it, and would never end"
-        )),
+        Some(topic) => Err(format!("it reads {topic} and writes to it, and would never end")),
         None => Ok(()),
     }
 }
 
 fn check_params(spec: &JobSpec) -> Result<(), String> {
     if MAX_PARAMS < spec.params.len() {
-        return Err(format!(
-            "{} parameters: a job has up to {MAX_PARAMS}",
-            spec.params.len()
-        ));
+        return Err(format!("{} parameters: a job has up to {MAX_PARAMS}", spec.params.len()));
     }
     let too_long =
         |(name, value): &(&String, &String)| MAX_PARAM_BYTES < name.len().max(value.len());
     match spec.params.iter().find(too_long) {
-        Some(_) => Err(format!(
-            "a parameter is longer than {MAX_PARAM_BYTES} bytes: shorten it"
-        )),
+        Some(_) => Err(format!("a parameter is longer than {MAX_PARAM_BYTES} bytes: shorten it")),
         None => Ok(()),
     }
 }
 
 fn check_policy(policy: &ErrorPolicy) -> Result<(), String> {
-    within(
-        "on_error.retries",
-        policy.retries.into(),
-        0,
-        MAX_RETRIES.into(),
-    )?;
+    within("on_error.retries", policy.retries.into(), 0, MAX_RETRIES.into())?;
     let most = ErrorPolicy::MAX_BACKOFF_MS.into();
     within("on_error.backoff_ms", policy.backoff_ms.into(), 1, most)
 }

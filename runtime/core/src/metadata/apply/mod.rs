@@ -34,17 +34,10 @@ pub struct Applied {
 /// # Panics
 /// When `at` was applied before: the caller must skip what the image already holds.
 pub fn apply(image: &mut Image, at: Offset, command: &Command) -> Result<Applied, Rejection> {
-    assert!(
-        image.applied <= at,
-        "the command at {at} is applied after {}",
-        image.applied
-    );
+    assert!(image.applied <= at, "the command at {at} is applied after {}", image.applied);
     let (response, touched) = change(image, command)?;
     image.applied = at.next();
-    Ok(Applied {
-        response,
-        rows: rows::changes(image, &touched),
-    })
+    Ok(Applied { response, rows: rows::changes(image, &touched) })
 }
 
 /// The answer, and the rows to store.
@@ -52,34 +45,17 @@ type Outcome = Result<(Response, Vec<Touched>), Rejection>;
 
 fn change(image: &mut Image, command: &Command) -> Outcome {
     match command {
-        Command::RegisterBroker {
-            node,
-            incarnation,
-            address,
-            rack,
-        } => brokers::register(image, *node, *incarnation, address, rack.as_deref()),
-        Command::CreateTopic {
-            name,
-            partitions,
-            configs,
-        } => topics::create(image, name, partitions, configs),
-        Command::AlterTopic {
-            topic,
-            planned_on,
-            add,
-            set,
-            reset,
-        } => topics::alter(image, *topic, *planned_on, add, (set, reset)),
+        Command::RegisterBroker { node, incarnation, address, rack } => {
+            brokers::register(image, *node, *incarnation, address, rack.as_deref())
+        }
+        Command::CreateTopic { name, partitions, configs } => {
+            topics::create(image, name, partitions, configs)
+        }
+        Command::AlterTopic { topic, planned_on, add, set, reset } => {
+            topics::alter(image, *topic, *planned_on, add, (set, reset))
+        }
         Command::DeleteTopic { topic } => topics::delete(image, *topic),
-        Command::AddModule {
-            name,
-            kind,
-            sha256,
-            size,
-            uploaded,
-            imports,
-            exports,
-        } => {
+        Command::AddModule { name, kind, sha256, size, uploaded, imports, exports } => {
             let module = super::Module {
                 kind: *kind,
                 sha256: sha256.clone(),
@@ -93,11 +69,9 @@ fn change(image: &mut Image, command: &Command) -> Outcome {
         Command::DeleteModule { module } => modules::delete(image, module),
         Command::DeployJob { spec } => jobs::deploy(image, spec),
         Command::SetJobState { job, state } => jobs::set_state(image, *job, *state),
-        Command::UpdateJob {
-            job,
-            module,
-            limits,
-        } => jobs::update(image, *job, module.as_ref(), limits.as_ref()),
+        Command::UpdateJob { job, module, limits } => {
+            jobs::update(image, *job, module.as_ref(), limits.as_ref())
+        }
         Command::DeleteJob { job } => jobs::delete(image, *job),
         Command::AllocateProducers { count } => producers::allocate(image, *count),
     }

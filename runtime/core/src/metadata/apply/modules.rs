@@ -21,32 +21,18 @@ pub(super) fn add(image: &mut Image, name: &ModuleName, module: Module) -> Outco
         return Ok((Response::Module(same.clone()), vec![]));
     }
     if MAX_MODULES <= image.modules.len() {
-        return Err(Rejection::Full {
-            what: "module versions",
-            limit: MAX_MODULES,
-        });
+        return Err(Rejection::Full { what: "module versions", limit: MAX_MODULES });
     }
     let given = &mut image.allocations.versions;
     if !given.contains_key(name.as_str()) && MAX_NAMES <= given.len() {
-        return Err(Rejection::Full {
-            what: "module names",
-            limit: MAX_NAMES,
-        });
+        return Err(Rejection::Full { what: "module names", limit: MAX_NAMES });
     }
 
     let version = given.entry(name.as_str().to_owned()).or_default();
-    *version = version
-        .checked_add(1)
-        .expect("fewer than 2^32 versions are ever made");
-    let id = ModuleRef {
-        name: name.clone(),
-        version: *version,
-    };
+    *version = version.checked_add(1).expect("fewer than 2^32 versions are ever made");
+    let id = ModuleRef { name: name.clone(), version: *version };
     image.modules.insert(id.clone(), module);
-    Ok((
-        Response::Module(id.clone()),
-        vec![Touched::Module(id), Touched::Allocations],
-    ))
+    Ok((Response::Module(id.clone()), vec![Touched::Module(id), Touched::Allocations]))
 }
 
 pub(super) fn delete(image: &mut Image, module: &ModuleRef) -> Outcome {
@@ -55,10 +41,7 @@ pub(super) fn delete(image: &mut Image, module: &ModuleRef) -> Outcome {
     }
     let users = image.users_of_module(module);
     if !users.is_empty() {
-        return Err(Rejection::InUse {
-            what: format!("module {module}"),
-            users,
-        });
+        return Err(Rejection::InUse { what: format!("module {module}"), users });
     }
     image.modules.remove(module);
     Ok((Response::Done, vec![Touched::Module(module.clone())]))
@@ -70,10 +53,7 @@ fn check(name: &ModuleName, module: &Module) -> Result<(), Rejection> {
     let problem = if module.sha256.len() != 64 || !module.sha256.chars().all(is_hex) {
         "its hash is not 64 digits of lowercase hex".to_owned()
     } else if module.size == 0 || (MAX_MODULE_BYTES as u64) < module.size {
-        format!(
-            "it has {} bytes: a module has 1 to {MAX_MODULE_BYTES}",
-            module.size
-        )
+        format!("it has {} bytes: a module has 1 to {MAX_MODULE_BYTES}", module.size)
     } else if MAX_LISTED < module.imports.len() + module.exports.len()
         || listed.into_iter().any(|name| MAX_LISTED < name.len())
     {
@@ -81,8 +61,5 @@ fn check(name: &ModuleName, module: &Module) -> Result<(), Rejection> {
     } else {
         return Ok(());
     };
-    Err(Rejection::InvalidModule {
-        name: name.to_string(),
-        problem,
-    })
+    Err(Rejection::InvalidModule { name: name.to_string(), problem })
 }

@@ -16,13 +16,7 @@ pub(super) fn allocate(image: &mut Image, count: u32) -> Outcome {
     }
     let first = ProducerId(image.allocations.producers);
     let next = image.allocations.producers + i64::from(count);
-    assert!(
-        !ProducerId(next).is_job(),
-        "2^62 producer ids were given out"
-    );
+    assert!(!ProducerId(next).is_job(), "2^62 producer ids were given out");
     image.allocations.producers = next;
-    Ok((
-        Response::Producers { first, count },
-        vec![Touched::Allocations],
-    ))
+    Ok((Response::Producers { first, count }, vec![Touched::Allocations]))
 }

@@ -22,10 +22,7 @@ pub(super) fn create(
         return Err(Rejection::TopicExists(name.clone()));
     }
     if MAX_TOPICS <= image.topics.len() {
-        return Err(Rejection::Full {
-            what: "topics",
-            limit: MAX_TOPICS,
-        });
+        return Err(Rejection::Full { what: "topics", limit: MAX_TOPICS });
     }
     check_count(partitions.len(), 1)?;
     let factor = partitions[0].len();
@@ -33,21 +30,12 @@ pub(super) fn create(
     check_config(image, configs)?;
 
     let id = TopicId(image.allocations.topics);
-    image.allocations.topics =
-        id.0.checked_add(1)
-            .expect("fewer than 2^32 topics are ever made");
-    let topic = Topic {
-        name: name.clone(),
-        partitions: partitions.to_vec(),
-        configs: configs.clone(),
-    };
+    image.allocations.topics = id.0.checked_add(1).expect("fewer than 2^32 topics are ever made");
+    let topic =
+        Topic { name: name.clone(), partitions: partitions.to_vec(), configs: configs.clone() };
     image.topics.insert(id, topic);
     image.topic_names.insert(name.clone(), id);
-    let touched = vec![
-        Touched::Topic(id),
-        Touched::Config(id),
-        Touched::Allocations,
-    ];
+    let touched = vec![Touched::Topic(id), Touched::Config(id), Touched::Allocations];
     Ok((Response::Topic(id), touched))
 }
 
@@ -72,28 +60,19 @@ pub(super) fn alter(
     let topic = image.topics.get_mut(&id).expect("it was there");
     topic.partitions.extend_from_slice(add);
     topic.configs = configs;
-    Ok((
-        Response::Done,
-        vec![Touched::Topic(id), Touched::Config(id)],
-    ))
+    Ok((Response::Done, vec![Touched::Topic(id), Touched::Config(id)]))
 }
 
 pub(super) fn delete(image: &mut Image, id: TopicId) -> Outcome {
     let topic = image.topics.get(&id).ok_or(Rejection::UnknownTopicId(id))?;
     let users = image.users_of_topic(&topic.name);
     if !users.is_empty() {
-        return Err(Rejection::InUse {
-            what: format!("topic {}", topic.name),
-            users,
-        });
+        return Err(Rejection::InUse { what: format!("topic {}", topic.name), users });
     }
     let topic = image.topics.remove(&id).expect("it was there");
     let named = image.topic_names.remove(&topic.name);
     assert_eq!(named, Some(id), "topic {} had another id", topic.name);
-    Ok((
-        Response::Done,
-        vec![Touched::Topic(id), Touched::Config(id)],
-    ))
+    Ok((Response::Done, vec![Touched::Topic(id), Touched::Config(id)]))
 }
 
 fn check_count(count: usize, least: u32) -> Result<(), Rejection> {
@@ -101,11 +80,7 @@ fn check_count(count: usize, least: u32) -> Result<(), Rejection> {
     if (least as usize..=MAX_PARTITIONS as usize).contains(&count) {
         return Ok(());
     }
-    Err(Rejection::Partitions {
-        given: count as u64,
-        least,
-        most: MAX_PARTITIONS,
-    })
+    Err(Rejection::Partitions { given: count as u64, least, most: MAX_PARTITIONS })
 }
 
 /// Every partition has `factor` replicas, on brokers that are there, none on the same one.
@@ -117,10 +92,7 @@ fn check_replicas(
 ) -> Result<(), Rejection> {
     let brokers = image.brokers.len();
     if factor == 0 || brokers < factor {
-        return Err(Rejection::ReplicationFactor {
-            given: factor,
-            brokers,
-        });
+        return Err(Rejection::ReplicationFactor { given: factor, brokers });
     }
     for (partition, replicas) in (first..).zip(partitions) {
         let distinct: BTreeSet<_> = replicas.iter().collect();
@@ -128,19 +100,12 @@ fn check_replicas(
             "every partition of a topic has the same number of replicas"
         } else if distinct.len() != factor {
             "a broker holds one replica of a partition"
-        } else if replicas
-            .iter()
-            .any(|node| !image.brokers.contains_key(node))
-        {
+        } else if replicas.iter().any(|node| !image.brokers.contains_key(node)) {
             "one of them is not a broker of this cluster"
         } else {
             continue;
         };
-        return Err(Rejection::Replicas {
-            partition,
-            replicas: replicas.clone(),
-            problem,
-        });
+        return Err(Rejection::Replicas { partition, replicas: replicas.clone(), problem });
     }
     Ok(())
 }
