@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Use the development build, as `cargo xtask test` does: quicker to build, slower to run
     #[arg(long)]
     dev: bool,
+    /// Use this binary and build none
+    #[arg(long, value_name = "PATH", conflicts_with = "dev")]
+    binary: Option<PathBuf>,
 }
 
 impl Options {
@@ -86,6 +89,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn build(options: &Options) -> Result<PathBuf> {
+    if let Some(binary) = &options.binary {
+        let found = binary.canonicalize();
+        return found.with_context(|| format!("no binary at {}", binary.display()));
+    }
     let profile = if options.dev {
         Profile::Dev
     } else {

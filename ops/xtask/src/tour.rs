@@ -5,6 +5,7 @@
 
 use std::env;
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -19,12 +20,18 @@ pub(crate) struct Options {
     /// Use the development build, as `cargo xtask test` does
     #[arg(long)]
     dev: bool,
+    /// Use this binary and build none
+    #[arg(long, value_name = "PATH", conflicts_with = "dev")]
+    binary: Option<PathBuf>,
 }
 
 impl Options {
     /// The form that `cargo xtask test` runs.
     pub(crate) fn quick() -> Self {
-        Self { dev: true }
+        Self {
+            dev: true,
+            binary: None,
+        }
     }
 }
 
@@ -40,7 +47,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     } else {
         Profile::Release
     };
-    let binary = workspace::build_binary(profile)?;
+    let binary = match &options.binary {
+        Some(path) => path
+            .canonicalize()
+            .with_context(|| format!("no binary at {}", path.display()))?,
+        None => workspace::build_binary(profile)?,
+    };
     guests::build()?;
 
     let folder = tempfile::Builder::new()
@@ -70,7 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn link(to: &std::path::Path, at: &std::path::Path) -> Result<()> {
+fn link(to: &Path, at: &Path) -> Result<()> {
     std::os::unix::fs::symlink(to, at).with_context(|| format!("cannot link {}", at.display()))
 }
 
