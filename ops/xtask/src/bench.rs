@@ -18,9 +18,5 @@ pub(crate) struct Options {
 /// Builds the release binary, then runs `millstream bench ARGUMENTS…` with it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let binary = workspace::build_binary(workspace::Profile::Release)?;
-    shell::run(
-        shell::command(&binary)
-            .arg("bench")
-            .args(&options.arguments),
-    )
+    shell::run(shell::command(&binary).arg("bench").args(&options.arguments))
 }

@@ -43,10 +43,7 @@ pub(crate) struct Options {
 impl Options {
     /// The form that `cargo xtask test` runs.
     pub(crate) fn quick() -> Self {
-        Self {
-            dev: true,
-            ..Self::default()
-        }
+        Self { dev: true, ..Self::default() }
     }
 }
 
@@ -60,18 +57,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     say("building the guest examples");
     guests::build()?;
 
-    let folder = tempfile::Builder::new()
-        .prefix("millstream-demo-")
-        .tempdir()?;
+    let folder = tempfile::Builder::new().prefix("millstream-demo-").tempdir()?;
     let rows = folder.path().join("rows.csv");
     let count = input.write_rows(&rows)?;
     let data = folder.path().join("data");
     let broker = Broker::start(&binary, &data)?;
-    say(&format!(
-        "a broker is ready on {} ({} ms)",
-        broker.listen(),
-        broker.took().as_millis()
-    ));
+    say(&format!("a broker is ready on {} ({} ms)", broker.listen(), broker.took().as_millis()));
     let outcome = pipeline(&broker, &rows, count).map_err(|error| broker.explain(error))?;
     drop(broker);
 
@@ -93,17 +84,9 @@ fn build(options: &Options) -> Result<PathBuf> {
         let found = binary.canonicalize();
         return found.with_context(|| format!("no binary at {}", binary.display()));
     }
-    let profile = if options.dev {
-        Profile::Dev
-    } else {
-        Profile::Release
-    };
+    let profile = if options.dev { Profile::Dev } else { Profile::Release };
     let binary = workspace::binary(profile)?;
-    let first = if binary.is_file() {
-        ""
-    } else {
-        " (the first build takes minutes)"
-    };
+    let first = if binary.is_file() { "" } else { " (the first build takes minutes)" };
     say(&format!("building millstream{first}"));
     workspace::build_binary(profile)
 }
@@ -126,10 +109,7 @@ fn pipeline(broker: &Broker, rows: &Path, count: u64) -> Result<Outcome> {
     let produced = started.elapsed();
     let read = wait_for_job(&millstream, count)?;
     let filtered = started.elapsed();
-    ensure!(
-        read == count,
-        "{count} rows were streamed, and the job read {read}"
-    );
+    ensure!(read == count, "{count} rows were streamed, and the job read {read}");
 
     let records = millstream.lines(&[
         "consume",
@@ -140,38 +120,23 @@ fn pipeline(broker: &Broker, rows: &Path, count: u64) -> Result<Outcome> {
         "--format",
         "json",
     ])?;
-    Ok(Outcome {
-        rows: count,
-        produced,
-        filtered,
-        late: outcome::gather(&records)?,
-    })
+    Ok(Outcome { rows: count, produced, filtered, late: outcome::gather(&records)? })
 }
 
 /// Waits until the job has read everything; returns how many records it read.
 fn wait_for_job(millstream: &Millstream, rows: u64) -> Result<u64> {
     let (mut before, mut moved) = (0, Instant::now());
-    wait::until(
-        "the job to read everything",
-        Duration::from_secs(3600),
-        || {
-            let job = millstream.json(&["job", "describe", "late-flights"])?;
-            let sum = |field: &str| cli::sum(&job, "partitions", field);
-            let (lag, position, errors) = (sum("lag")?, sum("position")?, sum("errors")?);
-            ensure!(
-                errors == 0,
-                "the filter failed {errors} times: `job describe` says\n{job:#}"
-            );
-            if position != before {
-                (before, moved) = (position, Instant::now());
-            }
-            ensure!(
-                moved.elapsed() < STALLED,
-                "the job stands at {position} of {rows} rows:\n{job:#}"
-            );
-            Ok((lag == 0 && position >= rows).then_some(position))
-        },
-    )
+    wait::until("the job to read everything", Duration::from_secs(3600), || {
+        let job = millstream.json(&["job", "describe", "late-flights"])?;
+        let sum = |field: &str| cli::sum(&job, "partitions", field);
+        let (lag, position, errors) = (sum("lag")?, sum("position")?, sum("errors")?);
+        ensure!(errors == 0, "the filter failed {errors} times: `job describe` says\n{job:#}");
+        if position != before {
+            (before, moved) = (position, Instant::now());
+        }
+        ensure!(moved.elapsed() < STALLED, "the job stands at {position} of {rows} rows:\n{job:#}");
+        Ok((lag == 0 && position >= rows).then_some(position))
+    })
 }
 
 fn try_next(binary: &Path, folder: &Path) -> String {
@@ -188,8 +153,7 @@ fn try_next(binary: &Path, folder: &Path) -> String {
 }
 
 fn text(path: &Path) -> Result<&str> {
-    path.to_str()
-        .with_context(|| format!("{} is not UTF-8", path.display()))
+    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
 }
 
 /// Progress goes to standard error; only results go to standard output.

@@ -88,9 +88,8 @@ fn ensure_target() -> Result<()> {
 
 fn target_installed() -> Result<bool> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let asked = shell::command(rustc)
-        .args(["--print", "target-libdir", "--target", TARGET])
-        .output();
+    let asked =
+        shell::command(rustc).args(["--print", "target-libdir", "--target", TARGET]).output();
     let answer = asked.context("rustc was not found: install Rust from https://rustup.rs")?;
     let libraries = PathBuf::from(String::from_utf8_lossy(&answer.stdout).trim());
     Ok(answer.status.success() && libraries.is_dir())

@@ -30,17 +30,12 @@ pub(crate) fn shown(command: &Command) -> String {
     let program = PathBuf::from(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     let words = std::iter::once(name).chain(command.get_args());
-    words
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Runs a command with this process's own output.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command
-        .status()
-        .with_context(|| format!("`{}` did not start", shown(command)))?;
+    let status = command.status().with_context(|| format!("`{}` did not start", shown(command)))?;
     if !status.success() {
         bail!("`{}` failed: {status}", shown(command));
     }
@@ -49,17 +44,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 
 /// Runs a command and returns its standard output; its standard error goes into the error.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("`{}` did not start", shown(command)))?;
+    let output = command.output().with_context(|| format!("`{}` did not start", shown(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "`{}` failed: {}\n{}",
-            shown(command),
-            output.status,
-            said.trim_end()
-        );
+        bail!("`{}` failed: {}\n{}", shown(command), output.status, said.trim_end());
     }
     String::from_utf8(output.stdout)
         .with_context(|| format!("`{}` printed something that is not UTF-8", shown(command)))
@@ -94,10 +82,7 @@ fn send_lines(from: impl Read, to: &mpsc::SyncSender<String>) {
     let mut line = Vec::new();
     while matches!(from.read_until(b'\n', &mut line), Ok(read) if read > 0) {
         let text = String::from_utf8_lossy(&line);
-        if to
-            .send(text.trim_end_matches(['\n', '\r']).to_owned())
-            .is_err()
-        {
+        if to.send(text.trim_end_matches(['\n', '\r']).to_owned()).is_err() {
             return;
         }
         line.clear();
@@ -136,10 +121,7 @@ mod tests {
 
     #[test]
     fn colours_are_taken_out_of_a_line() {
-        assert_eq!(
-            without_colour("\u{1b}[32;1m  Summary\u{1b}[0m [1 s]"),
-            "  Summary [1 s]"
-        );
+        assert_eq!(without_colour("\u{1b}[32;1m  Summary\u{1b}[0m [1 s]"), "  Summary [1 s]");
         assert_eq!(without_colour("plain"), "plain");
     }
 
@@ -159,12 +141,9 @@ mod tests {
     #[test]
     fn both_streams_of_a_watched_command_are_seen() {
         let mut seen = Vec::new();
-        let good = watch(
-            command("sh").args(["-c", "echo one; echo two >&2"]),
-            |line| {
-                seen.push(line.to_owned());
-            },
-        );
+        let good = watch(command("sh").args(["-c", "echo one; echo two >&2"]), |line| {
+            seen.push(line.to_owned());
+        });
         seen.sort();
         assert!(good.expect("sh runs"));
         assert_eq!(seen, ["one", "two"]);

@@ -49,11 +49,7 @@ struct Done {
 pub(crate) fn run(options: &Options) -> Result<()> {
     for name in options.only.iter().chain(&options.skip) {
         let known: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
-        ensure!(
-            known.contains(&name.as_str()),
-            "no step {name}; there are {}",
-            known.join(", ")
-        );
+        ensure!(known.contains(&name.as_str()), "no step {name}; there are {}", known.join(", "));
     }
     let wanted = |step: &&Step| {
         let named = |list: &[String]| list.iter().any(|name| name == step.name);
@@ -64,11 +60,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let total = summary(&done, started.elapsed());
     println!("{} passed, {} failed", total.passed, total.failed);
     if total.failed > 0 {
-        bail!(
-            "{} of {} checks and tests failed",
-            total.failed,
-            total.failed + total.passed
-        );
+        bail!("{} of {} checks and tests failed", total.failed, total.failed + total.passed);
     }
     Ok(())
 }
@@ -82,33 +74,20 @@ fn perform(step: &Step) -> Done {
         eprintln!("== {} failed: {why}", step.name);
     }
     eprintln!("== {} took {:.1} s", step.name, took.as_secs_f64());
-    Done {
-        name: step.name,
-        took,
-        verdict,
-    }
+    Done { name: step.name, took, verdict }
 }
 
 /// Prints a line for each step and adds up; a failure that no test reported counts as one.
 fn summary(done: &[Done], took: Duration) -> Count {
     let mut total = Count::default();
     println!("\n{:<14} {:>8}  result", "step", "seconds");
-    for Done {
-        name,
-        took,
-        verdict,
-    } in done
-    {
+    for Done { name, took, verdict } in done {
         let (count, text) = match verdict {
             Verdict::Ran(count) => (*count, count.to_string()),
             Verdict::Absent(why) => (Count::default(), format!("not run: {why}")),
-            Verdict::Failed(why) => (
-                Count {
-                    passed: 0,
-                    failed: 1,
-                },
-                why.lines().next().unwrap_or_default().to_owned(),
-            ),
+            Verdict::Failed(why) => {
+                (Count { passed: 0, failed: 1 }, why.lines().next().unwrap_or_default().to_owned())
+            }
         };
         println!("{name:<14} {:>8.1}  {text}", took.as_secs_f64());
         total += count;
@@ -120,10 +99,7 @@ fn summary(done: &[Done], took: Duration) -> Count {
 /// A check that is one command.
 fn check(command: &mut Command) -> Result<Verdict> {
     shell::run(command)?;
-    Ok(Verdict::Ran(Count {
-        passed: 1,
-        failed: 0,
-    }))
+    Ok(Verdict::Ran(Count { passed: 1, failed: 0 }))
 }
 
 /// A command that runs tests and says how many.
@@ -141,30 +117,17 @@ mod tests {
     use super::*;
 
     fn done(verdict: Verdict) -> Done {
-        Done {
-            name: "step",
-            took: Duration::ZERO,
-            verdict,
-        }
+        Done { name: "step", took: Duration::ZERO, verdict }
     }
 
     #[test]
     fn a_failed_step_is_counted_and_an_absent_one_is_not() {
         let all = [
-            done(Verdict::Ran(Count {
-                passed: 3,
-                failed: 1,
-            })),
+            done(Verdict::Ran(Count { passed: 3, failed: 1 })),
             done(Verdict::Absent("no such tool".into())),
             done(Verdict::Failed("why".into())),
         ];
-        assert_eq!(
-            summary(&all, Duration::ZERO),
-            Count {
-                passed: 3,
-                failed: 2
-            }
-        );
+        assert_eq!(summary(&all, Duration::ZERO), Count { passed: 3, failed: 2 });
     }
 
     #[test]
@@ -172,21 +135,12 @@ mod tests {
         assert!(suite(shell::command("sh").args(["-c", "exit 101"])).is_err());
         let said = "echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 101";
         let verdict = suite(shell::command("sh").args(["-c", said])).unwrap();
-        assert!(matches!(
-            verdict,
-            Verdict::Ran(Count {
-                passed: 1,
-                failed: 2
-            })
-        ));
+        assert!(matches!(verdict, Verdict::Ran(Count { passed: 1, failed: 2 })));
     }
 
     #[test]
     fn a_step_of_no_known_name_is_refused() {
-        let options = Options {
-            only: vec!["no-such-step".into()],
-            skip: vec![],
-        };
+        let options = Options { only: vec!["no-such-step".into()], skip: vec![] };
         assert!(run(&options).is_err());
     }
 }

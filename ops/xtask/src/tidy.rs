@@ -34,11 +34,7 @@ struct Problem {
 
 impl Problem {
     fn new(path: &str, line: usize, text: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            text: text.into(),
-        }
+        Self { path: path.to_owned(), line, text: text.into() }
     }
 }
 
@@ -101,28 +97,15 @@ mod tests {
         };
         let storage_on_core =
             "[dependencies]\nmillstream-storage = { path = \"../storage\" }\nquinn = \"0.11\"\n";
-        put(
-            &core.join("Cargo.toml"),
-            &named("millstream-core", storage_on_core),
-        );
-        let core_source = format!(
-            "use std::fs;\n// {}\n{}",
-            concat!("TO", "DO"),
-            "x".repeat(130)
-        );
+        put(&core.join("Cargo.toml"), &named("millstream-core", storage_on_core));
+        let core_source = format!("use std::fs;\n// {}\n{}", concat!("TO", "DO"), "x".repeat(130));
         put(&core.join("src/lib.rs"), &core_source);
         put(
             &storage.join("Cargo.toml"),
             &named("millstream-storage", "[lints]\nworkspace = true\n"),
         );
-        put(
-            &storage.join("src/lib.rs"),
-            "//! Fine.\n#![forbid(unsafe_code)]\n",
-        );
-        put(
-            &root.path().join("README.md"),
-            "`runtime/storage` and [gone](gone.md)\n",
-        );
+        put(&storage.join("src/lib.rs"), "//! Fine.\n#![forbid(unsafe_code)]\n");
+        put(&root.path().join("README.md"), "`runtime/storage` and [gone](gone.md)\n");
         root
     }
 
@@ -144,28 +127,15 @@ mod tests {
             "runtime/core is mentioned neither",
             "gone.md",
         ] {
-            assert!(
-                said.iter().any(|line| line.contains(expected)),
-                "{expected}: {said:#?}"
-            );
+            assert!(said.iter().any(|line| line.contains(expected)), "{expected}: {said:#?}");
         }
         let about_storage = |problem: &&Problem| problem.path.starts_with("runtime/storage");
-        assert_eq!(
-            problems.iter().find(about_storage),
-            None,
-            "storage breaks no rule"
-        );
+        assert_eq!(problems.iter().find(about_storage), None, "storage breaks no rule");
     }
 
     #[test]
     fn a_problem_is_printed_as_an_editor_can_follow_it() {
-        assert_eq!(
-            Problem::new("a/b.rs", 7, "wrong").to_string(),
-            "a/b.rs:7: wrong"
-        );
-        assert_eq!(
-            Problem::new("a/b.rs", 0, "wrong").to_string(),
-            "a/b.rs: wrong"
-        );
+        assert_eq!(Problem::new("a/b.rs", 7, "wrong").to_string(), "a/b.rs:7: wrong");
+        assert_eq!(Problem::new("a/b.rs", 0, "wrong").to_string(), "a/b.rs: wrong");
     }
 }

@@ -28,10 +28,7 @@ pub(crate) struct Options {
 impl Options {
     /// The form that `cargo xtask test` runs.
     pub(crate) fn quick() -> Self {
-        Self {
-            dev: true,
-            binary: None,
-        }
+        Self { dev: true, binary: None }
     }
 }
 
@@ -42,39 +39,24 @@ const MARK: &str = "<!-- tour -->";
 pub(crate) fn run(options: &Options) -> Result<()> {
     let readme = fs::read_to_string(workspace::root().join("README.md")).context("no README.md")?;
     let script = blocks(&readme)?.join("\n");
-    let profile = if options.dev {
-        Profile::Dev
-    } else {
-        Profile::Release
-    };
+    let profile = if options.dev { Profile::Dev } else { Profile::Release };
     let binary = match &options.binary {
-        Some(path) => path
-            .canonicalize()
-            .with_context(|| format!("no binary at {}", path.display()))?,
+        Some(path) => {
+            path.canonicalize().with_context(|| format!("no binary at {}", path.display()))?
+        }
         None => workspace::build_binary(profile)?,
     };
     guests::build()?;
 
-    let folder = tempfile::Builder::new()
-        .prefix("millstream-tour-")
-        .tempdir()?;
+    let folder = tempfile::Builder::new().prefix("millstream-tour-").tempdir()?;
     let broker = Broker::start(&binary, &folder.path().join("data"))?;
-    let mut path = vec![
-        binary
-            .parent()
-            .context("a binary without a folder")?
-            .to_owned(),
-    ];
+    let mut path = vec![binary.parent().context("a binary without a folder")?.to_owned()];
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     let mut run = shell::command("bash");
-    run.args(["-euxo", "pipefail", "-c", &script])
-        .env("PATH", env::join_paths(path)?);
+    run.args(["-euxo", "pipefail", "-c", &script]).env("PATH", env::join_paths(path)?);
     // The README's files are written here, and its paths to the sources lead from here.
     fs::create_dir(folder.path().join("target"))?;
-    link(
-        &workspace::guests_directory(),
-        &folder.path().join("target/guests"),
-    )?;
+    link(&workspace::guests_directory(), &folder.path().join("target/guests"))?;
     link(&workspace::root().join("ops"), &folder.path().join("ops"))?;
     run.current_dir(folder.path());
     shell::run(broker.client().guide(&mut run)).map_err(|error| broker.explain(error))?;
@@ -93,9 +75,7 @@ fn blocks(readme: &str) -> Result<Vec<&str>> {
         let Some(block) = rest.trim_start().strip_prefix("```sh\n") else {
             bail!("after {MARK} in README.md there has to be a block that begins with ```sh");
         };
-        let (block, _) = block
-            .split_once("\n```")
-            .context("a block in README.md has no end")?;
+        let (block, _) = block.split_once("\n```").context("a block in README.md has no end")?;
         blocks.push(block);
     }
     ensure!(!blocks.is_empty(), "README.md marks no block with {MARK}");
@@ -122,11 +102,6 @@ mod tests {
     #[test]
     fn the_readme_has_commands_to_check() {
         let readme = fs::read_to_string(workspace::root().join("README.md")).unwrap();
-        assert!(
-            blocks(&readme)
-                .unwrap()
-                .iter()
-                .any(|block| block.contains("millstream produce"))
-        );
+        assert!(blocks(&readme).unwrap().iter().any(|block| block.contains("millstream produce")));
     }
 }

@@ -30,9 +30,7 @@ pub(crate) fn root() -> &'static Path {
 /// What cargo says of the workspace, without resolving any dependency.
 pub(crate) fn metadata(root: &Path) -> Result<Value> {
     let mut asked = shell::cargo();
-    asked
-        .current_dir(root)
-        .args(["metadata", "--no-deps", "--format-version", "1"]);
+    asked.current_dir(root).args(["metadata", "--no-deps", "--format-version", "1"]);
     serde_json::from_str(&shell::capture(&mut asked)?).context("cargo metadata is not JSON")
 }
 
@@ -40,9 +38,7 @@ pub(crate) fn metadata(root: &Path) -> Result<Value> {
 pub(crate) fn target_directory() -> Result<PathBuf> {
     let metadata = metadata(root())?;
     let path = metadata["target_directory"].as_str();
-    Ok(path
-        .context("cargo metadata names no target_directory")?
-        .into())
+    Ok(path.context("cargo metadata names no target_directory")?.into())
 }
 
 /// Where the guest examples are put, whatever the target directory is.
@@ -75,10 +71,7 @@ pub(crate) fn build_binary(profile: Profile) -> Result<PathBuf> {
     shell::run(&mut build)?;
     let binary = binary(profile)?;
     if !binary.is_file() {
-        bail!(
-            "cargo build succeeded, but {} is not there",
-            binary.display()
-        );
+        bail!("cargo build succeeded, but {} is not there", binary.display());
     }
     Ok(binary)
 }

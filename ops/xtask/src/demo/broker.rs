@@ -55,26 +55,14 @@ impl Broker {
             .arg("serve")
             .arg("--data-dir")
             .arg(data)
-            .args([
-                "--listen",
-                &listen.to_string(),
-                "--admin",
-                &admin.to_string(),
-            ])
+            .args(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).context("cannot create the broker's log")?)
             .spawn()
             .with_context(|| format!("{} did not start", binary.display()))?;
         let (binary, data) = (binary.to_owned(), data.to_owned());
-        let mut broker = Self {
-            child,
-            binary,
-            data,
-            log,
-            listen,
-            took: Duration::ZERO,
-        };
+        let mut broker = Self { child, binary, data, log, listen, took: Duration::ZERO };
         wait::until("the broker to be ready", START, || broker.ready(admin))
             .map_err(|error| broker.explain(error))?;
         broker.took = started.elapsed();
@@ -105,10 +93,7 @@ impl Broker {
 
     /// An error, with the end of the broker's log.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        error.context(format!(
-            "the broker's log ends with\n{}\n",
-            tail(&self.log, 20)
-        ))
+        error.context(format!("the broker's log ends with\n{}\n", tail(&self.log, 20)))
     }
 }
 
@@ -116,17 +101,11 @@ impl Drop for Broker {
     fn drop(&mut self) {
         // Whatever fails here, the last line makes an end of it.
         let id = self.child.id().to_string();
-        let asked = Command::new("kill")
-            .args(["-TERM", &id])
-            .stderr(Stdio::null())
-            .status();
+        let asked = Command::new("kill").args(["-TERM", &id]).stderr(Stdio::null()).status();
         if matches!(asked, Ok(status) if status.success()) {
             let left = wait::until("the broker to leave", STOP, || Ok(self.child.try_wait()?));
             if left.is_err() {
-                eprintln!(
-                    "the broker did not leave within {} s of SIGTERM",
-                    STOP.as_secs()
-                );
+                eprintln!("the broker did not leave within {} s of SIGTERM", STOP.as_secs());
             }
         }
         let _ = self.child.kill();
@@ -135,15 +114,11 @@ impl Drop for Broker {
 }
 
 fn free_udp() -> Result<SocketAddr> {
-    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
-        .context("no free UDP port")?
-        .local_addr()?)
+    Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("no free UDP port")?.local_addr()?)
 }
 
 fn free_tcp() -> Result<SocketAddr> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .context("no free TCP port")?
-        .local_addr()?)
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free TCP port")?.local_addr()?)
 }
 
 /// Whether an HTTP GET is answered with 200.
@@ -152,10 +127,7 @@ fn answers(at: SocketAddr, path: &str) -> bool {
         let patience = Duration::from_secs(1);
         let mut stream = TcpStream::connect_timeout(&at, patience)?;
         stream.set_read_timeout(Some(patience))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n"
-        )?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.take(4096).read_to_string(&mut answer)?;
         Ok(answer.split_whitespace().nth(1) == Some("200"))
@@ -185,10 +157,7 @@ mod tests {
     #[test]
     fn only_the_status_200_means_ready() {
         assert!(answers(server("HTTP/1.1 200 OK\r\n\r\nready"), "/readyz"));
-        assert!(!answers(
-            server("HTTP/1.1 503 Service Unavailable\r\n\r\n"),
-            "/readyz"
-        ));
+        assert!(!answers(server("HTTP/1.1 503 Service Unavailable\r\n\r\n"), "/readyz"));
         assert!(!answers(free_tcp().unwrap(), "/readyz"));
     }
 
@@ -200,9 +169,7 @@ mod tests {
         let mut mode = fs::metadata(&script).unwrap().permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
         fs::set_permissions(&script, mode).unwrap();
-        let error = Broker::start(&script, &folder.path().join("data"))
-            .err()
-            .unwrap();
+        let error = Broker::start(&script, &folder.path().join("data")).err().unwrap();
         assert!(format!("{error:#}").contains("no such disk"), "{error:#}");
     }
 }

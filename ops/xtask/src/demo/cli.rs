@@ -20,11 +20,7 @@ pub(crate) struct Millstream {
 
 impl Millstream {
     pub(super) fn new(binary: &Path, broker: &str, data: &Path) -> Self {
-        Self {
-            binary: binary.to_owned(),
-            broker: broker.to_owned(),
-            data: data.to_owned(),
-        }
+        Self { binary: binary.to_owned(), broker: broker.to_owned(), data: data.to_owned() }
     }
 
     /// Adds to a command the environment in which it finds the broker without a flag.
@@ -52,10 +48,7 @@ impl Millstream {
         let printed = self.run(arguments)?;
         let lines = printed.lines().map(serde_json::from_str);
         lines.collect::<Result<_, _>>().with_context(|| {
-            format!(
-                "`millstream {}` printed a line that is no JSON",
-                arguments.join(" ")
-            )
+            format!("`millstream {}` printed a line that is no JSON", arguments.join(" "))
         })
     }
 }
@@ -87,10 +80,7 @@ mod tests {
     #[test]
     fn every_line_has_to_be_json() {
         let millstream = Millstream::new(Path::new("printf"), "", Path::new(""));
-        assert_eq!(
-            millstream.lines(&["1\\n{}\\n"]).unwrap(),
-            [json!(1), json!({})]
-        );
+        assert_eq!(millstream.lines(&["1\\n{}\\n"]).unwrap(), [json!(1), json!({})]);
         assert!(millstream.lines(&["1\\nno\\n"]).is_err());
     }
 }

@@ -27,33 +27,17 @@ impl Input {
     /// Opens the year's file, or what is shipped.
     pub(super) fn open(full: Option<&Path>) -> Result<Self> {
         let input = match full {
-            None => Self {
-                csv: unpack(SHIPPED)?,
-                expected: JANUARY,
-            },
+            None => Self { csv: unpack(SHIPPED)?, expected: JANUARY },
             Some(path) => {
                 let bytes =
                     fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
                 let packed = path.extension().is_some_and(|extension| extension == "zst");
-                let csv = if packed {
-                    unpack(&bytes)?
-                } else {
-                    String::from_utf8(bytes)?
-                };
-                Self {
-                    csv,
-                    expected: YEAR,
-                }
+                let csv = if packed { unpack(&bytes)? } else { String::from_utf8(bytes)? };
+                Self { csv, expected: YEAR }
             }
         };
-        let (header, rows) = (
-            input.csv.lines().next().unwrap_or_default(),
-            input.rows().count(),
-        );
-        ensure!(
-            header.starts_with(HEADER),
-            "not a file of flights: it begins with {header:?}"
-        );
+        let (header, rows) = (input.csv.lines().next().unwrap_or_default(), input.rows().count());
+        ensure!(header.starts_with(HEADER), "not a file of flights: it begins with {header:?}");
         ensure!(
             rows as u64 == input.expected.rows,
             "a file of {rows} rows, and the counts to check against are of {}",
@@ -84,10 +68,7 @@ impl Input {
 fn unpack(packed: &[u8]) -> Result<String> {
     let mut csv = String::new();
     let unpacked = zstd::Decoder::new(packed).context("not a zstd file")?;
-    unpacked
-        .take(LARGEST)
-        .read_to_string(&mut csv)
-        .context("not a zstd file of text")?;
+    unpacked.take(LARGEST).read_to_string(&mut csv).context("not a zstd file of text")?;
     Ok(csv)
 }
 
@@ -115,9 +96,7 @@ mod tests {
         let path = folder.path().join("rows.csv");
         let input = Input::open(None).unwrap();
         assert_eq!(input.write_rows(&path).unwrap(), JANUARY.rows);
-        let expected = JANUARY
-            .carriers
-            .map(|(carrier, count)| (carrier.to_owned(), count));
+        let expected = JANUARY.carriers.map(|(carrier, count)| (carrier.to_owned(), count));
         assert_eq!(late(&path), BTreeMap::from(expected));
     }
 

@@ -36,18 +36,13 @@ pub(super) struct Outcome {
 pub(super) fn gather(records: &[Value]) -> Result<BTreeMap<String, Carrier>> {
     let mut late = BTreeMap::<String, Carrier>::new();
     for record in records {
-        let key = record["key"]
-            .as_str()
-            .with_context(|| format!("no key in {record}"))?;
+        let key = record["key"].as_str().with_context(|| format!("no key in {record}"))?;
         let value = match &record["value"] {
             Value::String(text) => serde_json::from_str(text)
                 .with_context(|| format!("the filter wrote no JSON: {record}"))?,
             value => value.clone(),
         };
-        ensure!(
-            value["carrier"] == key,
-            "the key is not the carrier: {record}"
-        );
+        ensure!(value["carrier"] == key, "the key is not the carrier: {record}");
         let delay = value["arr_delay"].as_i64();
         let delay = delay.with_context(|| format!("no arr_delay in {record}"))?;
         ensure!(delay > 60, "not late: {record}");
@@ -55,9 +50,7 @@ pub(super) fn gather(records: &[Value]) -> Result<BTreeMap<String, Carrier>> {
         let carrier = late.entry(key.to_owned()).or_default();
         carrier.count += 1;
         carrier.worst = carrier.worst.max(delay);
-        carrier
-            .partitions
-            .insert(partition.with_context(|| format!("no partition: {record}"))?);
+        carrier.partitions.insert(partition.with_context(|| format!("no partition: {record}"))?);
     }
     Ok(late)
 }
@@ -71,17 +64,7 @@ impl Outcome {
             writeln!(table, "{a:<8} {b:>8} {c:>9} {d:>10} {e:>14}  {f}")
                 .expect("a string takes all text");
         };
-        line(
-            &mut table,
-            [
-                "CARRIER",
-                "LATE",
-                "EXPECTED",
-                "PARTITION",
-                "WORST (MIN)",
-                "",
-            ],
-        );
+        line(&mut table, ["CARRIER", "LATE", "EXPECTED", "PARTITION", "WORST (MIN)", ""]);
         for (name, count) in expected.carriers {
             let none = Carrier::default();
             let found = self.late.get(name).unwrap_or(&none);
@@ -89,17 +72,7 @@ impl Outcome {
             let verdict = if found.is(count) { "ok" } else { "WRONG" };
             let (late, worst) = (found.count.to_string(), found.worst.to_string());
             let partitions = partitions.join(",");
-            line(
-                &mut table,
-                [
-                    name,
-                    &late,
-                    &count.to_string(),
-                    &partitions,
-                    &worst,
-                    verdict,
-                ],
-            );
+            line(&mut table, [name, &late, &count.to_string(), &partitions, &worst, verdict]);
         }
         let (found, expected) = (self.total().to_string(), expected.late.to_string());
         line(&mut table, ["all", &found, &expected, "", "", ""]);
@@ -122,12 +95,7 @@ impl Outcome {
 
     /// Whether exactly what was expected came out.
     pub(super) fn check(&self, expected: &Expected) -> Result<()> {
-        let known = |name: &str| {
-            expected
-                .carriers
-                .iter()
-                .any(|(carrier, _)| *carrier == name)
-        };
+        let known = |name: &str| expected.carriers.iter().any(|(carrier, _)| *carrier == name);
         if let Some(name) = self.late.keys().find(|name| !known(name)) {
             bail!("carrier {name} came out, and there is none of that name");
         }
@@ -173,18 +141,12 @@ mod tests {
 
     fn january() -> Vec<Value> {
         let each = JANUARY.carriers.into_iter();
-        each.flat_map(|(name, count)| (0..count).map(|_| record(name, 1)))
-            .collect()
+        each.flat_map(|(name, count)| (0..count).map(|_| record(name, 1))).collect()
     }
 
     fn outcome(records: &[Value]) -> Outcome {
         let took = Duration::from_secs(2);
-        Outcome {
-            rows: 27_004,
-            produced: took,
-            filtered: took,
-            late: gather(records).unwrap(),
-        }
+        Outcome { rows: 27_004, produced: took, filtered: took, late: gather(records).unwrap() }
     }
 
     #[test]
@@ -192,11 +154,7 @@ mod tests {
         let outcome = outcome(&january());
         outcome.check(&JANUARY).unwrap();
         assert!(!outcome.table(&JANUARY).contains("WRONG"));
-        assert!(
-            outcome.speed().contains("13502 rows/s"),
-            "{}",
-            outcome.speed()
-        );
+        assert!(outcome.speed().contains("13502 rows/s"), "{}", outcome.speed());
     }
 
     #[test]

@@ -23,10 +23,7 @@ pub(super) fn until<T>(
         if Instant::now() >= deadline {
             bail!("waited {} s for {what}, in vain", longest.as_secs());
         }
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "another process can only be polled"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "another process can only be polled")]
         thread::sleep(PAUSE);
     }
 }

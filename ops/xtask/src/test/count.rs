@@ -40,10 +40,7 @@ pub(super) fn read(line: &str) -> Count {
     let mut count = Count::default();
     for part in counts.unwrap_or_default().split([',', ';']) {
         let mut words = part.split_whitespace();
-        let number = words
-            .next()
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0);
+        let number = words.next().and_then(|number| number.parse().ok()).unwrap_or(0);
         match words.next() {
             Some("passed") => count.passed += number,
             Some("failed" | "timed" | "exec") => count.failed += number,
@@ -60,32 +57,17 @@ mod tests {
     #[test]
     fn the_closing_line_of_nextest_is_read() {
         let line = "     Summary [   1.250s] 12 tests run: 9 passed (1 slow), 2 failed, 1 timed out, 3 skipped";
-        assert_eq!(
-            read(line),
-            Count {
-                passed: 9,
-                failed: 3
-            }
-        );
+        assert_eq!(read(line), Count { passed: 9, failed: 3 });
         assert_eq!(
             read("Summary [ 0.1s] 1 test run: 1 passed, 0 skipped"),
-            Count {
-                passed: 1,
-                failed: 0
-            }
+            Count { passed: 1, failed: 0 }
         );
     }
 
     #[test]
     fn the_closing_line_of_cargo_is_read() {
         let line = "test result: FAILED. 3 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.0s";
-        assert_eq!(
-            read(line),
-            Count {
-                passed: 3,
-                failed: 2
-            }
-        );
+        assert_eq!(read(line), Count { passed: 3, failed: 2 });
     }
 
     #[test]

@@ -20,73 +20,22 @@ pub(super) struct Step {
     pub(super) run: fn() -> Result<Verdict>,
 }
 
-const PASSED: Verdict = Verdict::Ran(Count {
-    passed: 1,
-    failed: 0,
-});
+const PASSED: Verdict = Verdict::Ran(Count { passed: 1, failed: 0 });
 
 /// What is cheap comes first; what needs the binary and the guests comes after they are built.
 pub(super) const STEPS: &[Step] = &[
-    Step {
-        name: "format",
-        what: "rustfmt has nothing to change",
-        run: format,
-    },
-    Step {
-        name: "tidy",
-        what: "the workspace's own rules",
-        run: tidy,
-    },
-    Step {
-        name: "spelling",
-        what: "typos",
-        run: spelling,
-    },
-    Step {
-        name: "dependencies",
-        what: "licences, advisories and sources",
-        run: dependencies,
-    },
-    Step {
-        name: "guests",
-        what: "the guest examples become components",
-        run: guests,
-    },
-    Step {
-        name: "lint",
-        what: "clippy over every target",
-        run: lint,
-    },
-    Step {
-        name: "build",
-        what: "every crate, every test and the binary",
-        run: build,
-    },
-    Step {
-        name: "tests",
-        what: "unit, property, golden and real-process tests",
-        run: run_tests,
-    },
-    Step {
-        name: "doctests",
-        what: "the examples in the documentation",
-        run: doctests,
-    },
-    Step {
-        name: "docs",
-        what: "the documentation, without a warning",
-        run: docs,
-    },
-    Step {
-        name: "demo",
-        what: "a month of flights, checked",
-        run: demonstration,
-    },
-    Step {
-        name: "readme",
-        what: "the README's commands",
-        run: readme,
-    },
+    Step { name: "format", what: "rustfmt has nothing to change", run: format },
+    Step { name: "tidy", what: "the workspace's own rules", run: tidy },
+    Step { name: "spelling", what: "typos", run: spelling },
+    Step { name: "dependencies", what: "licences, advisories and sources", run: dependencies },
+    Step { name: "guests", what: "the guest examples become components", run: guests },
+    Step { name: "lint", what: "clippy over every target", run: lint },
+    Step { name: "build", what: "every crate, every test and the binary", run: build },
+    Step { name: "tests", what: "unit, property, golden and real-process tests", run: run_tests },
+    Step { name: "doctests", what: "the examples in the documentation", run: doctests },
+    Step { name: "docs", what: "the documentation, without a warning", run: docs },
+    Step { name: "demo", what: "a month of flights, checked", run: demonstration },
+    Step { name: "readme", what: "the README's commands", run: readme },
 ];
 
 fn format() -> Result<Verdict> {
@@ -100,18 +49,14 @@ fn tidy() -> Result<Verdict> {
 
 fn spelling() -> Result<Verdict> {
     if !shell::found("typos", &["--version"]) {
-        return Ok(Verdict::Absent(
-            "typos was not found (cargo install typos-cli)".into(),
-        ));
+        return Ok(Verdict::Absent("typos was not found (cargo install typos-cli)".into()));
     }
     check(&mut shell::command("typos"))
 }
 
 fn dependencies() -> Result<Verdict> {
     if !shell::found("cargo-deny", &["--version"]) {
-        return Ok(Verdict::Absent(
-            "cargo-deny was not found (cargo install cargo-deny)".into(),
-        ));
+        return Ok(Verdict::Absent("cargo-deny was not found (cargo install cargo-deny)".into()));
     }
     check(shell::cargo().args(["deny", "check"]))
 }
@@ -122,14 +67,7 @@ fn guests() -> Result<Verdict> {
 }
 
 fn lint() -> Result<Verdict> {
-    check(shell::cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    check(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
 fn build() -> Result<Verdict> {
@@ -144,14 +82,7 @@ fn run_tests() -> Result<Verdict> {
         run.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
     } else {
         eprintln!("with cargo's own runner: cargo-nextest was not found");
-        run.args([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--lib",
-            "--bins",
-            "--tests",
-        ]);
+        run.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
     }
     // Where a test finds what the steps before it built, whatever the target directory is.
     run.env("MILLSTREAM_BIN", workspace::binary(Profile::Dev)?);

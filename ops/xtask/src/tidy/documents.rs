@@ -20,26 +20,16 @@ pub(super) fn check(crates: &[Crate], files: &[File]) -> Vec<Problem> {
 }
 
 fn unmapped(crates: &[Crate], files: &[File]) -> Vec<Problem> {
-    let maps: Vec<&File> = files
-        .iter()
-        .filter(|file| MAPS.contains(&file.path.as_str()))
-        .collect();
+    let maps: Vec<&File> = files.iter().filter(|file| MAPS.contains(&file.path.as_str())).collect();
     let named = |folder: &str| maps.iter().any(|map| map.text.contains(folder));
     // `folder/*` speaks for all crates of a folder.
-    let family = |folder: &str| {
-        folder
-            .rsplit_once('/')
-            .map(|(parent, _)| format!("{parent}/*"))
-    };
+    let family = |folder: &str| folder.rsplit_once('/').map(|(parent, _)| format!("{parent}/*"));
     let mapped = |one: &&Crate| {
         named(&one.folder) || family(&one.folder).is_some_and(|family| named(&family))
     };
     let lost = crates.iter().filter(|one| !mapped(one));
     lost.map(|one| {
-        let text = format!(
-            "{} is mentioned neither in {} nor in {}",
-            one.folder, MAPS[0], MAPS[1]
-        );
+        let text = format!("{} is mentioned neither in {} nor in {}", one.folder, MAPS[0], MAPS[1]);
         Problem::new(&format!("{}/Cargo.toml", one.folder), 0, text)
     })
     .collect()
@@ -50,12 +40,7 @@ fn dead_links(file: &File, files: &[File]) -> Vec<Problem> {
     let mut there: BTreeSet<&str> = BTreeSet::new();
     for other in files {
         there.insert(&other.path);
-        there.extend(
-            other
-                .path
-                .match_indices('/')
-                .map(|(at, _)| &other.path[..at]),
-        );
+        there.extend(other.path.match_indices('/').map(|(at, _)| &other.path[..at]));
     }
     let mut problems = Vec::new();
     for (index, line) in file.text.lines().enumerate() {
@@ -71,14 +56,9 @@ fn dead_links(file: &File, files: &[File]) -> Vec<Problem> {
 
 /// The relative targets of `[text](target)` in a line, without their fragments.
 fn links(line: &str) -> Vec<&str> {
-    let targets = line
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')'));
+    let targets = line.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
     let paths = targets.map(|(target, _)| target.split('#').next().unwrap_or_default());
-    paths
-        .filter(|path| !path.is_empty() && !path.contains(':'))
-        .collect()
+    paths.filter(|path| !path.is_empty() && !path.contains(':')).collect()
 }
 
 fn resolve(folder: &str, link: &str) -> String {
@@ -98,31 +78,16 @@ mod tests {
     use super::*;
 
     fn named(folder: &str) -> Crate {
-        Crate {
-            name: "some".into(),
-            folder: folder.into(),
-            dependencies: Vec::new(),
-        }
+        Crate { name: "some".into(), folder: folder.into(), dependencies: Vec::new() }
     }
 
     #[test]
     fn a_crate_outside_the_code_map_is_a_problem() {
-        let files = [File::new(
-            "README.md",
-            "| runtime/core | decides |\n| guests/* | examples |",
-        )];
-        let crates = [
-            named("runtime/core"),
-            named("guests/one"),
-            named("runtime/lost"),
-        ];
+        let files = [File::new("README.md", "| runtime/core | decides |\n| guests/* | examples |")];
+        let crates = [named("runtime/core"), named("guests/one"), named("runtime/lost")];
         let problems = check(&crates, &files);
         assert_eq!(problems.len(), 1);
-        assert!(
-            problems[0]
-                .text
-                .starts_with("runtime/lost is mentioned neither")
-        );
+        assert!(problems[0].text.starts_with("runtime/lost is mentioned neither"));
     }
 
     #[test]

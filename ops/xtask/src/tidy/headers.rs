@@ -7,21 +7,15 @@ use super::tree::File;
 
 /// Checks the first line of every Rust file.
 pub(super) fn check(files: &[File]) -> Vec<Problem> {
-    let rust = files
-        .iter()
-        .filter(|file| file.is_rust() && !file.is_expected_output());
+    let rust = files.iter().filter(|file| file.is_rust() && !file.is_expected_output());
     let unopened = rust.filter(|file| !opens(&file.text));
     let text = "no file begins so: the first line begins with `//!` and says what the file is";
-    unopened
-        .map(|file| Problem::new(&file.path, 1, text))
-        .collect()
+    unopened.map(|file| Problem::new(&file.path, 1, text)).collect()
 }
 
 fn opens(text: &str) -> bool {
     let first = text.lines().next().unwrap_or_default();
-    first
-        .strip_prefix("//!")
-        .is_some_and(|said| !said.trim().is_empty())
+    first.strip_prefix("//!").is_some_and(|said| !said.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -39,10 +33,7 @@ mod tests {
             File::new("f.md", "no Rust"),
             File::new("tests/golden/g.rs", "expected output"),
         ];
-        let paths: Vec<String> = check(&files)
-            .into_iter()
-            .map(|problem| problem.path)
-            .collect();
+        let paths: Vec<String> = check(&files).into_iter().map(|problem| problem.path).collect();
         assert_eq!(paths, ["b.rs", "c.rs", "d.rs", "e.rs"]);
     }
 }

@@ -25,18 +25,9 @@ const RULES: &[Rule] = &[
         banned: &["std::fs", "tokio::fs", "std::os::unix::fs", "rustix::fs"],
         except: &[
             ("runtime/storage/", "it is the crate that remembers"),
-            (
-                "runtime/transport/src/tls",
-                "certificates and keys are files by nature",
-            ),
-            (
-                "runtime/transport/src/identity",
-                "certificates and keys are files by nature",
-            ),
-            (
-                "runtime/broker/src/config",
-                "the configuration is a file that an operator writes",
-            ),
+            ("runtime/transport/src/tls", "certificates and keys are files by nature"),
+            ("runtime/transport/src/identity", "certificates and keys are files by nature"),
+            ("runtime/broker/src/config", "the configuration is a file that an operator writes"),
             ("ops/cli/", "it reads and writes what its user names"),
             ("ops/xtask/", "it works on the source tree"),
             ("tests/", "tests look at what is on the disk, and spoil it"),
@@ -79,13 +70,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         within: &["runtime/protocol/"],
-        banned: &[
-            "std::net::TcpStream",
-            "std::net::UdpSocket",
-            "std::thread",
-            "tokio",
-            "Instant",
-        ],
+        banned: &["std::net::TcpStream", "std::net::UdpSocket", "std::thread", "tokio", "Instant"],
         except: &[],
         tests_may: true,
         instead: "protocol is bytes and types: the caller does the work",
@@ -94,9 +79,7 @@ const RULES: &[Rule] = &[
 
 /// Checks every Rust file against every rule.
 pub(super) fn check(files: &[File]) -> Vec<Problem> {
-    let rust = files
-        .iter()
-        .filter(|file| file.is_rust() && !file.is_expected_output());
+    let rust = files.iter().filter(|file| file.is_rust() && !file.is_expected_output());
     rust.flat_map(check_file).collect()
 }
 
@@ -105,11 +88,7 @@ fn check_file(file: &File) -> Vec<Problem> {
     let without_tests = lexer::without_tests(&code);
     let mut problems = Vec::new();
     for rule in RULES.iter().filter(|rule| rule.holds_for(file)) {
-        let code = if rule.tests_may {
-            &without_tests
-        } else {
-            &code
-        };
+        let code = if rule.tests_may { &without_tests } else { &code };
         for (line, path) in paths::paths(code) {
             if let Some(banned) = rule.banned.iter().find(|banned| names(&path, banned)) {
                 let text = format!("`{path}` names {banned}; {}", rule.instead);
@@ -142,10 +121,7 @@ mod tests {
     use super::*;
 
     fn lines(path: &str, text: &str) -> Vec<usize> {
-        check(&[File::new(path, text)])
-            .into_iter()
-            .map(|problem| problem.line)
-            .collect()
+        check(&[File::new(path, text)]).into_iter().map(|problem| problem.line).collect()
     }
 
     #[test]

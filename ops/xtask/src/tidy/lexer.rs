@@ -10,18 +10,10 @@ pub(super) fn code_only(source: &str) -> String {
         let at = out.len();
         let skipped = skip_length(bytes, at);
         if skipped == 0 {
-            out.push(if bytes[at].is_ascii() {
-                bytes[at]
-            } else {
-                b' '
-            });
+            out.push(if bytes[at].is_ascii() { bytes[at] } else { b' ' });
         } else {
             let end = bytes.len().min(at + skipped);
-            out.extend(
-                bytes[at..end]
-                    .iter()
-                    .map(|&b| if b == b'\n' { b'\n' } else { b' ' }),
-            );
+            out.extend(bytes[at..end].iter().map(|&b| if b == b'\n' { b'\n' } else { b' ' }));
         }
     }
     String::from_utf8(out).expect("only ASCII was pushed")
@@ -87,11 +79,7 @@ fn character(rest: &[u8]) -> usize {
                 0xc0.. => 2,
                 _ => 1,
             };
-            if rest.get(1 + width) == Some(&b'\'') {
-                width + 2
-            } else {
-                0
-            }
+            if rest.get(1 + width) == Some(&b'\'') { width + 2 } else { 0 }
         }
         None => 0,
     }
@@ -99,11 +87,7 @@ fn character(rest: &[u8]) -> usize {
 
 /// Raw, byte and C strings, and byte characters; a word that begins with `r`, `b` or `c` is code.
 fn prefixed(rest: &[u8]) -> usize {
-    let letters = rest
-        .iter()
-        .take(2)
-        .take_while(|b| b"rbc".contains(b))
-        .count();
+    let letters = rest.iter().take(2).take_while(|b| b"rbc".contains(b)).count();
     let raw = rest[..letters].contains(&b'r');
     let after = &rest[letters..];
     if !raw {
@@ -120,9 +104,7 @@ fn prefixed(rest: &[u8]) -> usize {
     let mut end = vec![b'"'];
     end.resize(hashes + 1, b'#');
     let body = letters + hashes + 1;
-    let length = rest[body..]
-        .windows(end.len())
-        .position(|window| window == end);
+    let length = rest[body..].windows(end.len()).position(|window| window == end);
     length.map_or(rest.len(), |length| body + length + end.len())
 }
 
@@ -136,10 +118,8 @@ pub(super) fn without_tests(code: &str) -> String {
     let mut out = code.to_owned();
     while let Some(start) = out.find(MARK) {
         let end = start + item_length(&out[start + MARK.len()..]) + MARK.len();
-        let blank: String = out[start..end]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
+        let blank: String =
+            out[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
         out.replace_range(start..end, &blank);
     }
     out
@@ -203,10 +183,7 @@ mod tests {
                     #[cfg(test)] use e;\nfn f() {}";
         let left = without_tests(code);
         let words: Vec<&str> = left.split_whitespace().collect();
-        assert_eq!(
-            words,
-            ["fn", "a()", "{}", "fn", "d()", "{}", "fn", "f()", "{}"]
-        );
+        assert_eq!(words, ["fn", "a()", "{}", "fn", "d()", "{}", "fn", "f()", "{}"]);
         assert_eq!(left.lines().count(), code.lines().count());
     }
 }

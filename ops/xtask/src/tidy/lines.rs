@@ -9,9 +9,7 @@ const LONGEST: usize = 120;
 
 /// Checks the width of every line of Rust and WIT.
 pub(super) fn check(files: &[File]) -> Vec<Problem> {
-    let sources = files
-        .iter()
-        .filter(|file| file.is_rust() || file.path.ends_with(".wit"));
+    let sources = files.iter().filter(|file| file.is_rust() || file.path.ends_with(".wit"));
     let mut problems = Vec::new();
     for file in sources.filter(|file| !file.is_expected_output()) {
         for (index, line) in file.text.lines().enumerate() {

@@ -57,33 +57,13 @@ const MODULES: &str = "millstream-modules";
 
 /// Core decides, storage remembers, transport carries, modules run guests, broker wires.
 const TABLE: &[Row] = &[
-    Row {
-        folder: "runtime/protocol",
-        ours: &[],
-        guarded: &[],
-    },
-    Row {
-        folder: "runtime/core",
-        ours: &[PROTOCOL],
-        guarded: &[],
-    },
-    Row {
-        folder: "runtime/storage",
-        ours: &[PROTOCOL],
-        guarded: &["redb"],
-    },
+    Row { folder: "runtime/protocol", ours: &[], guarded: &[] },
+    Row { folder: "runtime/core", ours: &[PROTOCOL], guarded: &[] },
+    Row { folder: "runtime/storage", ours: &[PROTOCOL], guarded: &["redb"] },
     Row {
         folder: "runtime/transport",
         ours: &[PROTOCOL],
-        guarded: &[
-            "quinn",
-            "quinn-proto",
-            "quinn-udp",
-            "rustls",
-            "rcgen",
-            "tokio",
-            "tokio-util",
-        ],
+        guarded: &["quinn", "quinn-proto", "quinn-udp", "rustls", "rcgen", "tokio", "tokio-util"],
     },
     Row {
         folder: "runtime/modules",
@@ -95,52 +75,22 @@ const TABLE: &[Row] = &[
         ours: &["millstream-core", PROTOCOL, STORAGE, TRANSPORT, MODULES],
         guarded: &["tokio", "tokio-util", "axum", "hyper"],
     },
-    Row {
-        folder: "sdk/client",
-        ours: &[PROTOCOL, TRANSPORT],
-        guarded: &["tokio", "tokio-util"],
-    },
-    Row {
-        folder: "sdk/guest",
-        ours: &[],
-        guarded: &[],
-    },
-    Row {
-        folder: "guest-examples/",
-        ours: &["millstream-guest"],
-        guarded: &[],
-    },
+    Row { folder: "sdk/client", ours: &[PROTOCOL, TRANSPORT], guarded: &["tokio", "tokio-util"] },
+    Row { folder: "sdk/guest", ours: &[], guarded: &[] },
+    Row { folder: "guest-examples/", ours: &["millstream-guest"], guarded: &[] },
     Row {
         folder: "ops/cli",
-        ours: &[
-            "millstream-broker",
-            "millstream-client",
-            PROTOCOL,
-            STORAGE,
-            TRANSPORT,
-        ],
+        ours: &["millstream-broker", "millstream-client", PROTOCOL, STORAGE, TRANSPORT],
         guarded: &["tokio", "tokio-util", "mimalloc"],
     },
-    Row {
-        folder: "ops/xtask",
-        ours: &[],
-        guarded: &[],
-    },
-    Row {
-        folder: "tests/simulation",
-        ours: &["millstream-core", PROTOCOL, STORAGE],
-        guarded: &[],
-    },
+    Row { folder: "ops/xtask", ours: &[], guarded: &[] },
+    Row { folder: "tests/simulation", ours: &["millstream-core", PROTOCOL, STORAGE], guarded: &[] },
     Row {
         folder: "tests/cluster",
         ours: &["millstream-client", PROTOCOL, STORAGE, TRANSPORT],
         guarded: &["tokio", "tokio-util"],
     },
-    Row {
-        folder: "tests/modules/guests/",
-        ours: &["millstream-guest"],
-        guarded: &[],
-    },
+    Row { folder: "tests/modules/guests/", ours: &["millstream-guest"], guarded: &[] },
     Row {
         folder: "tests/modules",
         ours: &[PROTOCOL, MODULES, "millstream-guest"],
@@ -154,38 +104,20 @@ const FORBID_UNSAFE: &[&str] = &["runtime/core", "runtime/protocol", "runtime/st
 /// The workspace's crates, from what `cargo metadata --no-deps` says.
 pub(super) fn crates(metadata: &Value, root: &Path) -> Result<Vec<Crate>> {
     let root = root.canonicalize().context("the root is gone")?;
-    let packages = metadata["packages"]
-        .as_array()
-        .context("metadata without packages")?;
-    packages
-        .iter()
-        .map(|package| a_crate(package, &root))
-        .collect()
+    let packages = metadata["packages"].as_array().context("metadata without packages")?;
+    packages.iter().map(|package| a_crate(package, &root)).collect()
 }
 
 fn a_crate(package: &Value, root: &Path) -> Result<Crate> {
-    let name = package["name"]
-        .as_str()
-        .context("a package without a name")?
-        .to_owned();
-    let manifest = package["manifest_path"]
-        .as_str()
-        .context("a package without a path")?;
+    let name = package["name"].as_str().context("a package without a name")?.to_owned();
+    let manifest = package["manifest_path"].as_str().context("a package without a path")?;
     let manifest = Path::new(manifest).canonicalize()?;
     let folder = manifest.parent().unwrap_or(root).strip_prefix(root);
     let folder = folder.with_context(|| format!("{name} lies outside the workspace"))?;
-    let dependencies = package["dependencies"]
-        .as_array()
-        .context("no dependencies")?;
-    let named = dependencies
-        .iter()
-        .filter_map(|dependency| dependency["name"].as_str());
+    let dependencies = package["dependencies"].as_array().context("no dependencies")?;
+    let named = dependencies.iter().filter_map(|dependency| dependency["name"].as_str());
     let dependencies = named.map(str::to_owned).collect();
-    Ok(Crate {
-        name,
-        folder: folder.to_string_lossy().replace('\\', "/"),
-        dependencies,
-    })
+    Ok(Crate { name, folder: folder.to_string_lossy().replace('\\', "/"), dependencies })
 }
 
 /// Checks what every crate imports, and that it takes the workspace's lints.
@@ -194,10 +126,7 @@ pub(super) fn check(crates: &[Crate], files: &[File]) -> Vec<Problem> {
     for one in crates {
         let path = format!("{}/Cargo.toml", one.folder);
         let Some(row) = TABLE.iter().find(|row| row.is_for(&one.folder)) else {
-            let text = format!(
-                "{} stands in no row of the dependency rule; add one",
-                one.name
-            );
+            let text = format!("{} stands in no row of the dependency rule; add one", one.name);
             problems.push(Problem::new(
                 &path,
                 0,
@@ -212,11 +141,7 @@ pub(super) fn check(crates: &[Crate], files: &[File]) -> Vec<Problem> {
                 || row.guarded.contains(&dependency.as_str());
             if (ours || guarded) && !allowed {
                 let text = format!("{} may not depend on {dependency}", one.name);
-                let who = if guarded {
-                    owners(dependency)
-                } else {
-                    String::new()
-                };
+                let who = if guarded { owners(dependency) } else { String::new() };
                 problems.push(Problem::new(&path, 0, text + &who));
             }
         }
@@ -242,9 +167,8 @@ fn check_lints(path: &str, files: &[File]) -> Option<Problem> {
     let manifest = files.iter().find(|file| file.path == path)?;
     let mut lines = manifest.text.lines().map(str::trim);
     lines.find(|line| *line == "[lints]");
-    let inherited = lines
-        .take_while(|line| !line.starts_with('['))
-        .any(|line| line == "workspace = true");
+    let inherited =
+        lines.take_while(|line| !line.starts_with('[')).any(|line| line == "workspace = true");
     (!inherited).then(|| Problem::new(path, 0, "does not say [lints] workspace = true"))
 }
 
@@ -267,39 +191,20 @@ mod tests {
 
     fn one(name: &str, folder: &str, dependencies: &[&str]) -> Crate {
         let dependencies = dependencies.iter().map(|&name| name.to_owned()).collect();
-        Crate {
-            name: name.to_owned(),
-            folder: folder.to_owned(),
-            dependencies,
-        }
+        Crate { name: name.to_owned(), folder: folder.to_owned(), dependencies }
     }
 
     fn said(crates: &[Crate], files: &[File]) -> Vec<String> {
-        check(crates, files)
-            .into_iter()
-            .map(|problem| problem.text)
-            .collect()
+        check(crates, files).into_iter().map(|problem| problem.text).collect()
     }
 
     #[test]
     fn the_parts_never_import_each_other() {
         let crates = [
             one("millstream-protocol", "runtime/protocol", &[]),
-            one(
-                "millstream-core",
-                "runtime/core",
-                &["millstream-protocol", "millstream-storage"],
-            ),
-            one(
-                "millstream-storage",
-                "runtime/storage",
-                &["millstream-transport"],
-            ),
-            one(
-                "millstream-transport",
-                "runtime/transport",
-                &["millstream-core"],
-            ),
+            one("millstream-core", "runtime/core", &["millstream-protocol", "millstream-storage"]),
+            one("millstream-storage", "runtime/storage", &["millstream-transport"]),
+            one("millstream-transport", "runtime/transport", &["millstream-core"]),
         ];
         assert_eq!(
             said(&crates, &[]),
@@ -320,29 +225,15 @@ mod tests {
         ] {
             for row in TABLE {
                 let found = said(&[one("some", row.folder, &[library])], &[]);
-                assert_eq!(
-                    found.is_empty(),
-                    row.folder == owner,
-                    "{library} in {}",
-                    row.folder
-                );
+                assert_eq!(found.is_empty(), row.folder == owner, "{library} in {}", row.folder);
             }
         }
     }
 
     #[test]
     fn tokio_stays_out_of_the_crates_that_decide_remember_and_describe() {
-        for folder in [
-            "runtime/core",
-            "runtime/protocol",
-            "runtime/storage",
-            "sdk/guest",
-        ] {
-            assert_eq!(
-                said(&[one("some", folder, &["tokio"])], &[]).len(),
-                1,
-                "{folder}"
-            );
+        for folder in ["runtime/core", "runtime/protocol", "runtime/storage", "sdk/guest"] {
+            assert_eq!(said(&[one("some", folder, &["tokio"])], &[]).len(), 1, "{folder}");
         }
     }
 
@@ -358,20 +249,15 @@ mod tests {
         let core = one("millstream-core", "runtime/core", &[]);
         let good = one("good", "guest-examples/good", &["millstream-guest"]);
         let bad = one("bad", "guest-examples/bad", &["millstream-core"]);
-        assert_eq!(
-            said(&[guest, core, good, bad], &[]),
-            ["bad may not depend on millstream-core"]
-        );
+        assert_eq!(said(&[guest, core, good, bad], &[]), ["bad may not depend on millstream-core"]);
     }
 
     #[test]
     fn every_crate_takes_the_workspaces_lints() {
         let xtask = [one("xtask", "ops/xtask", &[])];
         let path = "ops/xtask/Cargo.toml";
-        let without = File::new(
-            path,
-            "[package]\nname = \"xtask\"\n[lints]\n[x]\nworkspace = true\n",
-        );
+        let without =
+            File::new(path, "[package]\nname = \"xtask\"\n[lints]\n[x]\nworkspace = true\n");
         let with = File::new(path, "[package]\n[lints]\nworkspace = true\n");
         assert_eq!(said(&xtask, &[without]).len(), 1);
         assert_eq!(said(&xtask, &[with]).len(), 0);
@@ -381,10 +267,7 @@ mod tests {
     fn the_crates_that_hold_data_forbid_unsafe_code() {
         let core = [one("millstream-core", "runtime/core", &[])];
         let without = File::new("runtime/core/src/lib.rs", "//! Core.\n");
-        let with = File::new(
-            "runtime/core/src/lib.rs",
-            "//! Core.\n#![forbid(unsafe_code)]\n",
-        );
+        let with = File::new("runtime/core/src/lib.rs", "//! Core.\n#![forbid(unsafe_code)]\n");
         assert_eq!(said(&core, &[without]).len(), 1);
         assert_eq!(said(&core, &[with]).len(), 0);
     }

@@ -108,9 +108,8 @@ fn tokens(code: &str) -> Vec<(usize, Token<'_>)> {
 
 /// Whether a path is, or lies below, or by a `*` takes in, what a rule names.
 pub(super) fn touches(path: &str, named: &str) -> bool {
-    let below = path
-        .strip_prefix(named)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let below =
+        path.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
     let by_glob = path
         .strip_suffix("::*")
         .and_then(|parent| named.strip_prefix(parent))

@@ -10,9 +10,7 @@ use super::tree::File;
 /// The `count` longest files and functions as two lists.
 pub(super) fn report(files: &[File], count: usize) -> String {
     let rust = || files.iter().filter(|file| file.is_rust());
-    let lengths = rust()
-        .map(|file| (file.text.lines().count(), file.path.clone()))
-        .collect();
+    let lengths = rust().map(|file| (file.text.lines().count(), file.path.clone())).collect();
     let functions = rust().flat_map(functions).collect();
     let mut text = String::new();
     list(&mut text, "longest files", lengths, count);
@@ -36,10 +34,8 @@ fn functions(file: &File) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for at in words {
         let rest = &code[at + 3..];
-        let name: String = rest
-            .chars()
-            .take_while(|&c| c.is_ascii() && lexer::is_word(c as u8))
-            .collect();
+        let name: String =
+            rest.chars().take_while(|&c| c.is_ascii() && lexer::is_word(c as u8)).collect();
         let body = &rest[..lexer::item_length(rest)];
         if !name.is_empty() && body.ends_with('}') {
             let line = code[..at].matches('\n').count() + 1;
@@ -58,19 +54,13 @@ mod tests {
         let text =
             "//! A.\nfn one() {\n    if x {\n    }\n}\ntrait T { fn none(&self); }\nfn two() {}\n";
         let found = functions(&File::new("a.rs", text));
-        assert_eq!(
-            found,
-            [(4, "a.rs:2 one".to_owned()), (1, "a.rs:7 two".to_owned())]
-        );
+        assert_eq!(found, [(4, "a.rs:2 one".to_owned()), (1, "a.rs:7 two".to_owned())]);
     }
 
     #[test]
     fn the_longest_come_first_and_no_more_than_asked_for() {
-        let files = [
-            File::new("a.rs", "1\n"),
-            File::new("b.rs", "1\n2\n"),
-            File::new("c.rs", "1\n2\n3\n"),
-        ];
+        let files =
+            [File::new("a.rs", "1\n"), File::new("b.rs", "1\n2\n"), File::new("c.rs", "1\n2\n3\n")];
         let report = report(&files, 2);
         assert!(report.find("c.rs") < report.find("b.rs"));
         assert!(!report.contains("a.rs"));

@@ -20,16 +20,11 @@ pub(super) struct File {
 impl File {
     #[cfg(test)]
     pub(super) fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { path: path.to_owned(), text: text.to_owned() }
     }
 
     pub(super) fn is_rust(&self) -> bool {
-        Path::new(&self.path)
-            .extension()
-            .is_some_and(|extension| extension == "rs")
+        Path::new(&self.path).extension().is_some_and(|extension| extension == "rs")
     }
 
     /// Files that hold expected output, byte for byte, and so follow no rule of ours.
@@ -45,21 +40,9 @@ impl File {
     }
 }
 
-const HIDDEN_BUT_OURS: [&str; 7] = [
-    ".ci",
-    ".config",
-    ".cargo",
-    ".deny.toml",
-    ".typos.toml",
-    ".rustfmt.toml",
-    ".gitignore",
-];
-const NOT_OURS: [&str; 4] = [
-    "target",
-    "millstream-data",
-    "proptest-regressions",
-    "Cargo.lock",
-];
+const HIDDEN_BUT_OURS: [&str; 7] =
+    [".ci", ".config", ".cargo", ".deny.toml", ".typos.toml", ".rustfmt.toml", ".gitignore"];
+const NOT_OURS: [&str; 4] = ["target", "millstream-data", "proptest-regressions", "Cargo.lock"];
 const LARGEST: u64 = 4 << 20;
 
 /// Reads every text file below a root, in the order of their paths.
@@ -107,11 +90,7 @@ mod tests {
             fs::write(root.path().join(folder).join("file"), "text").unwrap();
         }
         fs::write(root.path().join("src/binary"), [0xff, 0xfe]).unwrap();
-        let paths: Vec<_> = read(root.path())
-            .unwrap()
-            .into_iter()
-            .map(|file| file.path)
-            .collect();
+        let paths: Vec<_> = read(root.path()).unwrap().into_iter().map(|file| file.path).collect();
         assert_eq!(paths, [".ci/file", "src/file"]);
     }
 

@@ -6,19 +6,11 @@ use super::tree::File;
 use super::{Problem, lexer};
 
 /// Marks of unfinished work, spelled so that this file does not hold them.
-const LEFT_BEHIND: [&str; 3] = [
-    concat!("TO", "DO"),
-    concat!("FIX", "ME"),
-    concat!("X", "XX"),
-];
+const LEFT_BEHIND: [&str; 3] = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
 
 /// Paths of one machine.
-const MACHINE_PATHS: [&str; 4] = [
-    concat!("/wo", "rk/"),
-    concat!("/ro", "ot/"),
-    concat!("/ho", "me/"),
-    concat!("/tmp", "/ms"),
-];
+const MACHINE_PATHS: [&str; 4] =
+    [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/tmp", "/ms")];
 
 /// Documents that are not part of the repository.
 const ABSENT_DOCUMENTS: [&str; 5] = [
@@ -36,10 +28,7 @@ pub(super) fn check(files: &[File]) -> Vec<Problem> {
     for file in ours {
         for (index, line) in file.text.lines().enumerate() {
             let said = complaints(line, file.is_rust());
-            problems.extend(
-                said.into_iter()
-                    .map(|text| Problem::new(&file.path, index + 1, text)),
-            );
+            problems.extend(said.into_iter().map(|text| Problem::new(&file.path, index + 1, text)));
         }
         if file.is_rust() {
             problems.extend(debugging(file));
@@ -53,24 +42,14 @@ fn complaints(line: &str, rust: bool) -> Vec<String> {
     for word in LEFT_BEHIND.iter().filter(|word| contains_word(line, word)) {
         said.push(format!("`{word}` was left behind: do it, or say why not"));
     }
-    for path in MACHINE_PATHS
-        .iter()
-        .filter(|path| contains_path(line, path))
-    {
+    for path in MACHINE_PATHS.iter().filter(|path| contains_path(line, path)) {
         said.push(format!("`{path}` is a path of one machine"));
     }
-    for name in ABSENT_DOCUMENTS
-        .iter()
-        .filter(|name| contains_word(line, name))
-    {
+    for name in ABSENT_DOCUMENTS.iter().filter(|name| contains_word(line, name)) {
         said.push(format!("`{name}` is not in this repository"));
     }
     // In Rust, a string may hold `#1` for reasons of its own; a comment has none.
-    let prose = if rust {
-        line.split_once("//").map_or("", |(_, comment)| comment)
-    } else {
-        line
-    };
+    let prose = if rust { line.split_once("//").map_or("", |(_, comment)| comment) } else { line };
     if let Some(number) = issue_number(prose) {
         said.push(format!("`{number}` names an issue: say what it was about"));
     }
@@ -80,10 +59,7 @@ fn complaints(line: &str, rust: bool) -> Vec<String> {
 fn debugging(file: &File) -> Vec<Problem> {
     const MACRO: &str = concat!("db", "g!");
     let code = lexer::code_only(&file.text);
-    let lines = code
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| contains_word(line, MACRO));
+    let lines = code.lines().enumerate().filter(|(_, line)| contains_word(line, MACRO));
     lines
         .map(|(index, _)| Problem::new(&file.path, index + 1, format!("`{MACRO}` was left behind")))
         .collect()
@@ -109,17 +85,14 @@ fn contains_path(line: &str, path: &str) -> bool {
 
 /// The first `#12`, `issue 12` or `issues #12` of a line. Colours and attributes are neither.
 fn issue_number(line: &str) -> Option<String> {
-    let words: Vec<&str> = line
-        .split(|c: char| c.is_whitespace() || "()[],.;:".contains(c))
-        .collect();
+    let words: Vec<&str> =
+        line.split(|c: char| c.is_whitespace() || "()[],.;:".contains(c)).collect();
     for (index, word) in words.iter().enumerate() {
         let number = word.strip_prefix('#').unwrap_or("");
         if is_number(number) {
             return Some((*word).to_owned());
         }
-        let next = words
-            .get(index + 1)
-            .map_or("", |next| next.trim_start_matches('#'));
+        let next = words.get(index + 1).map_or("", |next| next.trim_start_matches('#'));
         if ["issue", "issues"].contains(&word.to_lowercase().as_str()) && is_number(next) {
             return Some(format!("{word} {next}"));
         }
@@ -136,10 +109,7 @@ mod tests {
     use super::*;
 
     fn said(text: &str) -> Vec<String> {
-        check(&[File::new("a.rs", text)])
-            .into_iter()
-            .map(|problem| problem.text)
-            .collect()
+        check(&[File::new("a.rs", text)]).into_iter().map(|problem| problem.text).collect()
     }
 
     #[test]
@@ -162,14 +132,7 @@ mod tests {
         for line in ["see #12", "(#3)", "as issue 2 says", "Issues #4 and others"] {
             assert_eq!(said(&format!("// {line}")).len(), 1, "{line}");
         }
-        for line in [
-            "#[test]",
-            "r#\"12\"#",
-            "colour: #112233",
-            "# Title",
-            "three issues",
-            "a#12",
-        ] {
+        for line in ["#[test]", "r#\"12\"#", "colour: #112233", "# Title", "three issues", "a#12"] {
             assert_eq!(said(&format!("// {line}")).len(), 0, "{line}");
         }
     }
