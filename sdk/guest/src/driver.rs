@@ -59,10 +59,7 @@ impl<F: Filter> Driver<F> {
 
     /// Drives an existing filter.
     pub const fn of(filter: F) -> Self {
-        Self {
-            filter,
-            bitmap: Vec::new(),
-        }
+        Self { filter, bitmap: Vec::new() }
     }
 
     /// Handles one batch.
@@ -71,15 +68,13 @@ impl<F: Filter> Driver<F> {
     /// The first record that the filter refuses, or that is malformed.
     pub fn process(&mut self, batch: BatchInfo, section: &[u8]) -> Result<Verdict, Refusal> {
         let bitmap = std::mem::take(&mut self.bitmap);
-        let mut out = Output::new(section, batch.base_timestamp, batch.count, bitmap);
+        let mut out = Output::new(section, batch.count, bitmap);
         let mut rest = section;
         for index in 0..batch.count {
             let record = Record::read(&mut rest, batch.base_offset, batch.base_timestamp)
                 .ok_or_else(|| refusal(index, "the record is malformed"))?;
-            out.start(index, record);
-            self.filter
-                .process(&record, &mut out)
-                .map_err(|message| Refusal { index, message })?;
+            out.start(index, record.body);
+            self.filter.process(&record, &mut out).map_err(|message| Refusal { index, message })?;
         }
         let (verdict, bitmap) = out.finish(batch.count);
         self.bitmap = bitmap;
@@ -89,10 +84,7 @@ impl<F: Filter> Driver<F> {
 
 #[cold]
 fn refusal(index: u32, message: &str) -> Refusal {
-    Refusal {
-        index,
-        message: message.to_owned(),
-    }
+    Refusal { index, message: message.to_owned() }
 }
 
 #[cfg(target_arch = "wasm32")]
@@ -102,20 +94,9 @@ mod convert {
 
     impl From<transform::BatchInfo> for BatchInfo {
         fn from(info: transform::BatchInfo) -> Self {
-            let transform::BatchInfo {
-                topic,
-                partition,
-                base_offset,
-                base_timestamp,
-                count,
-            } = info;
-            Self {
-                topic,
-                partition,
-                base_offset,
-                base_timestamp,
-                count,
-            }
+            let transform::BatchInfo { topic, partition, base_offset, base_timestamp, count } =
+                info;
+            Self { topic, partition, base_offset, base_timestamp, count }
         }
     }
 

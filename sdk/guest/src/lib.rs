@@ -44,13 +44,7 @@ mod varint;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
-#[allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    reason = "generated from wit/"
-)]
+#[allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated from wit/")]
 pub mod bindings;
 
 #[doc(hidden)]

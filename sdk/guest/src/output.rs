@@ -9,9 +9,9 @@ use crate::{OutputId, Record, Verdict, varint};
 #[derive(Debug)]
 pub struct Output<'a> {
     section: &'a [u8],
-    base_timestamp: i64,
-    /// The record that is being processed.
-    current: Option<Record<'a>>,
+    /// Body of the record that is being processed.
+    body: &'a [u8],
+    /// Its place in the batch.
     index: u32,
     kept: u32,
     bitmap: Vec<u8>,
@@ -52,24 +52,13 @@ impl<'a> NewRecord<'a> {
     /// An empty record for the first output: no key, null value, no headers, the timestamp of the record in process.
     pub const fn new() -> Self {
         let headers = NewHeaders::List(&[]);
-        Self {
-            output: OutputId::FIRST,
-            timestamp: None,
-            key: None,
-            value: None,
-            headers,
-        }
+        Self { output: OutputId::FIRST, timestamp: None, key: None, value: None, headers }
     }
 
     /// Key, value and headers of `record`, each to be replaced as needed.
     pub fn from(record: &Record<'a>) -> Self {
         let headers = NewHeaders::Stored(record.headers);
-        Self {
-            key: record.key(),
-            value: record.value(),
-            headers,
-            ..Self::new()
-        }
+        Self { key: record.key(), value: record.value(), headers, ..Self::new() }
     }
 
     /// With this key: it decides the partition of a job's output.
@@ -116,29 +105,16 @@ impl<'a> NewRecord<'a> {
 }
 
 impl<'a> Output<'a> {
-    pub(crate) fn new(
-        section: &'a [u8],
-        base_timestamp: i64,
-        count: u32,
-        mut bitmap: Vec<u8>,
-    ) -> Self {
+    pub(crate) fn new(section: &'a [u8], count: u32, mut bitmap: Vec<u8>) -> Self {
         bitmap.clear();
         bitmap.resize((count as usize).div_ceil(8), 0);
-        Self {
-            section,
-            base_timestamp,
-            current: None,
-            index: 0,
-            kept: 0,
-            bitmap,
-            rewritten: None,
-        }
+        Self { section, body: &[], index: 0, kept: 0, bitmap, rewritten: None }
     }
 
     #[inline(always)]
-    pub(crate) fn start(&mut self, index: u32, record: Record<'a>) {
+    pub(crate) fn start(&mut self, index: u32, body: &'a [u8]) {
         self.index = index;
-        self.current = Some(record);
+        self.body = body;
     }
 
     /// Keeps the record as it is, for the first output. Keeping it twice keeps it once.
@@ -155,9 +131,8 @@ impl<'a> Output<'a> {
 
     /// Sends the record as it is to an output.
     pub fn forward(&mut self, output: OutputId) {
-        let record = self.current.expect("a record is being processed");
-        let index = self.index;
-        copy(self.rewritten(), output, index, record.body);
+        let (index, body) = (self.index, self.body);
+        copy(self.rewritten(), output, index, body);
     }
 
     /// Sends a new record to its output.
@@ -190,7 +165,7 @@ impl<'a> Output<'a> {
         let mut out = Vec::with_capacity(self.section.len() / 2);
         let mut rest = self.section;
         for index in 0..=self.index {
-            let record = Record::read(&mut rest, 0, self.base_timestamp);
+            let record = Record::read(&mut rest, 0, 0);
             let body = record.expect("it was read before").body;
             if self.bitmap[index as usize / 8] & (1 << (index % 8)) != 0 {
                 copy(&mut out, OutputId::FIRST, index, body);

@@ -31,10 +31,7 @@ impl Params {
         values: impl IntoIterator<Item = (String, String)>,
         outputs: impl IntoIterator<Item = String>,
     ) -> Self {
-        Self {
-            values: values.into_iter().collect(),
-            outputs: outputs.into_iter().collect(),
-        }
+        Self { values: values.into_iter().collect(), outputs: outputs.into_iter().collect() }
     }
 
     /// A parameter's value, if the job gives one.
@@ -47,8 +44,7 @@ impl Params {
     /// # Errors
     /// If the job does not give one.
     pub fn require(&self, name: &str) -> Result<&str, String> {
-        self.get(name)
-            .ok_or_else(|| format!("parameter `{name}` is missing"))
+        self.get(name).ok_or_else(|| format!("parameter `{name}` is missing"))
     }
 
     /// A parameter's value as a `T`, if the job gives one.
@@ -57,8 +53,7 @@ impl Params {
     /// If the value is not a `T`.
     pub fn parse<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, String> {
         let parsed = self.get(name).map(|text| {
-            text.parse()
-                .map_err(|error| format!("parameter `{name}` = `{text}`: {error}"))
+            text.parse().map_err(|error| format!("parameter `{name}` = `{text}`: {error}"))
         });
         parsed.transpose()
     }
@@ -66,10 +61,7 @@ impl Params {
     /// A comma-separated parameter as its trimmed, non-empty parts; none if the job does not give it.
     pub fn list(&self, name: &str) -> Vec<&str> {
         let parts = self.get(name).unwrap_or_default().split(',');
-        parts
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .collect()
+        parts.map(str::trim).filter(|part| !part.is_empty()).collect()
     }
 
     /// Refuses every parameter that is not in `known`: a mistyped name then fails the deployment instead of being ignored.
@@ -77,15 +69,10 @@ impl Params {
     /// # Errors
     /// Names the first unknown parameter and the known ones.
     pub fn allow_only(&self, known: &[&str]) -> Result<(), String> {
-        match self
-            .values
-            .keys()
-            .find(|name| !known.contains(&name.as_str()))
-        {
-            Some(name) => Err(format!(
-                "unknown parameter `{name}`: this module knows {}",
-                known.join(", ")
-            )),
+        match self.values.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                Err(format!("unknown parameter `{name}`: this module knows {}", known.join(", ")))
+            }
             None => Ok(()),
         }
     }
@@ -101,15 +88,9 @@ impl Params {
     /// If the job has no such output.
     pub fn output(&self, name: &str) -> Result<OutputId, String> {
         let place = self.outputs.iter().position(|output| output == name);
-        place
-            .and_then(|place| u32::try_from(place).ok())
-            .map(OutputId)
-            .ok_or_else(|| {
-                format!(
-                    "the job has no output `{name}`: it has {}",
-                    self.outputs.join(", ")
-                )
-            })
+        place.and_then(|place| u32::try_from(place).ok()).map(OutputId).ok_or_else(|| {
+            format!("the job has no output `{name}`: it has {}", self.outputs.join(", "))
+        })
     }
 
     /// The output at that place in the job's list, from 0.
@@ -121,10 +102,7 @@ impl Params {
         if (place as usize) < count {
             Ok(OutputId(place))
         } else {
-            Err(format!(
-                "the job has {count} outputs, this module needs at least {}",
-                place + 1
-            ))
+            Err(format!("the job has {count} outputs, this module needs at least {}", place + 1))
         }
     }
 }
@@ -152,10 +130,7 @@ mod tests {
     fn a_wrong_value_names_the_parameter() {
         let error = params().parse::<u32>("names").expect_err("not a number");
         assert!(error.contains("`names`"), "{error}");
-        assert_eq!(
-            params().require("min"),
-            Err("parameter `min` is missing".to_owned())
-        );
+        assert_eq!(params().require("min"), Err("parameter `min` is missing".to_owned()));
     }
 
     #[test]

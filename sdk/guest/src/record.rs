@@ -80,17 +80,12 @@ impl<'a> Record<'a> {
     pub fn headers(&self) -> Headers<'a> {
         let mut rest = self.headers;
         let left = varint::read_signed(&mut rest).and_then(|count| usize::try_from(count).ok());
-        Headers {
-            left: left.unwrap_or(0),
-            rest,
-        }
+        Headers { left: left.unwrap_or(0), rest }
     }
 
     /// The value of the first header of that name; `None` if there is none or it is null.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers()
-            .find(|(found, _)| *found == name)
-            .and_then(|(_, value)| value)
+        self.headers().find(|(found, _)| *found == name).and_then(|(_, value)| value)
     }
 }
 

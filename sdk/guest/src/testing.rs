@@ -65,10 +65,7 @@ impl Emitted {
 
 /// A record with only a value.
 pub fn value(value: impl AsRef<[u8]>) -> Input {
-    Input {
-        value: Some(value.as_ref().to_vec()),
-        ..Input::default()
-    }
+    Input { value: Some(value.as_ref().to_vec()), ..Input::default() }
 }
 
 impl Input {
@@ -82,8 +79,7 @@ impl Input {
     /// With this header added.
     #[must_use]
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.to_owned(), value.as_ref().to_vec()));
+        self.headers.push((name.to_owned(), value.as_ref().to_vec()));
         self
     }
 
@@ -107,13 +103,8 @@ impl Input {
 /// # Errors
 /// What the filter says about its parameters.
 pub fn filter<F: Filter>(params: &[(&str, &str)], outputs: &[&str]) -> Result<F, String> {
-    let values = params
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    F::new(&Params::new(
-        values,
-        outputs.iter().map(|&name| name.to_owned()),
-    ))
+    let values = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    F::new(&Params::new(values, outputs.iter().map(|&name| name.to_owned())))
 }
 
 /// Runs a filter over one batch of records, at offsets from 0.
@@ -126,17 +117,13 @@ pub fn filter<F: Filter>(params: &[(&str, &str)], outputs: &[&str]) -> Result<F,
 pub fn run<F: Filter>(filter: F, records: &[Input]) -> Result<Vec<Emitted>, Refusal> {
     let section = encode(records);
     let count = u32::try_from(records.len()).expect("a test batch is small");
-    let info = BatchInfo {
-        topic: "test".to_owned(),
-        count,
-        ..BatchInfo::default()
-    };
+    let info = BatchInfo { topic: "test".to_owned(), count, ..BatchInfo::default() };
     Ok(match Driver::of(filter).process(info, &section)? {
         Verdict::None => Vec::new(),
         Verdict::All => kept(&section, count, |_| true),
-        Verdict::Bitmap(bits) => kept(&section, count, |index| {
-            bits[index as usize / 8] & (1 << (index % 8)) != 0
-        }),
+        Verdict::Bitmap(bits) => {
+            kept(&section, count, |index| bits[index as usize / 8] & (1 << (index % 8)) != 0)
+        }
         Verdict::Rewritten(bytes) => rewritten(&section, count, &bytes),
     })
 }
