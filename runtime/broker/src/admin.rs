@@ -56,10 +56,7 @@ pub(crate) async fn serve(
 
 fn render(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
     metrics.run_upkeep();
-    (
-        [("content-type", "text/plain; version=0.0.4")],
-        metrics.render(),
-    )
+    ([("content-type", "text/plain; version=0.0.4")], metrics.render())
 }
 
 fn readiness(ready: &Readiness) -> impl IntoResponse + use<> {

@@ -69,10 +69,7 @@ impl Broker {
             outputs: vec![topic.to_string()],
             scope: Arc::new(Scope::new(Limits::default())),
         };
-        let handle = self
-            .modules
-            .start(&self.image(), &filter.module, spec)
-            .await?;
+        let handle = self.modules.start(&self.image(), &filter.module, spec).await?;
         Ok(FetchFilter::new(handle, topic, partition))
     }
 }
@@ -87,19 +84,12 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new(bytes: u64) -> Self {
-        let all = u32::try_from(bytes >> 10)
-            .unwrap_or(u32::MAX)
-            .min(Semaphore::MAX_PERMITS as u32);
-        Self {
-            kib: Arc::new(Semaphore::new(all as usize)),
-            all,
-        }
+        let all = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+        Self { kib: Arc::new(Semaphore::new(all as usize)), all }
     }
 
     async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
-        let kib = u32::try_from((bytes >> 10) + 1)
-            .unwrap_or(u32::MAX)
-            .min(self.all);
+        let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX).min(self.all);
         let taken = Arc::clone(&self.kib).acquire_many_owned(kib).await;
         taken.expect("the room is never closed")
     }
@@ -129,10 +119,7 @@ impl ProducerIds {
             let Response::Producers { first, count } = metadata.propose(command).await? else {
                 unreachable!("an allocation answers with producer ids");
             };
-            *lot = Lot {
-                next: first.0,
-                left: count,
-            };
+            *lot = Lot { next: first.0, left: count };
         }
         let id = ProducerId(lot.next);
         lot.next += 1;

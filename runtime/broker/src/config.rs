@@ -61,57 +61,17 @@ impl Config {
             if (low..=high).contains(&value) {
                 return Ok(());
             }
-            Err(ConfigError::OutOfRange {
-                key,
-                value,
-                low,
-                high,
-            })
+            Err(ConfigError::OutOfRange { key, value, low, high })
         };
         range("server.cores", self.server.cores as u64, 0, 256)?;
-        range(
-            "server.max_connections",
-            self.server.max_connections as u64,
-            1,
-            1 << 20,
-        )?;
-        range(
-            "server.in_flight",
-            self.server.in_flight.0,
-            32 << 20,
-            1 << 40,
-        )?;
+        range("server.max_connections", self.server.max_connections as u64, 1, 1 << 20)?;
+        range("server.in_flight", self.server.in_flight.0, 32 << 20, 1 << 40)?;
         range("storage.io_threads", self.storage.io_threads as u64, 1, 256)?;
-        range(
-            "transport.max_streams",
-            self.transport.max_streams.into(),
-            8,
-            1 << 16,
-        )?;
-        range(
-            "transport.stream_window",
-            self.transport.stream_window.0,
-            1 << 16,
-            1 << 30,
-        )?;
-        range(
-            "transport.connection_window",
-            self.transport.connection_window.0,
-            1 << 16,
-            1 << 32,
-        )?;
-        range(
-            "modules.guest_threads",
-            self.modules.guest_threads as u64,
-            0,
-            256,
-        )?;
-        range(
-            "modules.max_instances",
-            self.modules.max_instances as u64,
-            1,
-            1 << 16,
-        )?;
+        range("transport.max_streams", self.transport.max_streams.into(), 8, 1 << 16)?;
+        range("transport.stream_window", self.transport.stream_window.0, 1 << 16, 1 << 30)?;
+        range("transport.connection_window", self.transport.connection_window.0, 1 << 16, 1 << 32)?;
+        range("modules.guest_threads", self.modules.guest_threads as u64, 0, 256)?;
+        range("modules.max_instances", self.modules.max_instances as u64, 1, 1 << 16)?;
         Ok(())
     }
 }

@@ -48,21 +48,13 @@ impl Cores {
         let available = || std::thread::available_parallelism().map_or(1, usize::from);
         let count = if count == 0 { available() } else { count };
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        let mut this = Self {
-            cores: Vec::new(),
-            threads: Vec::new(),
-            tasks,
-            end,
-        };
+        let mut this = Self { cores: Vec::new(), threads: Vec::new(), tasks, end };
         for index in 0..count {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .max_blocking_threads(16)
                 .build()?;
-            let core = Core {
-                handle: runtime.handle().clone(),
-                tasks: this.tasks.clone(),
-            };
+            let core = Core { handle: runtime.handle().clone(), tasks: this.tasks.clone() };
             let end = this.end.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("core-{index}"))

@@ -27,11 +27,7 @@ impl Ingress {
         partition: PartitionIndex,
         filter: Result<FilterHandle, WireError>,
     ) -> Self {
-        Self {
-            topic: topic.as_str().into(),
-            partition,
-            filter,
-        }
+        Self { topic: topic.as_str().into(), partition, filter }
     }
 
     /// What the filter leaves of a batch.
@@ -44,10 +40,7 @@ impl Ingress {
         if header.attributes.is_control() {
             return Ok((header, chunks));
         }
-        let batch = Batch {
-            header,
-            bytes: whole(chunks),
-        };
+        let batch = Batch { header, bytes: whole(chunks) };
         let records = unpacked(&batch).map_err(FilterError::from)?;
         let input = input(&self.topic, self.partition, &records);
         let verdict = filter.process(input).await.map_err(FilterError::from)?;

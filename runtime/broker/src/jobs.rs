@@ -48,9 +48,7 @@ impl Tools {
             outputs: spec.outputs.iter().map(ToString::to_string).collect(),
             scope: self.scope(job, &spec.limits),
         };
-        self.modules
-            .start(&self.metadata.image(), &spec.module, guest)
-            .await
+        self.modules.start(&self.metadata.image(), &spec.module, guest).await
     }
 
     /// What the instances of a job share.
@@ -71,9 +69,7 @@ impl Tools {
     /// Where a job's dead letters go.
     pub(crate) fn dead_letter_topic(&self, spec: &JobSpec) -> Option<TopicName> {
         let wanted = spec.on_error.then == LastResort::DeadLetter;
-        wanted
-            .then(|| TopicName::new(&format!("{}.dlq", spec.name)).ok())
-            .flatten()
+        wanted.then(|| TopicName::new(&format!("{}.dlq", spec.name)).ok()).flatten()
     }
 }
 
@@ -116,6 +112,14 @@ pub(crate) struct Standing {
     pub(crate) progress: Arc<Progress>,
 }
 
+impl Standing {
+    /// Records between the position and the end.
+    pub(crate) fn lag(&self) -> u64 {
+        let end = self.partition.view().high_watermark;
+        end.saturating_distance(self.progress.position())
+    }
+}
+
 impl Jobs {
     pub(crate) fn new(
         (partitions, modules): (Arc<Partitions>, Arc<Modules>),
@@ -127,23 +131,9 @@ impl Jobs {
         stored: BTreeMap<Vec<u8>, Offset>,
     ) -> Self {
         let (scopes, names) = (RwLock::default(), RwLock::default());
-        let tools = Arc::new(Tools {
-            partitions,
-            modules,
-            metadata,
-            scopes,
-            names,
-        });
+        let tools = Arc::new(Tools { partitions, modules, metadata, scopes, names });
         let (running, stored) = (Mutex::default(), Mutex::new(stored));
-        Self {
-            tools,
-            cores,
-            store,
-            clock,
-            stop,
-            running,
-            stored,
-        }
+        Self { tools, cores, store, clock, stop, running, stored }
     }
 
     /// How a job stands on each of its input partitions.
@@ -168,14 +158,9 @@ impl Jobs {
     pub(crate) async fn reconcile_before(&self, image: &Image) {
         let gone: Vec<_> = {
             let mut running = self.running.lock();
-            let ids: Vec<_> = running
-                .keys()
-                .filter(|id| !image.jobs().contains_key(id))
-                .copied()
-                .collect();
-            ids.into_iter()
-                .filter_map(|id| Some((id, running.remove(&id)?)))
-                .collect()
+            let ids: Vec<_> =
+                running.keys().filter(|id| !image.jobs().contains_key(id)).copied().collect();
+            ids.into_iter().filter_map(|id| Some((id, running.remove(&id)?))).collect()
         };
         for (id, runtime) in gone {
             runtime.end().await;
@@ -190,8 +175,7 @@ impl Jobs {
             key,
             value: None,
         };
-        self.store
-            .write(runtime.progress.into_values().map(row).collect(), |_| {});
+        self.store.write(runtime.progress.into_values().map(row).collect(), |_| {});
         for topic in self.tools.partitions.all() {
             for partition in topic.partitions.iter().flatten() {
                 // An error means that the partition is being closed.
@@ -212,14 +196,10 @@ impl Jobs {
 
     fn one(&self, id: JobId, job: &Job) {
         let mut running = self.running.lock();
-        let runtime = running
-            .entry(id)
-            .or_insert_with(|| Runtime::new(job, &self.stop));
+        let runtime = running.entry(id).or_insert_with(|| Runtime::new(job, &self.stop));
         let changed = runtime.wanted.borrow().generation != job.generation;
         if changed {
-            self.tools
-                .scope(id, &job.spec.limits)
-                .set_limits(guest_limits(&job.spec.limits));
+            self.tools.scope(id, &job.spec.limits).set_limits(guest_limits(&job.spec.limits));
             runtime.wanted.send_replace(wanted(job));
         }
         for (input, name) in (0_u8..).zip(&job.spec.inputs) {
@@ -250,12 +230,7 @@ impl Jobs {
             None => Progress::at(start(&partition, image.spec.start), false),
         };
         let progress = Arc::new(progress);
-        let place = Place {
-            job,
-            input,
-            topic: topic.clone(),
-            partition: index,
-        };
+        let place = Place { job, input, topic: topic.clone(), partition: index };
         let task = JobTask::new(
             place,
             Arc::clone(&self.tools),
@@ -266,9 +241,7 @@ impl Jobs {
         );
         let core = self.cores.of_partition(partition.id());
         core.spawn(runtime.tasks.track_future(task.run()));
-        runtime
-            .progress
-            .insert((input, index.0), (key, partition, progress));
+        runtime.progress.insert((input, index.0), (key, partition, progress));
     }
 
     /// Saves positions every now and then, and a last time when every task has ended.
@@ -293,8 +266,7 @@ impl Jobs {
     /// starts there even if the broker dies now.
     pub(crate) async fn save_now(&self) {
         let (saved, durable) = tokio::sync::oneshot::channel();
-        self.store
-            .write(self.unsaved(), move |_| saved.send(()).unwrap_or_default());
+        self.store.write(self.unsaved(), move |_| saved.send(()).unwrap_or_default());
         // The store answers always; when it cannot write, it says so itself.
         drop(durable.await);
     }
@@ -309,16 +281,10 @@ impl Jobs {
 
     fn unsaved(&self) -> Vec<Change> {
         let running = self.running.lock();
-        let all = running
-            .values()
-            .flat_map(|runtime| runtime.progress.values());
+        let all = running.values().flat_map(|runtime| runtime.progress.values());
         all.filter_map(|(key, _, progress)| {
             let value = postcard::to_stdvec(&progress.unsaved()?).expect("an offset encodes");
-            Some(Change {
-                table: Table::Positions,
-                key: key.clone(),
-                value: Some(value),
-            })
+            Some(Change { table: Table::Positions, key: key.clone(), value: Some(value) })
         })
         .collect()
     }
@@ -328,12 +294,7 @@ impl Runtime {
     fn new(job: &Job, stop: &CancellationToken) -> Self {
         let (wanted, _) = watch::channel(wanted(job));
         let tasks = tokio_util::task::TaskTracker::new();
-        Self {
-            wanted,
-            stop: stop.child_token(),
-            tasks,
-            progress: BTreeMap::new(),
-        }
+        Self { wanted, stop: stop.child_token(), tasks, progress: BTreeMap::new() }
     }
 
     async fn end(&self) {
@@ -365,9 +326,7 @@ fn start(partition: &Partition, start: StartPosition) -> Offset {
         StartPosition::Earliest => view.log_start,
         StartPosition::Latest => view.high_watermark,
         StartPosition::Timestamp(time) => {
-            let found = partition
-                .reader()
-                .offset_for_timestamp(time, view.high_watermark);
+            let found = partition.reader().offset_for_timestamp(time, view.high_watermark);
             match found {
                 Ok(found) => found.map_or(view.high_watermark, |(offset, _)| offset),
                 Err(error) => {

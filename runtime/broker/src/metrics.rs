@@ -43,14 +43,8 @@ fn make() -> PrometheusHandle {
 
 fn describe() {
     describe_gauge!("millstream_connections", "open client connections");
-    describe_counter!(
-        "millstream_streams_broken_total",
-        "streams given up for what they carried"
-    );
-    describe_counter!(
-        "millstream_requests_total",
-        "control calls, by request and result"
-    );
+    describe_counter!("millstream_streams_broken_total", "streams given up for what they carried");
+    describe_counter!("millstream_requests_total", "control calls, by request and result");
     describe_histogram!(
         "millstream_request_seconds",
         Unit::Seconds,
@@ -58,57 +52,25 @@ fn describe() {
     );
     describe_counter!("millstream_append_batches_total", "batches appended");
     describe_counter!("millstream_append_records_total", "records appended");
-    describe_counter!(
-        "millstream_append_bytes_total",
-        Unit::Bytes,
-        "bytes of batches appended"
-    );
+    describe_counter!("millstream_append_bytes_total", Unit::Bytes, "bytes of batches appended");
     describe_histogram!(
         "millstream_produce_seconds",
         Unit::Seconds,
         "from a batch's arrival at its partition to its answer"
     );
-    describe_counter!(
-        "millstream_produce_refused_total",
-        "batches refused, by code"
-    );
-    describe_counter!(
-        "millstream_fetch_read_bytes_total",
-        Unit::Bytes,
-        "bytes read for consumers"
-    );
-    describe_counter!(
-        "millstream_fetch_sent_bytes_total",
-        Unit::Bytes,
-        "bytes sent to consumers"
-    );
+    describe_counter!("millstream_produce_refused_total", "batches refused, by code");
+    describe_counter!("millstream_fetch_read_bytes_total", Unit::Bytes, "bytes read for consumers");
+    describe_counter!("millstream_fetch_sent_bytes_total", Unit::Bytes, "bytes sent to consumers");
     describe_histogram!(
         "millstream_log_write_seconds",
         Unit::Seconds,
         "one write of a group of batches"
     );
-    describe_histogram!(
-        "millstream_log_sync_seconds",
-        Unit::Seconds,
-        "one sync of a log"
-    );
-    describe_counter!(
-        "millstream_job_records_in_total",
-        "records that a job's guest was given"
-    );
-    describe_counter!(
-        "millstream_job_records_out_total",
-        "records that a job wrote"
-    );
-    describe_counter!(
-        "millstream_job_errors_total",
-        "failed calls of a job's guest, by kind"
-    );
-    describe_histogram!(
-        "millstream_guest_seconds",
-        Unit::Seconds,
-        "time of one call of a guest"
-    );
+    describe_histogram!("millstream_log_sync_seconds", Unit::Seconds, "one sync of a log");
+    describe_counter!("millstream_job_records_in_total", "records that a job's guest was given");
+    describe_counter!("millstream_job_records_out_total", "records that a job wrote");
+    describe_counter!("millstream_job_errors_total", "failed calls of a job's guest, by kind");
+    describe_histogram!("millstream_guest_seconds", Unit::Seconds, "time of one call of a guest");
 }
 
 /// What is counted over the whole broker.

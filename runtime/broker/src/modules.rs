@@ -32,21 +32,12 @@ impl Modules {
         let threads = section.guest_threads;
         let config = EngineConfig {
             cache_dir: Some(cache),
-            guest_threads: if threads == 0 {
-                default.guest_threads
-            } else {
-                threads
-            },
+            guest_threads: if threads == 0 { default.guest_threads } else { threads },
             max_instances: u32::try_from(section.max_instances).unwrap_or(u32::MAX),
             max_module_bytes: usize::try_from(section.max_bytes.0).unwrap_or(usize::MAX),
             ..default
         };
-        Self {
-            config,
-            blobs,
-            engine: OnceLock::new(),
-            loaded: Mutex::default(),
-        }
+        Self { config, blobs, engine: OnceLock::new(), loaded: Mutex::default() }
     }
 
     /// The most bytes that a module may have.
@@ -74,11 +65,7 @@ impl Modules {
         let Ok(id) = sha256.parse::<BlobId>() else {
             return;
         };
-        if image
-            .modules()
-            .values()
-            .any(|module| module.sha256 == sha256)
-        {
+        if image.modules().values().any(|module| module.sha256 == sha256) {
             return;
         }
         self.loaded.lock().remove(&id);
@@ -139,9 +126,7 @@ impl Modules {
 
 impl std::fmt::Debug for Modules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Modules")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Modules").field("config", &self.config).finish_non_exhaustive()
     }
 }
 

@@ -47,10 +47,7 @@ impl Opener {
         let (data, clock) = (Arc::clone(&self.data), self.clock);
         let opened = blocking(move || {
             recover(&data, id, config, clock).map_err(|error| {
-                WireError::new(
-                    ErrorCode::StorageStopped,
-                    format!("partition {id}: {error}"),
-                )
+                WireError::new(ErrorCode::StorageStopped, format!("partition {id}: {error}"))
             })
         });
         let (log, recovered) = opened.await?;
@@ -99,6 +96,10 @@ fn recover(
         PartitionLog::open(RealDisk, &data.partition_dir(id), config, Clock::wall())?;
     if let Some(torn) = &found.truncated {
         tracing::warn!(partition = %id, ?torn, "dropped what a crash left unfinished");
+    }
+    if found.scanned_bytes > 0 {
+        let bytes = found.scanned_bytes;
+        tracing::info!(partition = %id, bytes, "checked what was not known to be synced");
     }
     let producers = producers(&log, found.producer_snapshot, clock)?;
     let recovered = Recovered {

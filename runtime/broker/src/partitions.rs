@@ -29,10 +29,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// What a producer's batch is held against.
     pub(crate) fn rules(&self) -> Rules {
-        Rules {
-            max_batch_bytes: self.max_batch_bytes,
-            ..Rules::of(Origin::Producer)
-        }
+        Rules { max_batch_bytes: self.max_batch_bytes, ..Rules::of(Origin::Producer) }
     }
 }
 
@@ -50,11 +47,7 @@ struct Inner {
 impl Partition {
     pub(crate) fn new(topic: TopicName, handle: Handle, settings: Settings) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner {
-            topic,
-            handle,
-            settings,
-        }))
+        Self(Arc::new(Inner { topic, handle, settings }))
     }
 
     pub(crate) fn topic(&self) -> &TopicName {
@@ -141,16 +134,11 @@ impl Partitions {
             let text = format!("topic {name} was deleted and made again since you asked for it");
             return Err(WireError::new(ErrorCode::UnknownTopic, text));
         }
-        topic
-            .partitions
-            .get(index.0 as usize)
-            .cloned()
-            .unwrap_or_else(|| {
-                let count = topic.partitions.len();
-                let text =
-                    format!("topic {name} has {count} partitions, from 0: there is no {index}");
-                Err(WireError::new(ErrorCode::UnknownPartition, text))
-            })
+        topic.partitions.get(index.0 as usize).cloned().unwrap_or_else(|| {
+            let count = topic.partitions.len();
+            let text = format!("topic {name} has {count} partitions, from 0: there is no {index}");
+            Err(WireError::new(ErrorCode::UnknownPartition, text))
+        })
     }
 }
 

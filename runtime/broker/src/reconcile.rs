@@ -67,12 +67,8 @@ impl Reconciler {
 
     async fn reconcile(&mut self, image: Arc<Image>) {
         self.jobs.reconcile_before(&image).await;
-        let gone: Vec<_> = self
-            .served
-            .keys()
-            .filter(|id| !image.topics().contains_key(id))
-            .copied()
-            .collect();
+        let gone: Vec<_> =
+            self.served.keys().filter(|id| !image.topics().contains_key(id)).copied().collect();
         for id in gone {
             self.delete(id).await;
         }
@@ -107,10 +103,7 @@ impl Reconciler {
             let missing = known..topic.partitions.len();
             let opened = self.open(id, topic, missing, &served.config, image).await;
             served.slots.extend(opened);
-            let entry = Topic {
-                id,
-                partitions: served.slots.clone(),
-            };
+            let entry = Topic { id, partitions: served.slots.clone() };
             self.partitions.put(served.name.clone(), entry);
         }
         self.served.insert(id, served);
@@ -128,10 +121,7 @@ impl Reconciler {
         let mut starts = Vec::with_capacity(missing.len());
         for index in missing {
             let index = u32::try_from(index).expect("partitions are bounded");
-            let id = TopicPartition {
-                topic,
-                partition: PartitionIndex(index),
-            };
+            let id = TopicPartition { topic, partition: PartitionIndex(index) };
             starts.push((id, self.votes.remove(&vote_key(id)).unwrap_or_default()));
         }
         let this = &*self;
@@ -151,11 +141,7 @@ impl Reconciler {
         image: &Image,
     ) -> Slot {
         let core = self.cores.of_partition(id);
-        let handle = match self
-            .opener
-            .open(core, name, id, log_config(config), vote)
-            .await
-        {
+        let handle = match self.opener.open(core, name, id, log_config(config), vote).await {
             Ok(handle) => handle,
             Err(error) => {
                 tracing::error!(topic = %name, partition = %id.partition, %error, "not opened");
@@ -165,19 +151,15 @@ impl Reconciler {
         let settings = self.settings(name, id.partition, config, image).await;
         // Led before it is found: a request that finds it is served.
         let mut view = handle.watch();
-        let ready = view
-            .wait_for(|view| view.leads || view.stopped.is_some())
-            .await
-            .is_ok();
+        let ready = view.wait_for(|view| view.leads || view.stopped.is_some()).await.is_ok();
         drop(view);
         tracing::debug!(topic = %name, partition = %id.partition, ready, "opened");
         Ok(Partition::new(name.clone(), handle, settings))
     }
 
     async fn reconfigure(&self, partition: &Partition, config: &TopicConfig, image: &Image) {
-        let settings = self
-            .settings(partition.topic(), partition.id().partition, config, image)
-            .await;
+        let settings =
+            self.settings(partition.topic(), partition.id().partition, config, image).await;
         partition.set(settings);
         let message = Message::Reconfigure(log_config(config), config.durability);
         // An error means that the broker is stopping.
@@ -194,20 +176,14 @@ impl Reconciler {
         let ingress = match &config.filter {
             None => None,
             Some(module) => {
-                let filter = self
-                    .modules
-                    .start(image, module, ingress_spec(topic, config))
-                    .await;
+                let filter = self.modules.start(image, module, ingress_spec(topic, config)).await;
                 if let Err(error) = &filter {
                     tracing::error!(%topic, %error, "the topic's filter does not start");
                 }
                 Some(Ingress::new(topic, partition, filter))
             }
         };
-        Settings {
-            max_batch_bytes: config.max_batch_bytes,
-            ingress,
-        }
+        Settings { max_batch_bytes: config.max_batch_bytes, ingress }
     }
 
     async fn delete(&mut self, id: TopicId) {
@@ -221,10 +197,7 @@ impl Reconciler {
         }
         for index in 0..served.slots.len() {
             let index = u32::try_from(index).expect("partitions are bounded");
-            let id = TopicPartition {
-                topic: id,
-                partition: PartitionIndex(index),
-            };
+            let id = TopicPartition { topic: id, partition: PartitionIndex(index) };
             if let Err(error) = self.opener.remove(id).await {
                 tracing::error!(partition = %id, %error, "files of a deleted partition stay");
             }
@@ -265,10 +238,7 @@ pub(crate) async fn try_filter(
     config: &TopicConfig,
 ) -> Result<(), WireError> {
     match &config.filter {
-        Some(module) => modules
-            .start(image, module, ingress_spec(topic, config))
-            .await
-            .map(drop),
+        Some(module) => modules.start(image, module, ingress_spec(topic, config)).await.map(drop),
         None => Ok(()),
     }
 }

@@ -102,28 +102,19 @@ pub struct Running {
 pub async fn start(config: Config) -> Result<Running, StartError> {
     let data = Arc::new(DataDir::open(&config.server.data_dir)?);
     let metrics_handle = metrics::install();
-    let admin_listener = admin::bind(config.admin.listen).map_err(|source| StartError::Admin {
-        address: config.admin.listen,
-        source,
-    })?;
+    let admin_listener = admin::bind(config.admin.listen)
+        .map_err(|source| StartError::Admin { address: config.admin.listen, source })?;
     let admin_address = admin_listener.local_addr()?;
     let cores = Arc::new(Cores::start(config.server.cores)?);
     let shards = u16::try_from(cores.all().len()).unwrap_or(u16::MAX);
     let sockets = millstream_transport::bind(config.server.listen, shards, transport(&config))?;
-    let address = sockets
-        .first()
-        .map_or(config.server.listen, ListenerSocket::local_addr);
+    let address = sockets.first().map_or(config.server.listen, ListenerSocket::local_addr);
     let node = NodeId(config.server.node_id);
     let advertised = advertised(&config, address);
     let identity = Arc::new(Identity::open(data.root(), node, &[host_of(&advertised)])?);
 
     let (ready, admin_stop) = (Readiness::default(), CancellationToken::new());
-    let admin = admin::serve(
-        admin_listener,
-        metrics_handle,
-        ready.clone(),
-        admin_stop.clone(),
-    );
+    let admin = admin::serve(admin_listener, metrics_handle, ready.clone(), admin_stop.clone());
     cores.all()[0].spawn(admin);
 
     let stored = Stored::load(&data)?;
@@ -143,9 +134,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (metadata, applier, metadata_log) =
         open_metadata(&opener, &cores, &store, stored.image, &mut votes).await?;
     cores.all()[0].spawn(applier.run());
-    register(&metadata, &opener, &advertised)
-        .await
-        .map_err(StartError::MetadataLog)?;
+    register(&metadata, &opener, &advertised).await.map_err(StartError::MetadataLog)?;
 
     let blobs = Blobs::open(RealDisk, data.modules_dir())?;
     let modules = Arc::new(Modules::new(&config.modules, blobs, data.cache_dir()));
@@ -231,22 +220,13 @@ impl Running {
         let limit = self.config.server.stop_timeout.0;
         let drained = tokio::time::timeout(limit, self.drain()).await;
         if drained.is_err() {
-            tracing::warn!(
-                ?limit,
-                "not everything was finished in time: the next start recovers"
-            );
+            tracing::warn!(?limit, "not everything was finished in time: the next start recovers");
         }
-        let Self {
-            broker,
-            cores,
-            writers,
-            store,
-            metadata_log,
-            admin_stop,
-            ..
-        } = self;
+        let Self { broker, cores, writers, store, metadata_log, admin_stop, .. } = self;
         broker.drained.cancel();
         admin_stop.cancel();
+        // Whoever decides metadata ends with the last handle to it, and the broker holds one.
+        drop(broker);
         let ended = async {
             metadata_log.stop();
             metadata_log.ended().await;
@@ -255,7 +235,7 @@ impl Running {
         if tokio::time::timeout(limit, ended).await.is_err() {
             tracing::warn!("some tasks did not end in time");
         }
-        drop((broker, metadata_log));
+        drop(metadata_log);
         let threads = tokio::task::spawn_blocking(move || {
             if let Ok(cores) = Arc::try_unwrap(cores) {
                 cores.stop();
@@ -291,18 +271,13 @@ struct Stored {
 
 impl Stored {
     fn load(data: &DataDir) -> Result<Self, StartError> {
-        let fresh = StoreIdentity {
-            cluster: random(),
-            incarnation: random(),
-        };
+        let fresh = StoreIdentity { cluster: random(), incarnation: random() };
         let store = Store::open(&RealDisk, &data.metadata_file(), fresh)?;
         let loaded = store.load()?;
         let unusable = |error: &dyn std::fmt::Display| StartError::Image(error.to_string());
         let tables: BTreeMap<_, _> = loaded.tables.iter().map(|(t, rows)| (*t, rows)).collect();
         let rows = TABLES.iter().flat_map(|(core, table)| {
-            tables[table]
-                .iter()
-                .map(|(key, value)| (*core, key.as_slice(), value.as_slice()))
+            tables[table].iter().map(|(key, value)| (*core, key.as_slice(), value.as_slice()))
         });
         let image = Image::from_rows(loaded.applied, rows).map_err(|e| unusable(&e))?;
         let mut votes = BTreeMap::new();
@@ -315,13 +290,7 @@ impl Stored {
             let position = postcard::from_bytes(value).map_err(|e| unusable(&e))?;
             positions.insert(key.clone(), position);
         }
-        Ok(Self {
-            identity: store.identity(),
-            store,
-            image,
-            votes,
-            positions,
-        })
+        Ok(Self { identity: store.identity(), store, image, votes, positions })
     }
 }
 
@@ -343,16 +312,10 @@ async fn open_metadata(
     votes: &mut BTreeMap<Vec<u8>, Vote>,
 ) -> Result<(Metadata, Applier, crate::drivers::partition::Handle), StartError> {
     // It outlives the partitions: what they still decide while stopping is written there.
-    let opener = Opener {
-        stop: CancellationToken::new(),
-        ..opener.clone()
-    };
+    let opener = Opener { stop: CancellationToken::new(), ..opener.clone() };
     let name = TopicName::new("__metadata").expect("a valid name");
     let vote = votes.remove(&vote_key(metadata::LOG)).unwrap_or_default();
-    let config = LogConfig {
-        segment_bytes: 16 << 20,
-        ..LogConfig::default()
-    };
+    let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
     let core = &cores.all()[0];
     let log = opener.open(core, &name, metadata::LOG, config, vote).await;
     let log = log.map_err(StartError::MetadataLog)?;
@@ -370,12 +333,7 @@ async fn register(metadata: &Metadata, opener: &Opener, address: &str) -> Result
         return Ok(());
     }
     let (address, rack) = (address.to_owned(), None);
-    let command = Command::RegisterBroker {
-        node,
-        incarnation,
-        address,
-        rack,
-    };
+    let command = Command::RegisterBroker { node, incarnation, address, rack };
     metadata.propose(command).await.map(drop)
 }
 

@@ -14,10 +14,7 @@ use millstream_protocol::batch::{
 use millstream_protocol::ids::Timestamp;
 
 fn main() {
-    let seconds = std::env::args()
-        .nth(1)
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(0.5);
+    let seconds = std::env::args().nth(1).and_then(|s| s.parse().ok()).unwrap_or(0.5);
     let each = Duration::from_secs_f64(seconds);
     for value_bytes in [100, 1_024] {
         for key_bytes in [0, 8] {
@@ -33,20 +30,14 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
     let keys = noise(count, key_bytes.max(1));
     let build = |codec| {
         let mut builder = BatchBuilder::new(BATCH + (64 << 10));
-        for (i, (value, key)) in values
-            .chunks(value_bytes)
-            .zip(keys.chunks(key_bytes.max(1)))
-            .enumerate()
+        for (i, (value, key)) in
+            values.chunks(value_bytes).zip(keys.chunks(key_bytes.max(1))).enumerate()
         {
             let timestamp = Timestamp(1_700_000_000_000 + (i as i64 >> 6));
             let key = (key_bytes > 0).then_some(key);
-            builder
-                .push(timestamp, key, Some(value), &[])
-                .expect("the batch has room");
+            builder.push(timestamp, key, Some(value), &[]).expect("the batch has room");
         }
-        builder
-            .finish(codec, ProducerStamp::NONE)
-            .expect("there are records")
+        builder.finish(codec, ProducerStamp::NONE).expect("there are records")
     };
     let batch = build(Compression::None);
     println!(
@@ -55,10 +46,7 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
     );
     let report = |what: &str, time: Duration| report(what, count, batch.len(), time);
 
-    report(
-        "crc-32c of the batch",
-        best_of(each, || checksum::crc32c(black_box(&batch))),
-    );
+    report("crc-32c of the batch", best_of(each, || checksum::crc32c(black_box(&batch))));
     report("build", best_of(each, || build(Compression::None)));
     for piece in [1_200, 16 << 10, 64 << 10, usize::MAX] {
         let what = match piece {
@@ -72,17 +60,9 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
     report(what, best_of(each, || cold.inspect()) / cold.batches());
     let parsed = Batch::parse(batch.clone()).expect("a batch of our own");
     report("parse and crc", best_of(each, || parse(black_box(&batch))));
-    let records = parsed
-        .records(&DecodeLimits::default())
-        .expect("uncompressed");
-    report(
-        "iterate, lengths summed",
-        best_of(each, || walk(black_box(&records))),
-    );
-    report(
-        "iterate, values touched",
-        best_of(each, || touch(black_box(&records))),
-    );
+    let records = parsed.records(&DecodeLimits::default()).expect("uncompressed");
+    report("iterate, lengths summed", best_of(each, || walk(black_box(&records))));
+    report("iterate, values touched", best_of(each, || touch(black_box(&records))));
     for codec in [Compression::Lz4, Compression::Zstd] {
         let packed = build(codec);
         report(&format!("build, {codec}"), best_of(each, || build(codec)));
@@ -138,11 +118,7 @@ fn touch(records: &Records) -> usize {
     let mut sum = 0;
     for record in records {
         let value = record.expect("a sound record").value.unwrap_or_default();
-        sum += value
-            .iter()
-            .step_by(64)
-            .map(|byte| usize::from(*byte))
-            .sum::<usize>();
+        sum += value.iter().step_by(64).map(|byte| usize::from(*byte)).sum::<usize>();
     }
     sum
 }

@@ -75,21 +75,12 @@ impl FrameHeader {
         let message_len = u32::from_le_bytes([a, b, c, d]);
         let body_len = u32::from_le_bytes([e, f, g, h]);
         if message_len as usize > limits.message {
-            return Err(FrameError::MessageTooLarge {
-                len: message_len,
-                max: limits.message,
-            });
+            return Err(FrameError::MessageTooLarge { len: message_len, max: limits.message });
         }
         if body_len as usize > limits.body {
-            return Err(FrameError::BodyTooLarge {
-                len: body_len,
-                max: limits.body,
-            });
+            return Err(FrameError::BodyTooLarge { len: body_len, max: limits.body });
         }
-        Ok(Self {
-            message_len,
-            body_len,
-        })
+        Ok(Self { message_len, body_len })
     }
 }
 
@@ -114,53 +105,32 @@ pub fn encode<M: Serialize + ?Sized>(message: &M, body_len: usize) -> Vec<u8> {
 /// [`FrameError::Undecodable`] and [`FrameError::Trailing`].
 pub fn decode<M: DeserializeOwned>(bytes: &[u8]) -> Result<M, FrameError> {
     let what = short_name::<M>();
-    let (message, rest) =
-        postcard::take_from_bytes(bytes).map_err(|e| FrameError::Undecodable {
-            what,
-            reason: e.to_string(),
-        })?;
+    let (message, rest) = postcard::take_from_bytes(bytes)
+        .map_err(|e| FrameError::Undecodable { what, reason: e.to_string() })?;
     if !rest.is_empty() {
-        return Err(FrameError::Trailing {
-            what,
-            extra: rest.len(),
-        });
+        return Err(FrameError::Trailing { what, extra: rest.len() });
     }
     Ok(message)
 }
 
 fn short_name<M>() -> &'static str {
     let full = std::any::type_name::<M>();
-    full.split('<')
-        .next()
-        .and_then(|path| path.rsplit("::").next())
-        .unwrap_or(full)
+    full.split('<').next().and_then(|path| path.rsplit("::").next()).unwrap_or(full)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LIMITS: FrameLimits = FrameLimits {
-        message: 64,
-        body: 1024,
-    };
+    const LIMITS: FrameLimits = FrameLimits { message: 64, body: 1024 };
 
     #[test]
     fn a_frame_reads_as_it_was_written() {
         let bytes = encode(&("hello", 7_u32), 1024);
         let (head, message) = bytes.split_at(HEADER_SIZE);
         let head = FrameHeader::parse(head.try_into().expect("8 bytes"), LIMITS).expect("fits");
-        assert_eq!(
-            head,
-            FrameHeader {
-                message_len: message.len() as u32,
-                body_len: 1024
-            }
-        );
-        assert_eq!(
-            decode::<(String, u32)>(message),
-            Ok(("hello".to_owned(), 7))
-        );
+        assert_eq!(head, FrameHeader { message_len: message.len() as u32, body_len: 1024 });
+        assert_eq!(decode::<(String, u32)>(message), Ok(("hello".to_owned(), 7)));
     }
 
     #[test]
@@ -171,14 +141,8 @@ mod tests {
             h[4..].copy_from_slice(&b.to_le_bytes());
             FrameHeader::parse(h, LIMITS)
         };
-        assert!(matches!(
-            parse(65, 0),
-            Err(FrameError::MessageTooLarge { len: 65, max: 64 })
-        ));
-        assert!(matches!(
-            parse(0, u32::MAX),
-            Err(FrameError::BodyTooLarge { .. })
-        ));
+        assert!(matches!(parse(65, 0), Err(FrameError::MessageTooLarge { len: 65, max: 64 })));
+        assert!(matches!(parse(0, u32::MAX), Err(FrameError::BodyTooLarge { .. })));
         assert!(parse(64, 1024).is_ok());
     }
 
@@ -186,16 +150,7 @@ mod tests {
     fn bytes_behind_a_message_are_refused() {
         let mut bytes = postcard::to_stdvec(&5_u8).expect("encodes");
         bytes.push(0);
-        assert_eq!(
-            decode::<u8>(&bytes),
-            Err(FrameError::Trailing {
-                what: "u8",
-                extra: 1
-            })
-        );
-        assert!(matches!(
-            decode::<String>(&[200]),
-            Err(FrameError::Undecodable { .. })
-        ));
+        assert_eq!(decode::<u8>(&bytes), Err(FrameError::Trailing { what: "u8", extra: 1 }));
+        assert!(matches!(decode::<String>(&[200]), Err(FrameError::Undecodable { .. })));
     }
 }

@@ -21,10 +21,7 @@ pub fn murmur2(data: &[u8]) -> u32 {
     const SEED: u32 = 0x9747_b28c;
     const M: u32 = 0x5bd1_e995;
     const R: u32 = 24;
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the algorithm mixes in the low 32 bits"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the algorithm mixes in the low 32 bits")]
     let mut h = SEED ^ data.len() as u32;
     let mut words = data.chunks_exact(4);
     for word in &mut words {
@@ -52,20 +49,14 @@ mod tests {
 
     /// The vectors of Kafka's own `UtilsTest.testMurmur2`.
     #[test]
-    #[expect(
-        clippy::cast_possible_wrap,
-        reason = "Kafka prints the hash as a signed number"
-    )]
+    #[expect(clippy::cast_possible_wrap, reason = "Kafka prints the hash as a signed number")]
     fn hashes_are_those_of_kafka() {
         for (key, hash) in [
             ("21", -973_932_308),
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");

@@ -27,10 +27,7 @@ fn peak_of<T>(work: impl FnOnce() -> T) -> (usize, T) {
 fn batch_around(section: &[u8], codec: Compression, count: u32) -> Vec<u8> {
     let mut builder = BatchBuilder::new(0);
     builder.push(Timestamp(0), None, None, &[]).unwrap();
-    let mut batch = builder
-        .finish(Compression::None, ProducerStamp::NONE)
-        .unwrap()[..61]
-        .to_vec();
+    let mut batch = builder.finish(Compression::None, ProducerStamp::NONE).unwrap()[..61].to_vec();
     batch.extend_from_slice(section);
     let length = batch.len() as u32 - 12;
     batch[8..12].copy_from_slice(&length.to_be_bytes());
@@ -60,10 +57,7 @@ fn a_declared_length_reserves_nothing() {
             inspector.feed(&batch).unwrap();
             assert!(inspector.finish().is_err());
         });
-        assert!(
-            peak < 4_096,
-            "{peak} bytes for a header that declares 8 MiB"
-        );
+        assert!(peak < 4_096, "{peak} bytes for a header that declares 8 MiB");
     }
 }
 
@@ -71,27 +65,16 @@ fn a_declared_count_reserves_nothing() {
     let section = [14, 0, 0, 0, 1, 2, b'v', 0].repeat(3);
     let batch = Bytes::from(batch_around(&section, Compression::None, i32::MAX as u32));
     let (peak, read) = peak_of(|| {
-        let records = Batch::parse(batch.clone())
-            .unwrap()
-            .records(&DecodeLimits::default())?;
-        records
-            .iter()
-            .map(|record| record.map(|_| ()))
-            .collect::<Result<Vec<_>, _>>()
+        let records = Batch::parse(batch.clone()).unwrap().records(&DecodeLimits::default())?;
+        records.iter().map(|record| record.map(|_| ())).collect::<Result<Vec<_>, _>>()
     });
     assert!(read.is_err());
     assert!(peak < 4_096, "{peak} bytes for a count of 2 billion");
     let batch = Bytes::from(batch_around(&section, Compression::None, 3));
     let (peak, read) = peak_of(|| {
-        let records = Batch::parse(batch.clone())
-            .unwrap()
-            .records(&DecodeLimits::default())
-            .unwrap();
-        records
-            .iter()
-            .map(|record| record.map(|_| ()))
-            .collect::<Vec<_>>()
-            .len()
+        let records =
+            Batch::parse(batch.clone()).unwrap().records(&DecodeLimits::default()).unwrap();
+        records.iter().map(|record| record.map(|_| ())).collect::<Vec<_>>().len()
     });
     // Deltas repeat, so the second record is an error and the last item.
     assert_eq!(read, 2);
@@ -100,22 +83,11 @@ fn a_declared_count_reserves_nothing() {
 
 fn a_record_in_pieces_is_not_gathered() {
     let mut builder = BatchBuilder::new(0);
-    builder
-        .push(
-            Timestamp(0),
-            Some(&[1; 1 << 20]),
-            Some(&vec![2; 4 << 20]),
-            &[],
-        )
-        .unwrap();
-    let batch = builder
-        .finish(Compression::None, ProducerStamp::NONE)
-        .unwrap();
+    builder.push(Timestamp(0), Some(&[1; 1 << 20]), Some(&vec![2; 4 << 20]), &[]).unwrap();
+    let batch = builder.finish(Compression::None, ProducerStamp::NONE).unwrap();
     let (peak, ()) = peak_of(|| {
         let mut inspector = Inspector::new(Rules::of(Origin::Producer));
-        batch
-            .chunks(1_200)
-            .for_each(|piece| inspector.feed(piece).unwrap());
+        batch.chunks(1_200).for_each(|piece| inspector.feed(piece).unwrap());
         inspector.finish().unwrap();
     });
     assert!(peak < 4_096, "{peak} bytes for a record of 5 MiB in pieces");
@@ -123,62 +95,37 @@ fn a_record_in_pieces_is_not_gathered() {
 
 fn a_declared_content_size_is_not_believed() {
     let mut builder = BatchBuilder::new(0);
-    builder
-        .push(Timestamp(0), None, Some(&vec![2; 4 << 20]), &[])
-        .unwrap();
-    let section = builder
-        .finish(Compression::None, ProducerStamp::NONE)
-        .unwrap()
-        .slice(61..);
+    builder.push(Timestamp(0), None, Some(&vec![2; 4 << 20]), &[]).unwrap();
+    let section = builder.finish(Compression::None, ProducerStamp::NONE).unwrap().slice(61..);
     for codec in [Compression::Lz4, Compression::Zstd] {
         let mut packed = Vec::new();
         codec.compress(&section, &mut packed).unwrap();
         // The frame's header, with whatever size it declares, and then nothing.
         let (peak, unpacked) = peak_of(|| codec.decompress(&packed[..16], 64 << 20));
         assert!(unpacked.is_err());
-        assert!(
-            peak < 16 << 10,
-            "{codec}: {peak} bytes for 16 bytes of a frame"
-        );
+        assert!(peak < 16 << 10, "{codec}: {peak} bytes for 16 bytes of a frame");
     }
     // 15 bytes of lz4 frame that declare 60 MB and blocks of 4 MB.
     let size = 60_000_000u64.to_le_bytes();
     let descriptor = [&[0x68, 0x70][..], &size].concat();
     let check = twox_hash::XxHash32::oneshot(0, &descriptor).to_le_bytes()[1];
-    let frame = [
-        &[0x04, 0x22, 0x4D, 0x18][..],
-        &descriptor,
-        &[check],
-        &[1, 0, 0, 0, 0x0f],
-    ]
-    .concat();
+    let frame =
+        [&[0x04, 0x22, 0x4D, 0x18][..], &descriptor, &[check], &[1, 0, 0, 0, 0x0f]].concat();
     let (peak, unpacked) = peak_of(|| Compression::Lz4.decompress(&frame, 64 << 20));
     assert!(unpacked.is_err());
-    assert!(
-        peak < 16 << 10,
-        "{peak} bytes for {} bytes of an lz4 frame",
-        frame.len()
-    );
+    assert!(peak < 16 << 10, "{peak} bytes for {} bytes of an lz4 frame", frame.len());
 }
 
 fn a_bomb_costs_its_limit_and_no_more() {
     let mut builder = BatchBuilder::new(0);
-    builder
-        .push(Timestamp(0), None, Some(&vec![0; 8_000_000]), &[])
-        .unwrap();
-    let section = builder
-        .finish(Compression::None, ProducerStamp::NONE)
-        .unwrap()
-        .slice(61..);
+    builder.push(Timestamp(0), None, Some(&vec![0; 8_000_000]), &[]).unwrap();
+    let section = builder.finish(Compression::None, ProducerStamp::NONE).unwrap().slice(61..);
     for codec in [Compression::Lz4, Compression::Zstd] {
         let mut packed = Vec::new();
         codec.compress(&section, &mut packed).unwrap();
         let batch = batch_around(&packed, codec, 1);
         let limit = 1 << 20;
-        let rules = Rules {
-            max_decompressed_bytes: limit,
-            ..Rules::of(Origin::Producer)
-        };
+        let rules = Rules { max_decompressed_bytes: limit, ..Rules::of(Origin::Producer) };
         let (peak, verdict) = peak_of(|| {
             let mut inspector = Inspector::new(rules);
             inspector.feed(&batch).unwrap();
@@ -186,9 +133,6 @@ fn a_bomb_costs_its_limit_and_no_more() {
         });
         assert!(verdict.is_err());
         let most = 2 * limit as usize + 2 * batch.len();
-        assert!(
-            peak < most,
-            "{codec}: {peak} bytes for a bomb with a limit of {limit}"
-        );
+        assert!(peak < most, "{codec}: {peak} bytes for a bomb with a limit of {limit}");
     }
 }

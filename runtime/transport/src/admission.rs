@@ -91,10 +91,7 @@ impl Admission {
         }
         counts.handshakes += 1;
         counts.by_ip.entry(ip).or_default().handshakes += 1;
-        Decision::Admit(HandshakePermit {
-            admission: Arc::clone(self),
-            ip,
-        })
+        Decision::Admit(HandshakePermit { admission: Arc::clone(self), ip })
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -194,19 +191,12 @@ mod tests {
     #[test]
     fn what_is_over_the_bounds_is_refused_and_room_comes_back() {
         let admission = admission();
-        let connections: Vec<_> = (0..3)
-            .map(|_| admit(&admission, A, true).establish().0)
-            .collect();
-        assert!(
-            matches!(admission.decide(A, true), Decision::Refuse),
-            "per address"
-        );
+        let connections: Vec<_> =
+            (0..3).map(|_| admit(&admission, A, true).establish().0).collect();
+        assert!(matches!(admission.decide(A, true), Decision::Refuse), "per address");
         let (last, count) = admit(&admission, B, true).establish();
         assert_eq!(count, 4);
-        assert!(
-            matches!(admission.decide(B, true), Decision::Refuse),
-            "in all"
-        );
+        assert!(matches!(admission.decide(B, true), Decision::Refuse), "in all");
         drop((connections, last));
         assert_eq!(admission.connections(), 0);
         assert!(admission.counts().by_ip.is_empty());

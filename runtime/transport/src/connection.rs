@@ -55,17 +55,9 @@ impl Connection {
         (hello, welcome): (Hello, Welcome),
         permit: ConnectionPermit,
     ) -> Self {
-        let shared = Shared {
-            quinn,
-            hello,
-            welcome,
-            endpoint: None,
-            socket: None,
-            _permit: Some(permit),
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared =
+            Shared { quinn, hello, welcome, endpoint: None, socket: None, _permit: Some(permit) };
+        Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn dialled(
@@ -76,17 +68,8 @@ impl Connection {
     ) -> Self {
         let endpoint = Some(endpoint);
         let socket = Some(socket);
-        let shared = Shared {
-            quinn,
-            hello,
-            welcome,
-            endpoint,
-            socket,
-            _permit: None,
-        };
-        Self {
-            shared: Arc::new(shared),
-        }
+        let shared = Shared { quinn, hello, welcome, endpoint, socket, _permit: None };
+        Self { shared: Arc::new(shared) }
     }
 
     /// Opens a stream, waiting until the peer allows one more. The peer learns of it with the first
@@ -96,9 +79,7 @@ impl Connection {
     /// The connection is gone.
     pub async fn open(&self) -> Result<(FrameWriter, FrameReader), ConnectionError> {
         let streams = self.shared.quinn.open_bi().await;
-        streams
-            .map(|streams| self.frames(streams))
-            .map_err(|error| self.error(error))
+        streams.map(|streams| self.frames(streams)).map_err(|error| self.error(error))
     }
 
     /// Waits for the peer to open a stream.
@@ -107,9 +88,7 @@ impl Connection {
     /// The connection is gone.
     pub async fn accept(&self) -> Result<(FrameWriter, FrameReader), ConnectionError> {
         let streams = self.shared.quinn.accept_bi().await;
-        streams
-            .map(|streams| self.frames(streams))
-            .map_err(|error| self.error(error))
+        streams.map(|streams| self.frames(streams)).map_err(|error| self.error(error))
     }
 
     /// What the client said in the greeting.
@@ -165,10 +144,7 @@ impl Connection {
     /// Why it is gone, if it is.
     #[must_use]
     pub fn close_reason(&self) -> Option<ConnectionError> {
-        self.shared
-            .quinn
-            .close_reason()
-            .map(|error| self.error(error))
+        self.shared.quinn.close_reason().map(|error| self.error(error))
     }
 
     /// Closes a client's connection and waits until the broker has been told.
@@ -184,18 +160,11 @@ impl Connection {
         (send, receive): (quinn::SendStream, quinn::RecvStream),
     ) -> (FrameWriter, FrameReader) {
         let peer = self.peer();
-        (
-            FrameWriter::new(send, peer),
-            FrameReader::new(receive, peer),
-        )
+        (FrameWriter::new(send, peer), FrameReader::new(receive, peer))
     }
 
     fn error(&self, error: quinn::ConnectionError) -> ConnectionError {
-        let refused = self
-            .shared
-            .socket
-            .as_ref()
-            .is_some_and(|socket| socket.was_refused());
+        let refused = self.shared.socket.as_ref().is_some_and(|socket| socket.was_refused());
         connection_error(error, self.peer(), refused)
     }
 }

@@ -31,10 +31,7 @@ impl Target {
     /// The broker at `addr`, verified by that address.
     #[must_use]
     pub fn at(addr: SocketAddr) -> Self {
-        Self {
-            addr,
-            server_name: addr.ip().to_canonical().to_string(),
-        }
+        Self { addr, server_name: addr.ip().to_canonical().to_string() }
     }
 }
 
@@ -60,12 +57,7 @@ pub async fn connect(
     if is_local(peer.ip()) {
         tokio::spawn(close_when_refused(quinn.clone(), Arc::clone(&socket)));
     }
-    Ok(Connection::dialled(
-        quinn,
-        (hello, welcome),
-        endpoint,
-        socket,
-    ))
+    Ok(Connection::dialled(quinn, (hello, welcome), endpoint, socket))
 }
 
 async fn establish(
@@ -74,27 +66,14 @@ async fn establish(
     trust: &Trust,
     settings: &TransportSettings,
     hello: &Hello,
-) -> Result<
-    (
-        quinn::Connection,
-        millstream_protocol::message::hello::Welcome,
-    ),
-    ConnectionError,
-> {
+) -> Result<(quinn::Connection, millstream_protocol::message::hello::Welcome), ConnectionError> {
     let peer = target.addr;
     let mut config = ClientConfig::new(trust.crypto());
-    config.transport_config(Arc::new(
-        settings.to_quinn(settings.path(peer), Side::Client),
-    ));
+    config.transport_config(Arc::new(settings.to_quinn(settings.path(peer), Side::Client)));
     let connecting = endpoint
         .connect_with(config, peer, &target.server_name)
-        .map_err(|e| ConnectionError::Local {
-            peer,
-            reason: e.to_string(),
-        })?;
-    let quinn = connecting
-        .await
-        .map_err(|e| connection_error(e, peer, false))?;
+        .map_err(|e| ConnectionError::Local { peer, reason: e.to_string() })?;
+    let quinn = connecting.await.map_err(|e| connection_error(e, peer, false))?;
     let welcome = greeting::ask(&quinn, hello).await?;
     Ok((quinn, welcome))
 }
@@ -112,18 +91,13 @@ fn endpoint(
         socket.connect(peer)?;
         let socket = Arc::new(Socket::new(socket)?);
         let mut config = EndpointConfig::default();
-        config
-            .max_udp_payload_size(MAX_RECEIVED_PAYLOAD)
-            .expect("within what quinn allows");
+        config.max_udp_payload_size(MAX_RECEIVED_PAYLOAD).expect("within what quinn allows");
         let runtime = Arc::new(TokioRuntime);
         let endpoint =
             Endpoint::new_with_abstract_socket(config, None, Arc::clone(&socket) as _, runtime)?;
         Ok::<_, std::io::Error>((endpoint, socket))
     };
-    made().map_err(|e| ConnectionError::Local {
-        peer,
-        reason: e.to_string(),
-    })
+    made().map_err(|e| ConnectionError::Local { peer, reason: e.to_string() })
 }
 
 /// On this host, "port unreachable" comes from our own kernel and means that the broker's process is

@@ -78,13 +78,7 @@ pub fn bind(
         let socket = bind_udp(bound, settings.socket_buffer, true).map_err(failed)?;
         bound = socket.local_addr().map_err(failed)?;
         let (settings, admission) = (Arc::clone(&settings), Arc::clone(&admission));
-        sockets.push(ListenerSocket {
-            socket,
-            addr: bound,
-            shard,
-            settings,
-            admission,
-        });
+        sockets.push(ListenerSocket { socket, addr: bound, shard, settings, admission });
     }
     Ok(sockets)
 }
@@ -92,11 +86,7 @@ pub fn bind(
 /// Sockets that share their port would also share it with another broker of the same user, which
 /// would then get half of the packets: one that does not share finds out.
 fn probe(addr: SocketAddr) -> io::Result<()> {
-    if addr.port() == 0 {
-        Ok(())
-    } else {
-        bind_udp(addr, 128 << 10, false).map(drop)
-    }
+    if addr.port() == 0 { Ok(()) } else { bind_udp(addr, 128 << 10, false).map(drop) }
 }
 
 impl ListenerSocket {
@@ -111,13 +101,7 @@ impl ListenerSocket {
     /// # Errors
     /// The identity is not usable, or the runtime cannot take the socket.
     pub fn listen(self, identity: &Identity) -> Result<Listener, ListenError> {
-        let Self {
-            socket,
-            addr,
-            shard,
-            settings,
-            admission,
-        } = self;
+        let Self { socket, addr, shard, settings, admission } = self;
         let secrets = Secrets::new(identity.key().secret_der(), shard);
         let crypto = server_crypto(identity).map_err(ListenError::Certificate)?;
         let config = |path| {
@@ -139,14 +123,7 @@ impl ListenerSocket {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
-        Ok(Listener {
-            endpoint,
-            addr,
-            local,
-            network: Arc::new(network),
-            settings,
-            admission,
-        })
+        Ok(Listener { endpoint, addr, local, network: Arc::new(network), settings, admission })
     }
 }
 
@@ -181,9 +158,7 @@ impl Listener {
         identity: &Identity,
         settings: TransportSettings,
     ) -> Result<Self, ListenError> {
-        let socket = bind(addr, 1, settings)?
-            .pop()
-            .expect("one shard was asked for");
+        let socket = bind(addr, 1, settings)?.pop().expect("one shard was asked for");
         socket.listen(identity)
     }
 
@@ -205,16 +180,9 @@ impl Listener {
         loop {
             let incoming = self.endpoint.accept().await?;
             let peer = incoming.remote_address();
-            match self
-                .admission
-                .decide(peer.ip(), incoming.remote_address_validated())
-            {
+            match self.admission.decide(peer.ip(), incoming.remote_address_validated()) {
                 Decision::Admit(permit) => {
-                    return Some(Incoming {
-                        incoming,
-                        permit,
-                        listener: self.clone(),
-                    });
+                    return Some(Incoming { incoming, permit, listener: self.clone() });
                 }
                 Decision::Prove => {
                     tracing::debug!(%peer, "client has to prove its address");
@@ -270,31 +238,17 @@ impl Incoming {
         let limit = self.listener.settings.handshake_timeout;
         // Boxed: a handshake's state is large and soon gone, and the caller's task lives long.
         let work = Box::pin(self.establish(greeting));
-        tokio::time::timeout(limit, work)
-            .await
-            .map_err(|_| ConnectionError::TimedOut { peer })?
+        tokio::time::timeout(limit, work).await.map_err(|_| ConnectionError::TimedOut { peer })?
     }
 
     async fn establish(self, greeting: &Greeting) -> Result<Connection, ConnectionError> {
-        let Self {
-            incoming,
-            permit,
-            listener,
-        } = self;
+        let Self { incoming, permit, listener } = self;
         let peer = incoming.remote_address();
         let failed = |error| connection_error(error, peer, false);
         let path = listener.settings.path(peer);
         let local = std::ptr::eq(path, &listener.settings.local);
-        let config = Arc::clone(if local {
-            &listener.local
-        } else {
-            &listener.network
-        });
-        let quinn = incoming
-            .accept_with(config)
-            .map_err(failed)?
-            .await
-            .map_err(failed)?;
+        let config = Arc::clone(if local { &listener.local } else { &listener.network });
+        let quinn = incoming.accept_with(config).map_err(failed)?.await.map_err(failed)?;
         let agreed = greeting::answer(&quinn, greeting).await?;
         let (permit, connections) = permit.establish();
         quinn.set_receive_window(listener.settings.window_share(path, connections).into());

@@ -228,10 +228,9 @@ pub(crate) fn connection_error(
             transport(peer, close.error_code, reason)
         }
         Quinn::TransportError(error) => transport(peer, error.code, error.reason),
-        Quinn::CidsExhausted => ConnectionError::Failed {
-            peer,
-            reason: "connection ids exhausted".to_owned(),
-        },
+        Quinn::CidsExhausted => {
+            ConnectionError::Failed { peer, reason: "connection ids exhausted".to_owned() }
+        }
     }
 }
 
@@ -256,10 +255,7 @@ fn transport(peer: SocketAddr, code: TransportErrorCode, reason: String) -> Conn
             let reason = reason[at + CERTIFICATE.len()..].to_owned();
             ConnectionError::Untrusted { peer, reason }
         }
-        None if reason.is_empty() => ConnectionError::Failed {
-            peer,
-            reason: code.to_string(),
-        },
+        None if reason.is_empty() => ConnectionError::Failed { peer, reason: code.to_string() },
         None => ConnectionError::Failed { peer, reason },
     }
 }

@@ -11,10 +11,7 @@ use crate::error::{CloseCode, ConnectionError, StreamError, connection_error};
 use crate::stream::{FrameReader, FrameWriter};
 
 /// What either side may say in a greeting: a few names.
-const LIMITS: FrameLimits = FrameLimits {
-    message: 4_096,
-    body: 0,
-};
+const LIMITS: FrameLimits = FrameLimits { message: 4_096, body: 0 };
 
 /// What a broker says of itself to everyone.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,10 +39,7 @@ pub(crate) async fn ask(
     let answer = async {
         writer.send(hello, []).await?;
         writer.finish()?;
-        Ok(reader
-            .recv::<Welcome>(LIMITS)
-            .await?
-            .map(|frame| frame.message))
+        Ok(reader.recv::<Welcome>(LIMITS).await?.map(|frame| frame.message))
     };
     let welcome = answer.await.map_err(|error| match error {
         StreamError::Connection(error) => error,
@@ -108,8 +102,5 @@ pub(crate) async fn answer(
 
 fn failed(connection: &quinn::Connection, reason: &str) -> ConnectionError {
     connection.close(CloseCode::ProtocolViolation.into(), reason.as_bytes());
-    ConnectionError::Failed {
-        peer: connection.remote_address(),
-        reason: reason.to_owned(),
-    }
+    ConnectionError::Failed { peer: connection.remote_address(), reason: reason.to_owned() }
 }

@@ -120,26 +120,14 @@ impl Identity {
         let pem = match (present, fault) {
             (Some(pem), None) => pem,
             (_, fault) => {
-                let pem = issue(
-                    &paths,
-                    &ca_pem,
-                    &key,
-                    &names,
-                    node,
-                    fault.unwrap_or_default(),
-                )?;
+                let pem = issue(&paths, &ca_pem, &key, &names, node, fault.unwrap_or_default())?;
                 files::write(&paths.broker, &pem, files::PUBLIC)?;
                 pem
             }
         };
         let chain = certificates(&pem, &paths.broker)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(Self {
-            ca_pem,
-            chain,
-            key,
-            renewed,
-        })
+        Ok(Self { ca_pem, chain, key, renewed })
     }
 
     /// The authority's certificate, as clients need it.
@@ -188,9 +176,7 @@ impl Paths {
 }
 
 fn names(node: NodeId, hosts: &[String]) -> Result<Vec<String>, IdentityError> {
-    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
     names.push(stable_name(node));
     for host in hosts {
         let unspecified = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
@@ -208,9 +194,7 @@ fn names(node: NodeId, hosts: &[String]) -> Result<Vec<String>, IdentityError> {
 /// can have seen that authority, so the key serves again.
 fn found_authority(paths: &Paths) -> Result<String, IdentityError> {
     if files::read(&paths.broker)?.is_some() {
-        return Err(IdentityError::AuthorityMissing {
-            path: paths.ca.clone(),
-        });
+        return Err(IdentityError::AuthorityMissing { path: paths.ca.clone() });
     }
     let key = load_or_make_key(&paths.ca_key)?;
     let mut params = parameters(&[], "Millstream cluster authority", CA_LIFE)?;
@@ -229,10 +213,8 @@ fn issue(
     node: NodeId,
     reason: String,
 ) -> Result<String, IdentityError> {
-    let ca_key = files::read(&paths.ca_key)?.ok_or_else(|| IdentityError::AuthorityKeyMissing {
-        path: paths.ca_key.clone(),
-        reason,
-    })?;
+    let ca_key = files::read(&paths.ca_key)?
+        .ok_or_else(|| IdentityError::AuthorityKeyMissing { path: paths.ca_key.clone(), reason })?;
     let damaged = |path: &Path, e: rcgen::Error| IdentityError::Damaged {
         path: path.to_owned(),
         reason: e.to_string(),
@@ -243,10 +225,8 @@ fn issue(
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     // Also as a client: brokers will call each other with the same certificate.
-    params.extended_key_usages = vec![
-        ExtendedKeyUsagePurpose::ServerAuth,
-        ExtendedKeyUsagePurpose::ClientAuth,
-    ];
+    params.extended_key_usages =
+        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     Ok(params.signed_by(key, &issuer).map_err(crypto)?.pem())
 }
 
@@ -259,18 +239,14 @@ fn parameters(
     let now = SystemTime::now();
     params.not_before = (now - CLOCK_SKEW).into();
     params.not_after = (now + life).into();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, common_name);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     Ok(params)
 }
 
 fn load_or_make_key(path: &Path) -> Result<KeyPair, IdentityError> {
     if let Some(pem) = files::read(path)? {
-        return KeyPair::from_pem(&pem).map_err(|e| IdentityError::Damaged {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        });
+        return KeyPair::from_pem(&pem)
+            .map_err(|e| IdentityError::Damaged { path: path.to_owned(), reason: e.to_string() });
     }
     let key = KeyPair::generate().map_err(crypto)?;
     files::write(path, &key.serialize_pem(), files::PRIVATE)?;
@@ -282,9 +258,7 @@ fn unfit(pem: &str, ca_pem: &str, key: &KeyPair, names: &[String]) -> Result<(),
     let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string())?;
     let mut roots = RootCertStore::empty();
     for root in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots
-            .add(root.map_err(|e| e.to_string())?)
-            .map_err(|e| e.to_string())?;
+        roots.add(root.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     }
     let provider = provider();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -294,9 +268,7 @@ fn unfit(pem: &str, ca_pem: &str, key: &KeyPair, names: &[String]) -> Result<(),
         .build()
         .map_err(|e| e.to_string())?;
     let then = SystemTime::now() + RENEW_BEFORE;
-    let since_epoch = then
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_err(|e| e.to_string())?;
+    let since_epoch = then.duration_since(SystemTime::UNIX_EPOCH).map_err(|e| e.to_string())?;
     for name in names {
         let name = ServerName::try_from(name.as_str()).map_err(|e| e.to_string())?;
         verifier
@@ -315,10 +287,7 @@ fn unfit(pem: &str, ca_pem: &str, key: &KeyPair, names: &[String]) -> Result<(),
 fn certificates(pem: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|e| IdentityError::Damaged {
-            path: path.to_owned(),
-            reason: e.to_string(),
-        })
+        .map_err(|e| IdentityError::Damaged { path: path.to_owned(), reason: e.to_string() })
 }
 
 fn crypto(error: rcgen::Error) -> IdentityError {

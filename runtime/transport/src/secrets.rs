@@ -20,18 +20,12 @@ impl Secrets {
     /// Derives from the broker's private key (its DER bytes).
     pub(crate) fn new(private_key: &[u8], shard: u16) -> Self {
         let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"millstream transport 1");
-        Self {
-            prk: salt.extract(private_key),
-            shard,
-        }
+        Self { prk: salt.extract(private_key), shard }
     }
 
     /// Signs stateless reset tokens.
     pub(crate) fn reset_key(&self) -> Arc<dyn HmacKey> {
-        Arc::new(hmac::Key::new(
-            hmac::HMAC_SHA256,
-            &self.derive(b"stateless reset"),
-        ))
+        Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.derive(b"stateless reset")))
     }
 
     /// Marks connection ids as ours.
@@ -70,9 +64,7 @@ mod tests {
         assert_ne!(id(b"key", 0), id(b"other", 0));
         let sign = |shard| {
             let mut out = [0; 32];
-            Secrets::new(b"key", shard)
-                .reset_key()
-                .sign(b"cid", &mut out);
+            Secrets::new(b"key", shard).reset_key().sign(b"cid", &mut out);
             out
         };
         assert_eq!(sign(3), sign(3));

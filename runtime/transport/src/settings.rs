@@ -131,36 +131,16 @@ impl TransportSettings {
             path.validate(names)?;
         }
         let at_least_one = "must be at least 1";
-        check(
-            self.max_streams >= 1,
-            "max_streams",
-            self.max_streams,
-            at_least_one,
-        )?;
-        check(
-            self.max_streams <= 65_536,
-            "max_streams",
-            self.max_streams,
-            "at most 65536",
-        )?;
-        check(
-            self.max_connections >= 1,
-            "max_connections",
-            self.max_connections,
-            at_least_one,
-        )?;
+        check(self.max_streams >= 1, "max_streams", self.max_streams, at_least_one)?;
+        check(self.max_streams <= 65_536, "max_streams", self.max_streams, "at most 65536")?;
+        check(self.max_connections >= 1, "max_connections", self.max_connections, at_least_one)?;
         check(
             self.max_connections_per_ip >= 1,
             "max_connections_per_ip",
             self.max_connections_per_ip,
             at_least_one,
         )?;
-        check(
-            self.max_handshakes >= 1,
-            "max_handshakes",
-            self.max_handshakes,
-            at_least_one,
-        )?;
+        check(self.max_handshakes >= 1, "max_handshakes", self.max_handshakes, at_least_one)?;
         check(
             self.socket_buffer >= 128 << 10,
             "socket_buffer",
@@ -185,11 +165,7 @@ impl TransportSettings {
     /// The settings for a peer at `peer`.
     #[must_use]
     pub fn path(&self, peer: SocketAddr) -> &PathSettings {
-        if is_local(peer.ip()) {
-            &self.local
-        } else {
-            &self.network
-        }
+        if is_local(peer.ip()) { &self.local } else { &self.network }
     }
 
     /// A connection's receive window when there are `connections` of them: its share of the budget.
@@ -197,10 +173,7 @@ impl TransportSettings {
     pub fn window_share(&self, path: &PathSettings, connections: usize) -> u32 {
         let share = self.receive_budget / connections.max(1) as u64;
         let share = u32::try_from(share).unwrap_or(u32::MAX);
-        share.clamp(
-            MIN_WINDOW.min(path.connection_receive_window),
-            path.connection_receive_window,
-        )
+        share.clamp(MIN_WINDOW.min(path.connection_receive_window), path.connection_receive_window)
     }
 
     /// quinn's form of these settings.
@@ -210,11 +183,7 @@ impl TransportSettings {
         let mut cubic = congestion::CubicConfig::default();
         cubic.initial_window(path.initial_congestion_window.into());
         let idle = IdleTimeout::try_from(self.idle_timeout).expect("validated: at most an hour");
-        let streams = if side == Side::Server {
-            self.max_streams
-        } else {
-            0
-        };
+        let streams = if side == Side::Server { self.max_streams } else { 0 };
         let mut config = TransportConfig::default();
         config
             .stream_receive_window(path.stream_receive_window.into())
@@ -256,12 +225,7 @@ impl PathSettings {
             self.connection_receive_window,
             "between the stream's window and 1073741824",
         )?;
-        check(
-            range.contains(&self.send_window),
-            send,
-            self.send_window,
-            rule,
-        )?;
+        check(range.contains(&self.send_window), send, self.send_window, rule)?;
         check(
             (1_200..=65_500).contains(&self.max_packet),
             packet,
@@ -290,15 +254,7 @@ fn check(
     value: impl ToString,
     rule: &'static str,
 ) -> Result<(), SettingsError> {
-    if ok {
-        Ok(())
-    } else {
-        Err(SettingsError {
-            name,
-            value: value.to_string(),
-            rule,
-        })
-    }
+    if ok { Ok(()) } else { Err(SettingsError { name, value: value.to_string(), rule }) }
 }
 
 /// Whether packets to `peer` stay on this host, so that the loopback device carries them.
@@ -309,11 +265,7 @@ pub(crate) fn is_local(peer: IpAddr) -> bool {
     }
     // Connecting a UDP socket sends nothing; it only asks for the route, and a route to ourselves
     // starts and ends at the same address.
-    let any = if peer.is_ipv4() {
-        "0.0.0.0:0"
-    } else {
-        "[::]:0"
-    };
+    let any = if peer.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let from =
         UdpSocket::bind(any).and_then(|s| s.connect((peer, 9)).and_then(|()| s.local_addr()));
     from.is_ok_and(|from| from.ip() == peer)
@@ -333,18 +285,12 @@ mod tests {
         let mut settings = TransportSettings::default();
         settings.network.max_packet = 700;
         let error = settings.validate().expect_err("too small");
-        assert_eq!(
-            error.to_string(),
-            "network.max_packet = 700: between 1200 and 65500"
-        );
+        assert_eq!(error.to_string(), "network.max_packet = 700: between 1200 and 65500");
         let settings = TransportSettings {
             keep_alive: Duration::from_secs(20),
             ..TransportSettings::default()
         };
-        assert_eq!(
-            settings.validate().expect_err("too long").name,
-            "keep_alive"
-        );
+        assert_eq!(settings.validate().expect_err("too long").name, "keep_alive");
     }
 
     #[test]

@@ -119,9 +119,8 @@ impl Socket {
 
     /// One send; what goes wrong apart from a full buffer is a lost packet, as anywhere on the way.
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        let sent = self.io.try_io(Interest::WRITABLE, || {
-            self.state.try_send((&self.io).into(), transmit)
-        });
+        let sent =
+            self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         match sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -140,18 +139,10 @@ impl Socket {
     fn send_in_parts(&self, transmit: &Transmit<'_>, segment: usize) -> io::Result<()> {
         let part = (MAX_UDP_PAYLOAD / segment).max(1) * segment;
         let mut sent = self.resume(transmit.contents);
-        while let Some(rest) = transmit
-            .contents
-            .get(sent..)
-            .filter(|rest| !rest.is_empty())
-        {
+        while let Some(rest) = transmit.contents.get(sent..).filter(|rest| !rest.is_empty()) {
             let contents = &rest[..part.min(rest.len())];
             let segment_size = (contents.len() > segment).then_some(segment);
-            if let Err(error) = self.send(&Transmit {
-                contents,
-                segment_size,
-                ..*transmit
-            }) {
+            if let Err(error) = self.send(&Transmit { contents, segment_size, ..*transmit }) {
                 self.pause(transmit.contents, sent);
                 return Err(error);
             }
@@ -172,10 +163,7 @@ impl Socket {
         if partial.len() == MAX_PARTIAL {
             partial.remove(0);
         }
-        partial.push(Partial {
-            tag: tag_of(contents),
-            sent,
-        });
+        partial.push(Partial { tag: tag_of(contents), sent });
     }
 
     fn partial(&self) -> MutexGuard<'_, Vec<Partial>> {
@@ -184,17 +172,12 @@ impl Socket {
 }
 
 fn tag_of(contents: &[u8]) -> [u8; TAG] {
-    *contents
-        .last_chunk()
-        .expect("a group of packets is longer than one tag")
+    *contents.last_chunk().expect("a group of packets is longer than one tag")
 }
 
 impl AsyncUdpSocket for Socket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
-        Box::pin(Poller {
-            socket: self,
-            waiting: None,
-        })
+        Box::pin(Poller { socket: self, waiting: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
@@ -214,9 +197,9 @@ impl AsyncUdpSocket for Socket {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.io.poll_recv_ready(cx))?;
-            let received = self.io.try_io(Interest::READABLE, || {
-                self.state.recv((&self.io).into(), bufs, meta)
-            });
+            let received = self
+                .io
+                .try_io(Interest::READABLE, || self.state.recv((&self.io).into(), bufs, meta));
             match received {
                 Ok(count) => return Poll::Ready(Ok(count)),
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -250,9 +233,7 @@ impl AsyncUdpSocket for Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket")
-            .field("io", &self.io)
-            .finish_non_exhaustive()
+        f.debug_struct("Socket").field("io", &self.io).finish_non_exhaustive()
     }
 }
 
@@ -293,9 +274,7 @@ mod tests {
     use super::*;
 
     fn contents(segment: usize, count: usize) -> Vec<u8> {
-        (0..count)
-            .flat_map(|n| vec![u8::try_from(n).expect("few"); segment])
-            .collect()
+        (0..count).flat_map(|n| vec![u8::try_from(n).expect("few"); segment]).collect()
     }
 
     #[tokio::test]
@@ -304,13 +283,7 @@ mod tests {
             bind_udp("127.0.0.1:0".parse().expect("valid"), 4 << 20, false).expect("bound");
         let to = receiver.local_addr().expect("an address");
         let receiver = UdpSocket::from_std(receiver).expect("in a runtime");
-        for (segment, count) in [
-            (65_500, 10),
-            (30_000, 7),
-            (8_900, 10),
-            (1_452, 10),
-            (60_000, 2),
-        ] {
+        for (segment, count) in [(65_500, 10), (30_000, 7), (8_900, 10), (1_452, 10), (60_000, 2)] {
             // A send buffer that takes two or three packets at a time.
             let sender = bind_udp("127.0.0.1:0".parse().expect("valid"), 128 << 10, false);
             let sender = Arc::new(Socket::new(sender.expect("bound")).expect("in a runtime"));
@@ -356,10 +329,6 @@ mod tests {
         for n in 0..2 * MAX_PARTIAL {
             socket.pause(&n.to_le_bytes().repeat(8), n);
         }
-        assert_eq!(
-            socket.partial().len(),
-            MAX_PARTIAL,
-            "what is never resumed is forgotten"
-        );
+        assert_eq!(socket.partial().len(), MAX_PARTIAL, "what is never resumed is forgotten");
     }
 }

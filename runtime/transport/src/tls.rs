@@ -67,26 +67,18 @@ impl Trust {
     /// The file is missing, unreadable, or holds no certificate; the text says where to find one.
     pub fn from_pem_file(path: &Path) -> Result<Self, TrustError> {
         let path_buf = || path.to_owned();
-        let unreadable = |source| TrustError::Unreadable {
-            path: path_buf(),
-            source,
-        };
+        let unreadable = |source| TrustError::Unreadable { path: path_buf(), source };
         let meta = fs::metadata(path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => TrustError::Missing { path: path_buf() },
             _ => unreadable(source),
         })?;
         if meta.len() > MAX_CA_BYTES {
             let reason = format!("{} bytes are too many", meta.len());
-            return Err(TrustError::NotACertificate {
-                path: path_buf(),
-                reason,
-            });
+            return Err(TrustError::NotACertificate { path: path_buf(), reason });
         }
         let pem = fs::read(path).map_err(unreadable)?;
-        Self::from_pem(&pem).map_err(|reason| TrustError::NotACertificate {
-            path: path_buf(),
-            reason,
-        })
+        Self::from_pem(&pem)
+            .map_err(|reason| TrustError::NotACertificate { path: path_buf(), reason })
     }
 
     /// Trusts the certificates in `pem`.
@@ -109,9 +101,7 @@ impl Trust {
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         let crypto = QuicClientConfig::try_from(config).expect("the provider has AES-128-GCM");
-        Ok(Self {
-            crypto: Arc::new(crypto),
-        })
+        Ok(Self { crypto: Arc::new(crypto) })
     }
 
     pub(crate) fn crypto(&self) -> Arc<QuicClientConfig> {
@@ -134,9 +124,7 @@ pub(crate) fn server_crypto(identity: &Identity) -> Result<Arc<QuicServerConfig>
         .with_no_client_auth()
         .with_single_cert(identity.chain().to_vec(), identity.key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
-    Ok(Arc::new(
-        QuicServerConfig::try_from(config).expect("the provider has AES-128-GCM"),
-    ))
+    Ok(Arc::new(QuicServerConfig::try_from(config).expect("the provider has AES-128-GCM")))
 }
 
 /// ring with AES-128-GCM first: the cheapest of the three on anything with AES instructions.
@@ -171,10 +159,7 @@ mod tests {
         for text in ["", "hello", broken] {
             fs::write(&path, text).expect("written");
             let error = Trust::from_pem_file(&path).expect_err("not a certificate");
-            assert!(
-                matches!(error, TrustError::NotACertificate { .. }),
-                "{text:?}: {error}"
-            );
+            assert!(matches!(error, TrustError::NotACertificate { .. }), "{text:?}: {error}");
         }
     }
 }

@@ -20,16 +20,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// A broker and both ends of one connection to it.
 async fn pair(settings: TransportSettings) -> (Broker, Connection, Connection) {
     let broker = Broker::new(settings);
-    let serve = async {
-        broker
-            .listener
-            .accept()
-            .await
-            .unwrap()
-            .handshake(&greeting())
-            .await
-            .unwrap()
-    };
+    let serve =
+        async { broker.listener.accept().await.unwrap().handshake(&greeting()).await.unwrap() };
     let (client, served) = tokio::join!(broker.dial(), serve);
     (broker, client.unwrap(), served)
 }
@@ -37,16 +29,8 @@ async fn pair(settings: TransportSettings) -> (Broker, Connection, Connection) {
 /// A raw QUIC client's greeted connection and the broker's end of it.
 async fn raw_pair() -> (Broker, RawClient, Connection) {
     let broker = Broker::new(TransportSettings::default());
-    let serve = async {
-        broker
-            .listener
-            .accept()
-            .await
-            .unwrap()
-            .handshake(&greeting())
-            .await
-            .unwrap()
-    };
+    let serve =
+        async { broker.listener.accept().await.unwrap().handshake(&greeting()).await.unwrap() };
     let (client, served) = tokio::join!(RawClient::greeted(&broker), serve);
     (broker, client, served)
 }
@@ -69,26 +53,11 @@ async fn a_client_that_opens_ten_thousand_streams_gets_as_many_as_allowed() {
         open.push((writer, reader));
     }
     // The stream of the greeting has been one of them; room is given back several at a time.
-    assert!(
-        (1_000..=1_024).contains(&open.len()),
-        "{} streams",
-        open.len()
-    );
-    assert!(
-        resident_mib() - before < 128,
-        "{} MiB more",
-        resident_mib() - before
-    );
-    timeout(SOON, round_trip(&modest, 1, &Bytes::from_static(b"fine")))
-        .await
-        .unwrap();
+    assert!((1_000..=1_024).contains(&open.len()), "{} streams", open.len());
+    assert!(resident_mib() - before < 128, "{} MiB more", resident_mib() - before);
+    timeout(SOON, round_trip(&modest, 1, &Bytes::from_static(b"fine"))).await.unwrap();
     drop(open);
-    timeout(
-        SOON,
-        round_trip(&greedy, 2, &Bytes::from_static(b"room again")),
-    )
-    .await
-    .unwrap();
+    timeout(SOON, round_trip(&greedy, 2, &Bytes::from_static(b"room again"))).await.unwrap();
 }
 
 #[tokio::test]
@@ -99,22 +68,13 @@ async fn a_reader_that_never_reads_stops_its_writer_and_no_one_else() {
     let unread = served.accept().await.unwrap();
     let body = Bytes::from(vec![7; 256 << 10]);
     let mut sent = 0;
-    while timeout(
-        Duration::from_millis(500),
-        writer.send(&1_u64, [body.clone()]),
-    )
-    .await
-    .is_ok()
-    {
+    while timeout(Duration::from_millis(500), writer.send(&1_u64, [body.clone()])).await.is_ok() {
         sent += body.len();
         assert!(sent < 64 << 20, "the writer is never stopped");
     }
     let windows = TransportSettings::default().local;
     let most = windows.stream_receive_window + windows.send_window + (1 << 20);
-    assert!(
-        sent <= most as usize,
-        "{sent} bytes lie unread, at most {most} should"
-    );
+    assert!(sent <= most as usize, "{sent} bytes lie unread, at most {most} should");
     // The same connection still carries other streams.
     let echo = async {
         let (mut writer, mut reader) = served.accept().await.unwrap();
@@ -150,11 +110,7 @@ async fn random_bytes_on_the_port_disturb_nobody() {
         }
     }
     timeout(SOON, broker.dial()).await.unwrap().unwrap();
-    assert!(
-        resident_mib() - before < 128,
-        "{} MiB more",
-        resident_mib() - before
-    );
+    assert!(resident_mib() - before < 128, "{} MiB more", resident_mib() - before);
     assert_eq!(broker.listener.admission().handshakes(), 0);
 }
 
@@ -162,21 +118,13 @@ async fn random_bytes_on_the_port_disturb_nobody() {
 async fn garbage_instead_of_a_hello_closes_that_connection_with_a_reason() {
     let broker = Broker::new(TransportSettings::default());
     let mut accepted = broker.echo();
-    for garbage in [
-        &b"GET / HTTP/1.1\r\n\r\n"[..],
-        &[0; 64],
-        &[5, 0, 0, 0, 0, 0, 0, 0, 1, 1],
-        b"",
-    ] {
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[5, 0, 0, 0, 0, 0, 0, 0, 1, 1], b""]
+    {
         let client = RawClient::connect(&broker).await.unwrap();
         let (mut send, _receive) = client.connection.open_bi().await.unwrap();
         send.write_all(garbage).await.unwrap();
         send.finish().unwrap();
-        let error = timeout(SOON, accepted.recv())
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap_err();
+        let error = timeout(SOON, accepted.recv()).await.unwrap().unwrap().unwrap_err();
         assert!(matches!(error, ConnectionError::Failed { .. }), "{error:?}");
         let quinn::ConnectionError::ApplicationClosed(close) = client.connection.closed().await
         else {
@@ -185,12 +133,7 @@ async fn garbage_instead_of_a_hello_closes_that_connection_with_a_reason() {
         assert_eq!(close.error_code, CloseCode::ProtocolViolation.into());
         assert!(!close.reason.is_empty());
     }
-    round_trip(
-        &broker.dial().await.unwrap(),
-        1,
-        &Bytes::from_static(b"fine"),
-    )
-    .await;
+    round_trip(&broker.dial().await.unwrap(), 1, &Bytes::from_static(b"fine")).await;
 }
 
 #[tokio::test]
@@ -200,10 +143,7 @@ async fn a_client_of_another_protocol_is_turned_away_in_the_handshake() {
     let error = RawClient::with_alpn(&broker, b"h3").await.unwrap_err();
     assert!(error.to_string().contains("known protocol"), "{error}");
     let error = accepted.recv().await.unwrap().unwrap_err();
-    assert!(
-        matches!(error, ConnectionError::NotMillstream { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectionError::NotMillstream { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -217,10 +157,7 @@ async fn a_client_that_never_says_hello_is_dropped_in_time() {
     let mute = RawClient::connect(&broker).await.unwrap();
     assert_eq!(broker.listener.admission().handshakes(), 1);
     let error = accepted.recv().await.unwrap().unwrap_err();
-    assert!(
-        matches!(error, ConnectionError::TimedOut { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectionError::TimedOut { .. }), "{error:?}");
     timeout(SOON, mute.connection.closed()).await.unwrap();
     assert_eq!(broker.listener.admission().handshakes(), 0);
 }
@@ -240,39 +177,19 @@ fn header(message_len: u32, body_len: u32) -> Vec<u8> {
 #[tokio::test]
 async fn lengths_over_the_limits_are_refused_before_they_cost_anything() {
     let (_broker, client, served) = raw_pair().await;
-    let limits = FrameLimits {
-        message: 100,
-        body: 1_000,
-    };
+    let limits = FrameLimits { message: 100, body: 1_000 };
     let mut reader = raw_stream(&client, &served, &header(u32::MAX, 0)).await;
     let error = reader.recv::<u64>(limits).await.unwrap_err();
-    assert_eq!(
-        error,
-        FrameError::MessageTooLarge {
-            len: u32::MAX,
-            max: 100
-        }
-        .into()
-    );
+    assert_eq!(error, FrameError::MessageTooLarge { len: u32::MAX, max: 100 }.into());
     let mut reader = raw_stream(&client, &served, &header(1, 1_001)).await;
     let error = reader.recv::<u64>(limits).await.unwrap_err();
-    assert_eq!(
-        error,
-        FrameError::BodyTooLarge {
-            len: 1_001,
-            max: 1_000
-        }
-        .into()
-    );
+    assert_eq!(error, FrameError::BodyTooLarge { len: 1_001, max: 1_000 }.into());
 }
 
 #[tokio::test]
 async fn memory_is_taken_for_what_has_come_and_not_for_what_was_announced() {
     let (_broker, client, served) = raw_pair().await;
-    let limits = FrameLimits {
-        message: 100,
-        body: 1 << 30,
-    };
+    let limits = FrameLimits { message: 100, body: 1 << 30 };
     let before = resident_mib();
     let mut readers = Vec::new();
     for _ in 0..64 {
@@ -283,18 +200,9 @@ async fn memory_is_taken_for_what_has_come_and_not_for_what_was_announced() {
     for reader in &mut readers {
         let mut frame = reader.recv::<u64>(limits).await.unwrap().unwrap();
         let error = frame.body.read().await.unwrap_err();
-        assert_eq!(
-            error,
-            StreamError::Truncated {
-                missing: (1 << 30) - 3
-            }
-        );
+        assert_eq!(error, StreamError::Truncated { missing: (1 << 30) - 3 });
     }
-    assert!(
-        resident_mib() - before < 128,
-        "{} MiB more",
-        resident_mib() - before
-    );
+    assert!(resident_mib() - before < 128, "{} MiB more", resident_mib() - before);
 }
 
 #[tokio::test]
@@ -314,10 +222,7 @@ async fn a_frame_cut_short_anywhere_is_reported_as_such() {
             Ok(None) => assert_eq!(cut, 0),
             Ok(Some(body)) => assert_eq!((cut, &body[..]), (whole.len(), &b"abc"[..])),
             Err(error) => {
-                assert!(
-                    matches!(error, StreamError::Truncated { .. }),
-                    "at {cut}: {error:?}"
-                );
+                assert!(matches!(error, StreamError::Truncated { .. }), "at {cut}: {error:?}");
             }
         }
     }
@@ -340,28 +245,19 @@ async fn garbage_on_a_stream_ends_that_stream_and_no_other() {
         }
     }
     let mut reader = raw_stream(&client, &served, &frame::encode(&7_u64, 0)).await;
-    assert_eq!(
-        reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message,
-        7
-    );
+    assert_eq!(reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message, 7);
 }
 
 #[tokio::test]
 async fn connections_over_the_bound_are_refused_until_there_is_room() {
-    let settings = TransportSettings {
-        max_connections: 2,
-        ..TransportSettings::default()
-    };
+    let settings = TransportSettings { max_connections: 2, ..TransportSettings::default() };
     let broker = Broker::new(settings);
     let mut accepted = broker.echo();
     let first = broker.dial().await.unwrap();
     let _second = broker.dial().await.unwrap();
     let served = accepted.recv().await.unwrap().unwrap();
     let error = broker.dial().await.unwrap_err();
-    assert!(
-        matches!(error, ConnectionError::Refused { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, ConnectionError::Refused { .. }), "{error:?}");
     first.close_and_wait(CloseCode::Done, "").await;
     served.closed().await;
     drop(served);
@@ -376,10 +272,7 @@ async fn connections_over_the_bound_are_refused_until_there_is_room() {
 
 #[tokio::test]
 async fn a_client_that_has_to_prove_its_address_does_so_unnoticed() {
-    let settings = TransportSettings {
-        max_unproven_per_ip: 0,
-        ..TransportSettings::default()
-    };
+    let settings = TransportSettings { max_unproven_per_ip: 0, ..TransportSettings::default() };
     let broker = Broker::new(settings);
     let _accepted = broker.echo();
     let client = timeout(SOON, broker.dial()).await.unwrap().unwrap();
@@ -399,21 +292,10 @@ async fn an_idle_connection_stays_and_a_dead_one_ends() {
     let served = accepted.recv().await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_millis(1_000)).await;
     round_trip(&client, 1, &Bytes::from_static(b"alive")).await;
-    let mute = TransportSettings {
-        keep_alive: Duration::from_secs(60),
-        ..settings
-    };
+    let mute = TransportSettings { keep_alive: Duration::from_secs(60), ..settings };
     let dead = broker.dial_with(&mute, hello()).await.unwrap();
-    let error = timeout(SOON, accepted.recv().await.unwrap().unwrap().closed())
-        .await
-        .unwrap();
-    assert!(
-        matches!(error, ConnectionError::TimedOut { .. }),
-        "{error:?}"
-    );
-    assert!(
-        dead.close_reason()
-            .is_none_or(|e| matches!(e, ConnectionError::TimedOut { .. }))
-    );
+    let error = timeout(SOON, accepted.recv().await.unwrap().unwrap().closed()).await.unwrap();
+    assert!(matches!(error, ConnectionError::TimedOut { .. }), "{error:?}");
+    assert!(dead.close_reason().is_none_or(|e| matches!(e, ConnectionError::TimedOut { .. })));
     assert_eq!(served.close_reason(), None);
 }

@@ -18,16 +18,8 @@ async fn stream() -> (impl Drop, FrameWriter, FrameReader) {
         fn drop(&mut self) {}
     }
     let broker = Broker::new(TransportSettings::default());
-    let serve = async {
-        broker
-            .listener
-            .accept()
-            .await
-            .unwrap()
-            .handshake(&greeting())
-            .await
-            .unwrap()
-    };
+    let serve =
+        async { broker.listener.accept().await.unwrap().handshake(&greeting()).await.unwrap() };
     let (client, served) = tokio::join!(broker.dial(), serve);
     let client = client.unwrap();
     let (mut writer, back) = client.open().await.unwrap();
@@ -48,10 +40,7 @@ fn frames(seed: u64, count: usize) -> Vec<(String, Vec<Bytes>)> {
     let frame = |_| {
         let message = "m".repeat(size(1 << 12));
         let pieces = size(6);
-        let body = (0_u8..)
-            .take(pieces)
-            .map(|n| Bytes::from(vec![n; size(1 << 18)]))
-            .collect();
+        let body = (0_u8..).take(pieces).map(|n| Bytes::from(vec![n; size(1 << 18)])).collect();
         (message, body)
     };
     (0..count).map(frame).collect()
@@ -110,10 +99,7 @@ async fn a_call_that_is_cancelled_again_and_again_loses_nothing() {
     let write = async {
         for (message, body) in &sent {
             writer.feed(message, body.clone());
-            while timeout(Duration::from_micros(50), writer.flush())
-                .await
-                .is_err()
-            {}
+            while timeout(Duration::from_micros(50), writer.flush()).await.is_err() {}
         }
         writer.finish().unwrap();
     };
@@ -134,9 +120,7 @@ async fn a_call_that_is_cancelled_again_and_again_loses_nothing() {
             assert_eq!(whole, body.concat());
         }
     };
-    timeout(Duration::from_secs(60), async { tokio::join!(write, read) })
-        .await
-        .unwrap();
+    timeout(Duration::from_secs(60), async { tokio::join!(write, read) }).await.unwrap();
 }
 
 #[tokio::test]
@@ -154,10 +138,7 @@ async fn a_reset_and_a_stop_carry_their_codes() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
     assert_eq!(error, StreamError::Stopped(StreamCode::TooLarge));
-    assert_eq!(
-        writer.delivered().await,
-        Err(StreamError::Stopped(StreamCode::TooLarge))
-    );
+    assert_eq!(writer.delivered().await, Err(StreamError::Stopped(StreamCode::TooLarge)));
 }
 
 #[tokio::test]
@@ -165,10 +146,7 @@ async fn what_was_finished_is_known_to_be_delivered() {
     let (_kept, mut writer, mut reader) = stream().await;
     writer.send(&5_u64, []).await.unwrap();
     writer.finish().unwrap();
-    assert_eq!(
-        reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message,
-        5
-    );
+    assert_eq!(reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message, 5);
     assert!(reader.recv::<u64>(LIMITS).await.unwrap().is_none());
     assert_eq!(writer.delivered().await, Ok(()));
     assert_eq!(writer.send(&6_u64, []).await, Err(StreamError::Ended));

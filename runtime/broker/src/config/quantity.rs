@@ -43,28 +43,19 @@ impl FromStr for Bytes {
             what: "size",
             example: "a number with B, kB, MB, GB, KiB, MiB or GiB, such as 64MiB",
         };
-        let split = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .unwrap_or(text.len());
+        let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
         let (number, unit) = (text[..split].trim(), text[split..].trim());
         let scale = match unit {
             "" => 1,
             unit => {
-                SIZES
-                    .iter()
-                    .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-                    .ok_or_else(wrong)?
-                    .1
+                SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).ok_or_else(wrong)?.1
             }
         };
         if let Ok(whole) = number.parse::<u64>() {
             return whole.checked_mul(scale).map(Self).ok_or_else(wrong);
         }
         let number: f64 = number.parse().map_err(|_| wrong())?;
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a fraction of a unit is approximate"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a fraction of a unit is approximate")]
         let bytes = number * scale as f64;
         if !(0.0..9e18).contains(&bytes) {
             return Err(wrong());
@@ -99,13 +90,8 @@ impl Duration {
     }
 }
 
-const SPANS: [(&str, u64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const SPANS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 impl FromStr for Duration {
     type Err = InvalidQuantity;
@@ -115,20 +101,11 @@ impl FromStr for Duration {
             what: "duration",
             example: "a number with ms, s, m, h or d, such as 30s",
         };
-        let split = text
-            .find(|c: char| c.is_ascii_alphabetic())
-            .ok_or_else(wrong)?;
+        let split = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
         let number: u64 = text[..split].trim().parse().map_err(|_| wrong())?;
         let unit = text[split..].trim();
-        let (_, scale) = SPANS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(wrong)?;
-        number
-            .checked_mul(*scale)
-            .map(StdDuration::from_millis)
-            .map(Self)
-            .ok_or_else(wrong)
+        let (_, scale) = SPANS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+        number.checked_mul(*scale).map(StdDuration::from_millis).map(Self).ok_or_else(wrong)
     }
 }
 

@@ -54,9 +54,7 @@ pub struct Admin {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 9441)),
-        }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 9441)) }
     }
 }
 
@@ -124,11 +122,7 @@ pub struct Modules {
 
 impl Default for Modules {
     fn default() -> Self {
-        Self {
-            guest_threads: 0,
-            max_instances: 1024,
-            max_bytes: Bytes(32 << 20),
-        }
+        Self { guest_threads: 0, max_instances: 1024, max_bytes: Bytes(32 << 20) }
     }
 }
 
@@ -144,10 +138,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: LogFormat::Text,
-        }
+        Self { level: "info".to_owned(), format: LogFormat::Text }
     }
 }
 

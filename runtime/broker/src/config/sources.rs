@@ -62,8 +62,7 @@ impl Overrides {
         key: &'static str,
         value: Option<impl ToString>,
     ) -> Self {
-        self.0
-            .extend(value.map(|value| (section, key, value.to_string())));
+        self.0.extend(value.map(|value| (section, key, value.to_string())));
         self
     }
 }
@@ -93,19 +92,13 @@ pub(super) fn merge(
 }
 
 fn read(path: &Path) -> Result<Table, ConfigError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     // Parsed as a whole configuration first: only then do errors carry line and column.
-    toml::from_str::<Config>(&text).map_err(|e| ConfigError::Syntax {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })?;
-    toml::from_str(&text).map_err(|e| ConfigError::Syntax {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
+    toml::from_str::<Config>(&text)
+        .map_err(|e| ConfigError::Syntax { path: path.to_owned(), reason: e.to_string() })?;
+    toml::from_str(&text)
+        .map_err(|e| ConfigError::Syntax { path: path.to_owned(), reason: e.to_string() })
 }
 
 fn accept(table: &Table, origin: impl Fn() -> String) -> Result<Config, ConfigError> {
@@ -118,14 +111,10 @@ fn accept(table: &Table, origin: impl Fn() -> String) -> Result<Config, ConfigEr
 /// The section and key that a variable names, if it names one of ours.
 fn variable(name: &str) -> Option<(&'static str, String)> {
     let rest = name.strip_prefix("MILLSTREAM_")?;
-    ["server", "admin", "storage", "transport", "modules", "log"]
-        .into_iter()
-        .find_map(|section| {
-            let key = rest
-                .strip_prefix(&section.to_uppercase())?
-                .strip_prefix('_')?;
-            Some((section, key.to_lowercase()))
-        })
+    ["server", "admin", "storage", "transport", "modules", "log"].into_iter().find_map(|section| {
+        let key = rest.strip_prefix(&section.to_uppercase())?.strip_prefix('_')?;
+        Some((section, key.to_lowercase()))
+    })
 }
 
 fn put(table: &mut Table, section: &str, key: &str, text: String) {
@@ -134,9 +123,7 @@ fn put(table: &mut Table, section: &str, key: &str, text: String) {
         (_, Ok(flag)) => Value::Boolean(flag),
         _ => Value::String(text),
     };
-    let section = table
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()));
+    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
     if let Value::Table(section) = section {
         section.insert(key.to_owned(), value);
     }

@@ -77,17 +77,7 @@ impl JobTask {
         let machine = Instance::new(policy, seed ^ (u64::from(place.input) << 24));
         let boundary = CancellationToken::new();
         let work = None;
-        Self {
-            place,
-            tools,
-            wanted,
-            progress,
-            clock,
-            stop,
-            machine,
-            work,
-            boundary,
-        }
+        Self { place, tools, wanted, progress, clock, stop, machine, work, boundary }
     }
 
     /// Runs until the job is deleted or the broker stops.
@@ -119,9 +109,7 @@ impl JobTask {
         self.come_to_boundary().await;
         let wanted = self.wanted.borrow_and_update().clone();
         if wanted.running {
-            self.step(Input::Update {
-                policy: wanted.spec.on_error,
-            });
+            self.step(Input::Update { policy: wanted.spec.on_error });
             self.step(Input::Start);
         } else {
             self.step(Input::Pause);
@@ -148,14 +136,9 @@ impl JobTask {
                     topic = %self.place.topic, partition = %self.place.partition,
                     offset = %at, %error, "the module failed"
                 );
-                Input::Failed {
-                    at,
-                    error: error.into(),
-                }
+                Input::Failed { at, error: error.into() }
             }
-            Done::Hindered { error } => Input::Hindered {
-                error: error.into(),
-            },
+            Done::Hindered { error } => Input::Hindered { error: error.into() },
         };
         self.step(input);
         if self.work.is_none() && !self.boundary.is_cancelled() && self.machine_runs() {

@@ -123,9 +123,7 @@ impl LogWriters {
         let queue = Arc::new(Queue::default());
         let spawn = |index| {
             let queue = Arc::clone(&queue);
-            std::thread::Builder::new()
-                .name(format!("log-{index}"))
-                .spawn(move || queue.work())
+            std::thread::Builder::new().name(format!("log-{index}")).spawn(move || queue.work())
         };
         let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
         Ok(Self { queue, threads })
@@ -138,19 +136,8 @@ impl LogWriters {
         log: Log,
     ) -> (LogHandle, mpsc::UnboundedReceiver<Completion>) {
         let (completions, received) = mpsc::unbounded_channel();
-        let desk = Desk {
-            name,
-            log: Mutex::new(log),
-            tray: Mutex::default(),
-            completions,
-        };
-        (
-            LogHandle {
-                desk: Arc::new(desk),
-                queue: Arc::clone(&self.queue),
-            },
-            received,
-        )
+        let desk = Desk { name, log: Mutex::new(log), tray: Mutex::default(), completions };
+        (LogHandle { desk: Arc::new(desk), queue: Arc::clone(&self.queue) }, received)
     }
 
     /// Ends the threads once everything submitted is done.
@@ -190,12 +177,7 @@ impl LogHandle {
 impl Desk {
     fn turn(&self, tasks: Vec<Task>) {
         let log = &mut *self.log.lock();
-        Turn {
-            name: &self.name,
-            log,
-            out: &self.completions,
-        }
-        .run(tasks);
+        Turn { name: &self.name, log, out: &self.completions }.run(tasks);
     }
 }
 
@@ -287,9 +269,7 @@ impl Turn<'_> {
         match result {
             Ok(()) => {}
             Err(AppendError::DiskFull { .. }) => self.tell(Completion::DiskFull { from: end }),
-            Err(error) => self.tell(Completion::Stopped {
-                reason: error.to_string(),
-            }),
+            Err(error) => self.tell(Completion::Stopped { reason: error.to_string() }),
         }
         from < end && self.log.config().durability == Durability::Fsync
     }
@@ -297,9 +277,7 @@ impl Turn<'_> {
     fn sync(&mut self) {
         match self.log.sync() {
             Ok(end) => self.tell(Completion::Synced { end }),
-            Err(error) => self.tell(Completion::Stopped {
-                reason: error.to_string(),
-            }),
+            Err(error) => self.tell(Completion::Stopped { reason: error.to_string() }),
         }
     }
 

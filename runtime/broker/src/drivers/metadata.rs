@@ -28,10 +28,8 @@ use super::store::StoreHandle;
 use crate::clock::Clock;
 
 /// The metadata log among the partitions.
-pub(crate) const LOG: TopicPartition = TopicPartition {
-    topic: TopicId(u32::MAX),
-    partition: PartitionIndex(0),
-};
+pub(crate) const LOG: TopicPartition =
+    TopicPartition { topic: TopicId(u32::MAX), partition: PartitionIndex(0) };
 
 /// Commands that may wait.
 const INBOX: usize = 256;
@@ -63,10 +61,7 @@ impl Metadata {
     pub(crate) async fn propose(&self, command: Command) -> Result<Response, WireError> {
         let (reply, answer) = oneshot::channel();
         let stopping = || WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-        self.proposals
-            .send((command, reply))
-            .await
-            .map_err(|_| stopping())?;
+        self.proposals.send((command, reply)).await.map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
     }
 }
@@ -90,30 +85,16 @@ pub(crate) fn open(
 ) -> (Metadata, Applier) {
     let (proposals, received) = mpsc::channel(INBOX);
     let (publish, watched) = watch::channel(Arc::new(image.clone()));
-    let applier = Applier {
-        log,
-        store,
-        image,
-        publish,
-        proposals: received,
-        waiting: BTreeMap::new(),
-    };
-    (
-        Metadata {
-            proposals,
-            image: watched,
-        },
-        applier,
-    )
+    let applier =
+        Applier { log, store, image, publish, proposals: received, waiting: BTreeMap::new() };
+    (Metadata { proposals, image: watched }, applier)
 }
 
 impl Applier {
     /// Applies what the log holds beyond the store: what was committed just before a crash.
     pub(crate) async fn catch_up(&mut self) -> Result<(), WireError> {
         let mut view = self.log.watch();
-        let leading = view
-            .wait_for(|view| view.leads || view.stopped.is_some())
-            .await;
+        let leading = view.wait_for(|view| view.leads || view.stopped.is_some()).await;
         let known = leading.map_err(|_| gone())?.clone();
         if let Some(reason) = known.stopped {
             return Err(WireError::new(ErrorCode::StorageStopped, reason));
@@ -140,12 +121,7 @@ impl Applier {
         let log = &self.log;
         let writes = group.drain(..).map(|(command, reply)| async move {
             let batch = encode(&command)?;
-            Ok((
-                log.write(batch.header, batch.bytes)
-                    .await
-                    .map(|ack| ack.base_offset),
-                reply,
-            ))
+            Ok((log.write(batch.header, batch.bytes).await.map(|ack| ack.base_offset), reply))
         });
         let written: Vec<Result<_, WireError>> = futures::future::join_all(writes).await;
         for (place, reply) in written.into_iter().flatten() {
@@ -163,9 +139,8 @@ impl Applier {
         let from = self.image.applied().max(reader.start());
         let mut cursor = reader.cursor_at(from).map_err(|e| corrupt(&e))?;
         let (mut rows, mut answers) = (Vec::new(), Vec::new());
-        while let Some(sealed) = reader
-            .read(&mut cursor, up_to, READ_BYTES)
-            .map_err(|e| corrupt(&e))?
+        while let Some(sealed) =
+            reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| corrupt(&e))?
         {
             self.apply_batches(sealed, from, &mut rows, &mut answers)?;
         }
@@ -192,9 +167,7 @@ impl Applier {
         let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
         for batch in SealedBatches::new(sealed) {
             let batch = batch.map_err(|e| corrupt(&e))?.batch;
-            let records = batch
-                .records(&DecodeLimits::default())
-                .map_err(|e| corrupt(&e))?;
+            let records = batch.records(&DecodeLimits::default()).map_err(|e| corrupt(&e))?;
             for record in &records {
                 let record = record.map_err(|e| corrupt(&e))?;
                 let at = records.offset_of(&record);
@@ -223,19 +196,12 @@ fn gone() -> WireError {
 
 fn encode(command: &Command) -> Result<Batch, WireError> {
     let failed = |error: &dyn std::fmt::Display| {
-        WireError::new(
-            ErrorCode::TooLarge,
-            format!("the request makes no command: {error}"),
-        )
+        WireError::new(ErrorCode::TooLarge, format!("the request makes no command: {error}"))
     };
     let value = postcard::to_stdvec(command).map_err(|e| failed(&e))?;
     let mut builder = BatchBuilder::new(value.len() + 128);
-    builder
-        .push(Clock::wall(), None, Some(&value), &[])
-        .map_err(|e| failed(&e))?;
-    let bytes = builder
-        .finish(Compression::None, ProducerStamp::NONE)
-        .map_err(|e| failed(&e))?;
+    builder.push(Clock::wall(), None, Some(&value), &[]).map_err(|e| failed(&e))?;
+    let bytes = builder.finish(Compression::None, ProducerStamp::NONE).map_err(|e| failed(&e))?;
     Batch::parse(bytes).map_err(|e| failed(&e))
 }
 
@@ -248,9 +214,5 @@ fn change(row: RowChange) -> Change {
         CoreTable::Brokers => Table::Brokers,
         CoreTable::Allocations => Table::Allocations,
     };
-    Change {
-        table,
-        key: row.key,
-        value: row.value,
-    }
+    Change { table, key: row.key, value: row.value }
 }

@@ -132,10 +132,7 @@ impl Handle {
         };
         self.send(Message::Produce(produce)).await?;
         fate.await.unwrap_or_else(|_| {
-            Err(WireError::new(
-                ErrorCode::ShuttingDown,
-                "the partition was closed meanwhile",
-            ))
+            Err(WireError::new(ErrorCode::ShuttingDown, "the partition was closed meanwhile"))
         })
     }
 
@@ -165,17 +162,7 @@ pub(crate) struct Start {
 
 /// Makes the handle and the task that serves it.
 pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
-    let Start {
-        id,
-        machine,
-        log,
-        store,
-        completions,
-        reader,
-        metrics,
-        clock,
-        stop,
-    } = start;
+    let Start { id, machine, log, store, completions, reader, metrics, clock, stop } = start;
     let (inbox, messages) = mpsc::channel(INBOX);
     let (publish, view) = watch::channel(view_of(&machine));
     let shell = PartitionShell {
@@ -190,22 +177,9 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         closing: false,
         closed: false,
     };
-    let handle = Handle(Arc::new(Shared {
-        id,
-        inbox,
-        view,
-        reader,
-        stop: stop.clone(),
-    }));
-    let sources = Sources {
-        inbox: messages,
-        completions,
-        stop,
-    };
-    (
-        handle,
-        mailbox::run(shell, machine, sources, clock, Some(Input::Tick)),
-    )
+    let handle = Handle(Arc::new(Shared { id, inbox, view, reader, stop: stop.clone() }));
+    let sources = Sources { inbox: messages, completions, stop };
+    (handle, mailbox::run(shell, machine, sources, clock, Some(Input::Tick)))
 }
 
 fn view_of(machine: &Partition) -> View {
@@ -244,59 +218,31 @@ struct PartitionShell {
 
 impl PartitionShell {
     fn produce(&mut self, produce: Produce) -> Input {
-        let Produce {
-            header,
-            chunks,
-            acks,
-            room,
-            answer,
-        } = produce;
+        let Produce { header, chunks, acks, room, answer } = produce;
         let token = Token(self.next_token);
         self.next_token += 1;
         let batch = BatchFacts::of(&header, header.total_len() as u64);
         let since = std::time::Instant::now();
-        self.pending.insert(
-            token,
-            Pending {
-                answer,
-                batch: Some((header, chunks, room)),
-                since,
-            },
-        );
+        self.pending.insert(token, Pending { answer, batch: Some((header, chunks, room)), since });
         Input::Produce { token, batch, acks }
     }
 
     fn append(&mut self, token: Token, base_offset: Offset, epoch: LeaderEpoch) {
-        let pending = self
-            .pending
-            .get_mut(&token)
-            .expect("the machine appends what it was given");
+        let pending = self.pending.get_mut(&token).expect("the machine appends what it was given");
         let (header, chunks, room) = pending.batch.take().expect("a batch is appended once");
         self.metrics.appended(&header);
-        self.log.submit(Task::Append(Append {
-            base_offset,
-            epoch,
-            header,
-            chunks,
-            _room: room,
-        }));
+        self.log.submit(Task::Append(Append { base_offset, epoch, header, chunks, _room: room }));
     }
 
     fn persist(&self, vote: Vote) {
         let value = postcard::to_stdvec(&vote).expect("memory takes a vote");
         let key = vote_key(self.id);
-        let row = Change {
-            table: Table::Votes,
-            key,
-            value: Some(value),
-        };
+        let row = Change { table: Table::Votes, key, value: Some(value) };
         let persisted = self.votes.clone();
         self.store.write(vec![row], move |result| {
             let told = match result {
                 Ok(()) => Completion::VotePersisted(vote.epoch),
-                Err(error) => Completion::Stopped {
-                    reason: error.to_string(),
-                },
+                Err(error) => Completion::Stopped { reason: error.to_string() },
             };
             // A driver that has ended needs no vote.
             drop(persisted.send(told));
@@ -304,10 +250,7 @@ impl PartitionShell {
     }
 
     fn answer(&mut self, token: Token, answer: Answer) {
-        let pending = self
-            .pending
-            .remove(&token)
-            .expect("a batch is answered once");
+        let pending = self.pending.remove(&token).expect("a batch is answered once");
         self.metrics.answered(pending.since.elapsed(), &answer);
         if let Some(to) = pending.answer {
             // A producer that has gone away does not wait for its answer.
@@ -326,10 +269,7 @@ impl Shell for PartitionShell {
             Message::Produce(produce) => Some(self.produce(produce)),
             Message::Reconfigure(config, durability) => {
                 self.log.submit(Task::Reconfigure(config));
-                Some(Input::Reconfigure {
-                    durability,
-                    in_flight: InFlightLimits::default(),
-                })
+                Some(Input::Reconfigure { durability, in_flight: InFlightLimits::default() })
             }
             Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
             Message::Trim(task) => {
@@ -344,15 +284,10 @@ impl Shell for PartitionShell {
             Completion::Appended { end } => Some(Input::Appended { end }),
             Completion::DiskFull { from } => {
                 tracing::error!(partition = %self.id, offset = %from, "the disk is full");
-                Some(Input::AppendFailed {
-                    from,
-                    reason: AppendFailure::DiskFull,
-                })
+                Some(Input::AppendFailed { from, reason: AppendFailure::DiskFull })
             }
             Completion::Synced { end } => Some(Input::Synced { end }),
-            Completion::Stopped { reason } => Some(Input::StorageStopped {
-                reason: reason.into(),
-            }),
+            Completion::Stopped { reason } => Some(Input::StorageStopped { reason: reason.into() }),
             Completion::VotePersisted(epoch) => Some(Input::VotePersisted { epoch }),
             Completion::Started { start } => Some(Input::LogStart { start }),
             Completion::Closed => {
@@ -368,24 +303,10 @@ impl Shell for PartitionShell {
             Output::BecameLeader { epoch, start } => {
                 tracing::debug!(partition = %self.id, %epoch, %start, "leading");
             }
-            Output::Append {
-                token,
-                base_offset,
-                epoch,
-            } => self.append(token, base_offset, epoch),
+            Output::Append { token, base_offset, epoch } => self.append(token, base_offset, epoch),
             Output::Sync => self.log.submit(Task::Sync),
-            Output::Acknowledge {
-                token,
-                base_offset,
-                duplicate,
-            } => {
-                self.answer(
-                    token,
-                    Ok(ProduceAck {
-                        base_offset,
-                        duplicate,
-                    }),
-                );
+            Output::Acknowledge { token, base_offset, duplicate } => {
+                self.answer(token, Ok(ProduceAck { base_offset, duplicate }));
             }
             Output::Refuse { token, error } => self.answer(token, Err(WireError::from(&error))),
             // Published once a step, by `settle`.

@@ -51,14 +51,8 @@ impl StoreHandle {
     ) -> Result<(), StoreError> {
         let (answer, durable) = oneshot::channel();
         let durable_then = Box::new(move |result| drop(answer.send(result)));
-        self.hand_over(Task {
-            applied: Some(applied),
-            changes,
-            durable: durable_then,
-        });
-        durable
-            .await
-            .expect("the store outlives those who write to it")
+        self.hand_over(Task { applied: Some(applied), changes, durable: durable_then });
+        durable.await.expect("the store outlives those who write to it")
     }
 
     /// Writes rows of this broker's own; `durable` is called from the store's thread.
@@ -67,18 +61,11 @@ impl StoreHandle {
         changes: Vec<Change>,
         durable: impl FnOnce(Result<(), StoreError>) + Send + 'static,
     ) {
-        self.hand_over(Task {
-            applied: None,
-            changes,
-            durable: Box::new(durable),
-        });
+        self.hand_over(Task { applied: None, changes, durable: Box::new(durable) });
     }
 
     fn hand_over(&self, task: Task) {
-        assert!(
-            self.tasks.send(task).is_ok(),
-            "the store's thread ended before its users"
-        );
+        assert!(self.tasks.send(task).is_ok(), "the store's thread ended before its users");
     }
 }
 
@@ -96,10 +83,8 @@ fn work(mut store: Store, mut tasks: mpsc::UnboundedReceiver<Task>) {
     let mut waiting = Vec::new();
     while tasks.blocking_recv_many(&mut waiting, 4096) > 0 {
         let applied = waiting.iter().filter_map(|task| task.applied).max();
-        let changes: Vec<_> = waiting
-            .iter_mut()
-            .flat_map(|task| std::mem::take(&mut task.changes))
-            .collect();
+        let changes: Vec<_> =
+            waiting.iter_mut().flat_map(|task| std::mem::take(&mut task.changes)).collect();
         let result = match applied {
             Some(applied) => store.commit(applied, &changes),
             None => store.write_rows(&changes),

@@ -29,19 +29,12 @@ pub(crate) struct Filtered {
 
 impl FetchFilter {
     pub(crate) fn new(handle: FilterHandle, topic: &TopicName, partition: PartitionIndex) -> Self {
-        Self {
-            handle,
-            topic: topic.as_str().into(),
-            partition,
-        }
+        Self { handle, topic: topic.as_str().into(), partition }
     }
 
     /// Filters a run of sealed batches.
     pub(crate) async fn apply(&mut self, sealed: Bytes) -> Result<Filtered, WireError> {
-        let mut filtered = Filtered {
-            bodies: Vec::new(),
-            examined: 0,
-        };
+        let mut filtered = Filtered { bodies: Vec::new(), examined: 0 };
         for batch in SealedBatches::new(sealed) {
             let batch = batch.map_err(FilterError::from)?.batch;
             if batch.header.attributes.is_control() {
@@ -53,11 +46,7 @@ impl FetchFilter {
             }
             filtered.examined += records.len() as u64;
             let input = input(&self.topic, self.partition, &records);
-            let verdict = self
-                .handle
-                .process(input)
-                .await
-                .map_err(FilterError::from)?;
+            let verdict = self.handle.process(input).await.map_err(FilterError::from)?;
             let left = narrowed(&batch, &records, &verdict)?;
             if left.header.record_count > 0 {
                 let mut front = BytesMut::with_capacity(8);

@@ -35,11 +35,7 @@ pub(crate) fn narrowed(
         sequence: header.base_sequence,
     };
     let codec = header.attributes.compression()?;
-    let codec = if builder.is_empty() {
-        Compression::None
-    } else {
-        codec
-    };
+    let codec = if builder.is_empty() { Compression::None } else { codec };
     let mut bytes = Vec::from(builder.finish(codec, producer)?);
     stamp(&mut bytes, header.base_offset, header.leader_epoch);
     Ok(Batch::parse(Bytes::from(bytes))?)
@@ -64,22 +60,15 @@ fn rewrite(
     let mut last = None;
     for new in rewritten.iter() {
         if new.output != 0 {
-            return Err(FilterError::OnlyInJob {
-                did: "chose another output than the first",
-            });
+            return Err(FilterError::OnlyInJob { did: "chose another output than the first" });
         }
         if last.replace(new.source) == Some(new.source) {
-            return Err(FilterError::OnlyInJob {
-                did: "made several records of one",
-            });
+            return Err(FilterError::OnlyInJob { did: "made several records of one" });
         }
-        let (_, source) = sources
-            .find(|(index, _)| *index == new.source)
-            .expect("sources were checked");
+        let (_, source) =
+            sources.find(|(index, _)| *index == new.source).expect("sources were checked");
         let source = source?;
-        let time = new
-            .timestamp
-            .map_or_else(|| records.timestamp_of(&source), Timestamp);
+        let time = new.timestamp.map_or_else(|| records.timestamp_of(&source), Timestamp);
         builder.push_body(source.offset_delta, time, new.body)?;
     }
     Ok(())

@@ -53,12 +53,7 @@ pub(crate) struct Outputs<'a> {
 impl<'a> Outputs<'a> {
     /// For a batch of about `capacity` bytes out of partition `input`.
     pub(crate) fn new(partitions: &'a [u32], input: PartitionIndex, capacity: usize) -> Self {
-        Self {
-            partitions,
-            input,
-            capacity,
-            builders: BTreeMap::new(),
-        }
+        Self { partitions, input, capacity, builders: BTreeMap::new() }
     }
 
     /// Adds what the verdict makes of these records.
@@ -95,10 +90,7 @@ impl<'a> Outputs<'a> {
             None => PartitionIndex(self.input.0 % count),
         };
         let capacity = self.capacity;
-        Ok(self
-            .builders
-            .entry((output, partition))
-            .or_insert_with(|| BatchBuilder::new(capacity)))
+        Ok(self.builders.entry((output, partition)).or_insert_with(|| BatchBuilder::new(capacity)))
     }
 
     fn keep(&mut self, records: &Records, kept: Option<&Bitmap>) -> Result<(), OutputsError> {
@@ -120,9 +112,7 @@ impl<'a> Outputs<'a> {
                 source = Some((index, record?));
             }
             let (_, of) = source.as_ref().expect("found above");
-            let time = new
-                .timestamp
-                .map_or_else(|| records.timestamp_of(of), Timestamp);
+            let time = new.timestamp.map_or_else(|| records.timestamp_of(of), Timestamp);
             self.push(new.output as usize, new.key, time, new.body)?;
         }
         Ok(())
@@ -133,12 +123,7 @@ impl<'a> Outputs<'a> {
         let finish = |((output, partition), builder): ((usize, PartitionIndex), BatchBuilder)| {
             let records = builder.count();
             let bytes = builder.finish(Compression::None, stamp)?;
-            Ok(OutputBatch {
-                output,
-                partition,
-                bytes,
-                records,
-            })
+            Ok(OutputBatch { output, partition, bytes, records })
         };
         self.builders.into_iter().map(finish).collect()
     }

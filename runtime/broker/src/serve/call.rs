@@ -20,11 +20,7 @@ pub(crate) async fn serve(
     body: Bytes,
     writer: &mut FrameWriter,
 ) -> Result<(), StreamError> {
-    let mut answer = Answer {
-        broker,
-        writer,
-        start: Instant::now(),
-    };
+    let mut answer = Answer { broker, writer, start: Instant::now() };
     match request {
         Request::CreateTopic(r) => answer.send(&r, topics::create(broker, &r).await).await,
         Request::ListTopics(r) => answer.send(&r, Ok(topics::list(broker))).await,
@@ -34,11 +30,7 @@ pub(crate) async fn serve(
         Request::FindTopic(r) => answer.send(&r, topics::find(broker, &r)).await,
         Request::AllocateProducer(r) => answer.send(&r, producers::allocate(broker).await).await,
         Request::ListOffsets(r) => answer.send(&r, offsets::list(broker, &r)).await,
-        Request::UploadModule(r) => {
-            answer
-                .send(&r, modules::upload(broker, &r, body).await)
-                .await
-        }
+        Request::UploadModule(r) => answer.send(&r, modules::upload(broker, &r, body).await).await,
         Request::ListModules(r) => answer.send(&r, Ok(modules::list(broker))).await,
         Request::DescribeModule(r) => answer.send(&r, modules::describe(broker, &r.module)).await,
         Request::DeleteModule(r) => answer.send(&r, modules::delete(broker, &r).await).await,
@@ -65,9 +57,7 @@ impl Answer<'_> {
         _request: &C,
         result: Result<C::Response, WireError>,
     ) -> Result<(), StreamError> {
-        self.broker
-            .metrics
-            .called(C::NAME, self.start.elapsed(), result.as_ref().err());
+        self.broker.metrics.called(C::NAME, self.start.elapsed(), result.as_ref().err());
         self.writer.send(&result, []).await?;
         self.writer.finish()
     }

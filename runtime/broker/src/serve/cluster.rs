@@ -14,10 +14,7 @@ pub(super) fn status(broker: &Broker) -> ClusterDescription {
         brokers: image
             .brokers()
             .iter()
-            .map(|(node, known)| BrokerAddress {
-                node: *node,
-                address: known.address.clone(),
-            })
+            .map(|(node, known)| BrokerAddress { node: *node, address: known.address.clone() })
             .collect(),
         topics: image.topics().len() as u64,
         partitions: topics.map(|topic| topic.partitions.len() as u64).sum(),

@@ -17,10 +17,7 @@ use crate::broker::Broker;
 use crate::cores::Core;
 
 /// The first frame of a stream: a request, and for a module its bytes behind it.
-const OPENING: FrameLimits = FrameLimits {
-    message: MAX_MESSAGE_BYTES,
-    body: u32::MAX as usize,
-};
+const OPENING: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: u32::MAX as usize };
 
 /// Accepts connections on one core until the broker stops.
 pub(crate) async fn accept(

@@ -21,10 +21,7 @@ use crate::drivers::partition::View;
 use crate::filter::FetchFilter;
 use crate::partitions::Partition;
 
-const CREDIT: FrameLimits = FrameLimits {
-    message: 64,
-    body: 0,
-};
+const CREDIT: FrameLimits = FrameLimits { message: 64, body: 0 };
 /// The least that is read at a time: a consumer's small wish does not make a small read of the disk.
 const MIN_READ: usize = 64 << 10;
 
@@ -61,17 +58,13 @@ impl Purse {
     fn earn(&self, bytes: u64) {
         let add = |credit: u64| Some(credit.saturating_add(bytes).min(MAX_FETCH_CREDIT_BYTES));
         // The closure never refuses.
-        let _ = self
-            .credit
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
+        let _ = self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
         self.earned.notify_one();
     }
 
     fn spend(&self, bytes: u64) {
         let less = |credit: u64| Some(credit.saturating_sub(bytes));
-        let _ = self
-            .credit
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        let _ = self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
     }
 
     /// Waits until there is credit, and says how much.
@@ -108,15 +101,9 @@ struct Outlet<'a> {
 
 impl<'a> Outlet<'a> {
     async fn open(broker: &'a Arc<Broker>, open: OpenFetch) -> Result<Self, WireError> {
-        let partition = broker
-            .partitions
-            .find(&open.topic, open.id, open.partition)?;
+        let partition = broker.partitions.find(&open.topic, open.id, open.partition)?;
         let filter = match &open.filter {
-            Some(filter) => Some(
-                broker
-                    .fetch_filter(&open.topic, open.partition, filter)
-                    .await?,
-            ),
+            Some(filter) => Some(broker.fetch_filter(&open.topic, open.partition, filter).await?),
             None => None,
         };
         let view = partition.watch();
@@ -124,27 +111,12 @@ impl<'a> Outlet<'a> {
         if open.offset < known.log_start || open.offset > known.high_watermark {
             return Err(out_of_range(&partition, open.offset, &known));
         }
-        let cursor = partition
-            .reader()
-            .cursor_at(open.offset)
-            .map_err(|e| read_error(&e))?;
-        let purse = Purse {
-            credit: AtomicU64::new(0),
-            earned: Notify::new(),
-        };
+        let cursor = partition.reader().cursor_at(open.offset).map_err(|e| read_error(&e))?;
+        let purse = Purse { credit: AtomicU64::new(0), earned: Notify::new() };
         purse.earn(open.credit);
         let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
         let (next, purse) = (open.offset, Arc::new(purse));
-        Ok(Self {
-            broker,
-            partition,
-            view,
-            cursor,
-            next,
-            max_body,
-            purse,
-            filter,
-        })
+        Ok(Self { broker, partition, view, cursor, next, max_body, purse, filter })
     }
 
     fn ready(&self) -> FetchReady {
@@ -167,11 +139,7 @@ impl<'a> Outlet<'a> {
             let credit = usize::try_from(credit).unwrap_or(usize::MAX);
             let wanted = credit.clamp(MIN_READ, self.max_body);
             let up_to = view.high_watermark;
-            let sealed = match self
-                .partition
-                .reader()
-                .read(&mut self.cursor, up_to, wanted)
-            {
+            let sealed = match self.partition.reader().read(&mut self.cursor, up_to, wanted) {
                 Ok(Some(sealed)) => sealed,
                 Ok(None) => {
                     self.next = self.next.max(up_to);

@@ -37,11 +37,7 @@ async fn try_job(broker: &Broker, image: &Image, spec: &JobSpec) -> Result<(), W
         outputs: spec.outputs.iter().map(ToString::to_string).collect(),
         scope: std::sync::Arc::new(Scope::new(guest_limits(&spec.limits))),
     };
-    broker
-        .modules
-        .start(image, &spec.module, guest)
-        .await
-        .map(drop)
+    broker.modules.start(image, &spec.module, guest).await.map(drop)
 }
 
 pub(super) fn list(broker: &Broker) -> Vec<JobSummary> {
@@ -55,7 +51,7 @@ pub(super) fn list(broker: &Broker) -> Vec<JobSummary> {
             inputs: job.spec.inputs.clone(),
             outputs: job.spec.outputs.clone(),
             state: job.state,
-            lag: broker.jobs.standings(*id).iter().map(lag).sum(),
+            lag: broker.jobs.standings(*id).iter().map(Standing::lag).sum(),
         })
         .collect();
     jobs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -80,7 +76,7 @@ fn partition(standing: &Standing) -> JobPartition {
         topic: standing.partition.topic().clone(),
         partition: standing.partition.id().partition,
         position: standing.progress.position(),
-        lag: lag(standing),
+        lag: standing.lag(),
         records_in,
         records_out,
         errors,
@@ -89,20 +85,12 @@ fn partition(standing: &Standing) -> JobPartition {
     }
 }
 
-fn lag(standing: &Standing) -> u64 {
-    let end = standing.partition.view().high_watermark;
-    end.saturating_distance(standing.progress.position())
-}
-
 pub(super) async fn set_state(
     broker: &Broker,
     request: &SetJobState,
 ) -> Result<JobDescription, WireError> {
     let command = plan::set_job_state(&broker.image(), request);
-    broker
-        .metadata
-        .propose(command.map_err(|e| WireError::from(&e))?)
-        .await?;
+    broker.metadata.propose(command.map_err(|e| WireError::from(&e))?).await?;
     broker.settle().await?;
     describe(broker, &request.name)
 }
@@ -125,10 +113,7 @@ pub(super) async fn update(
 
 pub(super) async fn delete(broker: &Broker, request: &DeleteJob) -> Result<(), WireError> {
     let command = plan::delete_job(&broker.image(), request);
-    broker
-        .metadata
-        .propose(command.map_err(|e| WireError::from(&e))?)
-        .await?;
+    broker.metadata.propose(command.map_err(|e| WireError::from(&e))?).await?;
     broker.settle().await
 }
 
@@ -157,11 +142,7 @@ pub(super) fn logs(broker: &Broker, request: &JobLogs) -> Result<JobLogPage, Wir
 }
 
 fn input_topic(job: &Job) -> TopicName {
-    job.spec
-        .inputs
-        .first()
-        .cloned()
-        .expect("a job has at least one input")
+    job.spec.inputs.first().cloned().expect("a job has at least one input")
 }
 
 fn find<'i>(image: &'i Image, name: &JobName) -> Result<(JobId, &'i Job), WireError> {

@@ -19,10 +19,7 @@ pub(super) async fn upload(
 ) -> Result<ModuleDescription, WireError> {
     let announced = request.size;
     if announced != bytes.len() as u64 {
-        let text = format!(
-            "{} bytes came where {announced} were announced",
-            bytes.len()
-        );
+        let text = format!("{} bytes came where {announced} were announced", bytes.len());
         return Err(WireError::new(ErrorCode::InvalidRequest, text));
     }
     let most = broker.modules.max_bytes();
@@ -55,11 +52,7 @@ pub(super) async fn upload(
 
 pub(super) fn list(broker: &Broker) -> Vec<ModuleDescription> {
     let image = broker.image();
-    image
-        .modules()
-        .iter()
-        .map(|(version, module)| description(&image, version, module))
-        .collect()
+    image.modules().iter().map(|(version, module)| description(&image, version, module)).collect()
 }
 
 pub(super) fn describe(
@@ -88,9 +81,6 @@ fn description(image: &Image, version: &ModuleRef, module: &Module) -> ModuleDes
 }
 
 pub(super) async fn delete(broker: &Broker, request: &DeleteModule) -> Result<(), WireError> {
-    broker
-        .metadata
-        .propose(plan::delete_module(request))
-        .await?;
+    broker.metadata.propose(plan::delete_module(request)).await?;
     broker.settle().await
 }

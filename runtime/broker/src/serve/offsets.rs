@@ -14,15 +14,10 @@ pub(super) fn list(
         Some(index) => vec![broker.partitions.find(&request.topic, None, index)],
         None => {
             let topic = broker.partitions.topic(&request.topic);
-            topic
-                .ok_or_else(|| unknown_topic(&request.topic))?
-                .partitions
+            topic.ok_or_else(|| unknown_topic(&request.topic))?.partitions
         }
     };
-    slots
-        .into_iter()
-        .map(|slot| one(&slot?, request.at))
-        .collect()
+    slots.into_iter().map(|slot| one(&slot?, request.at)).collect()
 }
 
 fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireError> {
@@ -31,20 +26,11 @@ fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireErr
         OffsetSpec::Earliest => (view.log_start, None),
         OffsetSpec::Latest => (view.high_watermark, None),
         OffsetSpec::Timestamp(time) => {
-            let found = partition
-                .reader()
-                .offset_for_timestamp(time, view.high_watermark);
+            let found = partition.reader().offset_for_timestamp(time, view.high_watermark);
             let found = found.map_err(|error| WireError::new(ErrorCode::CorruptLog, error))?;
-            found.map_or((view.high_watermark, None), |(offset, time)| {
-                (offset, Some(time))
-            })
+            found.map_or((view.high_watermark, None), |(offset, time)| (offset, Some(time)))
         }
     };
     let index = partition.id().partition;
-    Ok(PartitionOffset {
-        partition: index,
-        offset,
-        timestamp,
-        leader_epoch: view.epoch,
-    })
+    Ok(PartitionOffset { partition: index, offset, timestamp, leader_epoch: view.epoch })
 }

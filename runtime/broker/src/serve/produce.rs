@@ -20,10 +20,7 @@ use crate::broker::Broker;
 use crate::drivers::partition::{Answer, Message, Produce};
 use crate::partitions::Partition;
 
-const BATCH: FrameLimits = FrameLimits {
-    message: 64,
-    body: MAX_BATCH_BYTES,
-};
+const BATCH: FrameLimits = FrameLimits { message: 64, body: MAX_BATCH_BYTES };
 
 /// Serves one stream until the client ends it.
 pub(crate) async fn serve(
@@ -47,21 +44,14 @@ pub(crate) async fn serve(
     };
     writer.send(&Ok::<_, WireError>(ready), []).await?;
     let (fates, answers) = mpsc::channel(MAX_PIPELINED_BATCHES);
-    let intake = Intake {
-        broker,
-        partition,
-        acks: open.acks,
-    };
+    let intake = Intake { broker, partition, acks: open.acks };
     let (taken, answered) = tokio::join!(intake.run(reader, fates), answer(writer, answers));
     taken.and(answered)
 }
 
 fn find(broker: &Broker, open: &OpenProduce) -> Result<Partition, WireError> {
     if broker.stop.is_cancelled() {
-        return Err(WireError::new(
-            ErrorCode::ShuttingDown,
-            "the broker is shutting down",
-        ));
+        return Err(WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
     }
     broker.partitions.find(&open.topic, open.id, open.partition)
 }
@@ -119,11 +109,7 @@ impl Intake<'_> {
             }
         }
         match checked.and_then(|()| inspector.finish()) {
-            Ok(header) => Ok(Ok(Received {
-                header,
-                chunks,
-                room,
-            })),
+            Ok(header) => Ok(Ok(Received { header, chunks, room })),
             Err(error) => {
                 self.broker.metrics.refused_batch();
                 Ok(Err(WireError::new(error.code(), error)))
@@ -132,11 +118,7 @@ impl Intake<'_> {
     }
 
     async fn hand_over(&self, batch: Received, answer: Option<oneshot::Sender<Answer>>) {
-        let Received {
-            header,
-            chunks,
-            room,
-        } = batch;
+        let Received { header, chunks, room } = batch;
         if header.producer_id.is_job() {
             let text = "this producer identity belongs to a job: ask for one of your own";
             return refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
@@ -145,13 +127,7 @@ impl Intake<'_> {
             Ok(batch) => batch,
             Err(error) => return refuse(answer, error),
         };
-        let produce = Produce {
-            header,
-            chunks,
-            acks: self.acks,
-            room: Some(room),
-            answer,
-        };
+        let produce = Produce { header, chunks, acks: self.acks, room: Some(room), answer };
         // An error means that the partition is being closed: the answer is dropped, and told so.
         drop(self.partition.send(Message::Produce(produce)).await);
     }

@@ -8,8 +8,5 @@ use crate::broker::Broker;
 
 pub(super) async fn allocate(broker: &Broker) -> Result<ProducerIdentity, WireError> {
     let id = broker.producer_ids.next(&broker.metadata).await?;
-    Ok(ProducerIdentity {
-        id,
-        epoch: ProducerEpoch(0),
-    })
+    Ok(ProducerIdentity { id, epoch: ProducerEpoch(0) })
 }

@@ -32,9 +32,7 @@ pub(super) async fn alter(
 ) -> Result<TopicDescription, WireError> {
     let image = broker.image();
     let command = plan::alter_topic(&image, request).map_err(|e| WireError::from(&e))?;
-    let (_, topic) = image
-        .topic(&request.name)
-        .ok_or_else(|| unknown_topic(&request.name))?;
+    let (_, topic) = image.topic(&request.name).ok_or_else(|| unknown_topic(&request.name))?;
     let mut configs = topic.configs.clone();
     configs.retain(|key, _| !request.reset.contains(key));
     configs.extend(request.set.clone());
@@ -50,10 +48,7 @@ fn resolve(configs: &std::collections::BTreeMap<String, String>) -> Result<Topic
 
 pub(super) async fn delete(broker: &Broker, request: &DeleteTopic) -> Result<(), WireError> {
     let command = plan::delete_topic(&broker.image(), request);
-    broker
-        .metadata
-        .propose(command.map_err(|e| WireError::from(&e))?)
-        .await?;
+    broker.metadata.propose(command.map_err(|e| WireError::from(&e))?).await?;
     broker.settle().await
 }
 
@@ -67,11 +62,7 @@ pub(super) fn list(broker: &Broker) -> Vec<TopicSummary> {
             id: *id,
             partitions: topic.partition_count(),
             replication_factor: topic.replication_factor(),
-            size_bytes: slots(broker, &topic.name)
-                .iter()
-                .flatten()
-                .map(|p| p.size_bytes())
-                .sum(),
+            size_bytes: slots(broker, &topic.name).iter().flatten().map(|p| p.size_bytes()).sum(),
         })
         .collect();
     topics.sort_by(|a, b| a.name.cmp(&b.name));
@@ -79,11 +70,7 @@ pub(super) fn list(broker: &Broker) -> Vec<TopicSummary> {
 }
 
 fn slots(broker: &Broker, name: &TopicName) -> Vec<Slot> {
-    broker
-        .partitions
-        .topic(name)
-        .map(|topic| topic.partitions)
-        .unwrap_or_default()
+    broker.partitions.topic(name).map(|topic| topic.partitions).unwrap_or_default()
 }
 
 pub(super) fn describe(broker: &Broker, name: &TopicName) -> Result<TopicDescription, WireError> {
@@ -98,11 +85,7 @@ pub(super) fn describe(broker: &Broker, name: &TopicName) -> Result<TopicDescrip
         .zip(&topic.partitions)
         .map(|(index, replicas)| PartitionDescription {
             replicas: replicas.clone(),
-            ..partition(
-                broker,
-                index,
-                &slots.get(index as usize).cloned().unwrap_or_else(missing),
-            )
+            ..partition(broker, index, &slots.get(index as usize).cloned().unwrap_or_else(missing))
         })
         .collect();
     Ok(TopicDescription {
@@ -148,22 +131,11 @@ pub(super) fn find(broker: &Broker, request: &FindTopic) -> Result<TopicRoutes, 
     let (id, topic) = known.ok_or_else(|| unknown_topic(&request.name))?;
     let leads = |slot: &Slot| slot.as_ref().is_ok_and(|partition| partition.view().leads);
     let slots = slots(broker, &request.name);
-    let leaders = slots
-        .iter()
-        .map(|slot| leads(slot).then_some(broker.node))
-        .collect();
+    let leaders = slots.iter().map(|slot| leads(slot).then_some(broker.node)).collect();
     let brokers = image
         .brokers()
         .iter()
-        .map(|(node, known)| BrokerAddress {
-            node: *node,
-            address: known.address.clone(),
-        })
+        .map(|(node, known)| BrokerAddress { node: *node, address: known.address.clone() })
         .collect();
-    Ok(TopicRoutes {
-        id,
-        leaders,
-        brokers,
-        max_batch_bytes: topic.config().max_batch_bytes,
-    })
+    Ok(TopicRoutes { id, leaders, brokers, max_batch_bytes: topic.config().max_batch_bytes })
 }

@@ -27,11 +27,8 @@ pub struct ProducerStamp {
 
 impl ProducerStamp {
     /// A producer that is not idempotent.
-    pub const NONE: Self = Self {
-        id: ProducerId::NONE,
-        epoch: ProducerEpoch(-1),
-        sequence: Sequence::NONE,
-    };
+    pub const NONE: Self =
+        Self { id: ProducerId::NONE, epoch: ProducerEpoch(-1), sequence: Sequence::NONE };
 }
 
 /// A batch that records are added to.
@@ -68,10 +65,7 @@ impl BatchBuilder {
     /// of another batch can be [copied](Self::push_encoded) as they are.
     #[must_use]
     pub fn with_base_timestamp(capacity: usize, base: Timestamp) -> Self {
-        Self {
-            base_timestamp: Some(base.0),
-            ..Self::new(capacity)
-        }
+        Self { base_timestamp: Some(base.0), ..Self::new(capacity) }
     }
 
     /// Appends a record at the next offset.
@@ -105,10 +99,7 @@ impl BatchBuilder {
     ) -> Result<(), BatchError> {
         let base = self.base_timestamp.unwrap_or(timestamp.0);
         let Some(timestamp_delta) = timestamp.0.checked_sub(base) else {
-            return Err(BatchError::TimestampRange {
-                base,
-                delta: timestamp.0,
-            });
+            return Err(BatchError::TimestampRange { base, delta: timestamp.0 });
         };
         let delta = self.admit(offset_delta)?;
         let body = 1
@@ -155,10 +146,7 @@ impl BatchBuilder {
         record: &Record<'_>,
         timestamp: Timestamp,
     ) -> Result<(), BatchError> {
-        assert!(
-            self.base_timestamp.is_some(),
-            "a copied record needs its batch's base timestamp"
-        );
+        assert!(self.base_timestamp.is_some(), "a copied record needs its batch's base timestamp");
         self.admit(record.offset_delta)?;
         self.admit_bytes(record.encoded().len(), 0)?;
         self.buffer.extend_from_slice(record.encoded());
@@ -179,10 +167,7 @@ impl BatchBuilder {
     ) -> Result<(), BatchError> {
         let base = self.base_timestamp.unwrap_or(timestamp.0);
         let Some(timestamp_delta) = timestamp.0.checked_sub(base) else {
-            return Err(BatchError::TimestampRange {
-                base,
-                delta: timestamp.0,
-            });
+            return Err(BatchError::TimestampRange { base, delta: timestamp.0 });
         };
         let delta = self.admit(offset_delta)?;
         let bytes = 1 + varlong_len(timestamp_delta) + varint_len(delta) + body.len();
@@ -295,10 +280,7 @@ impl BatchBuilder {
     fn admit(&self, offset_delta: u32) -> Result<i32, BatchError> {
         if self.count == MAX_BATCH_RECORDS {
             let records = u64::from(self.count) + 1;
-            return Err(BatchError::TooManyRecords {
-                records,
-                limit: MAX_BATCH_RECORDS,
-            });
+            return Err(BatchError::TooManyRecords { records, limit: MAX_BATCH_RECORDS });
         }
         match i32::try_from(offset_delta) {
             Ok(delta) if self.next_delta <= offset_delta => Ok(delta),
@@ -309,15 +291,8 @@ impl BatchBuilder {
     #[cold]
     fn out_of_order(&self, offset_delta: u32) -> BatchError {
         let (found, expected) = (offset_delta.cast_signed(), self.next_delta);
-        let fault = super::RecordFault::OffsetDelta {
-            found,
-            expected,
-            exact: false,
-        };
-        BatchError::Record {
-            index: self.count,
-            fault,
-        }
+        let fault = super::RecordFault::OffsetDelta { found, expected, exact: false };
+        BatchError::Record { index: self.count, fault }
     }
 
     #[inline]
@@ -335,32 +310,19 @@ impl BatchBuilder {
         if MAX_HEADERS < headers {
             let count = i32::try_from(headers).unwrap_or(i32::MAX);
             let fault = super::RecordFault::HeaderCount(count);
-            return BatchError::Record {
-                index: self.count,
-                fault,
-            };
+            return BatchError::Record { index: self.count, fault };
         }
         if MAX_RECORD_BYTES < body {
             let (bytes, limit) = (body as u64, MAX_RECORD_BYTES as u64);
-            return BatchError::RecordTooLarge {
-                index: self.count,
-                bytes,
-                limit,
-            };
+            return BatchError::RecordTooLarge { index: self.count, bytes, limit };
         }
-        BatchError::BatchTooLarge {
-            bytes: total as u64,
-            limit: MAX_BATCH_BYTES as u64,
-        }
+        BatchError::BatchTooLarge { bytes: total as u64, limit: MAX_BATCH_BYTES as u64 }
     }
 
     #[inline]
     fn note(&mut self, offset_delta: u32, timestamp: i64) {
-        self.max_timestamp = if self.count == 0 {
-            timestamp
-        } else {
-            self.max_timestamp.max(timestamp)
-        };
+        self.max_timestamp =
+            if self.count == 0 { timestamp } else { self.max_timestamp.max(timestamp) };
         self.count += 1;
         self.last_delta = offset_delta;
         self.next_delta = offset_delta + 1;
@@ -384,9 +346,7 @@ impl BatchBuilder {
 }
 
 fn write_header(header: &BatchHeader, bytes: &mut [u8]) {
-    let front = bytes
-        .first_chunk_mut()
-        .expect("a builder's buffer begins with a header's room");
+    let front = bytes.first_chunk_mut().expect("a builder's buffer begins with a header's room");
     header.encode(front);
 }
 

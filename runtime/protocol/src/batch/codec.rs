@@ -94,17 +94,11 @@ impl Compression {
     }
 
     const fn bomb(self, limit: usize) -> BatchError {
-        BatchError::DecompressionBomb {
-            codec: self.name(),
-            limit: limit as u64,
-        }
+        BatchError::DecompressionBomb { codec: self.name(), limit: limit as u64 }
     }
 
     const fn damaged(self, reason: &'static str) -> BatchError {
-        BatchError::Codec {
-            codec: self.name(),
-            reason,
-        }
+        BatchError::Codec { codec: self.name(), reason }
     }
 }
 

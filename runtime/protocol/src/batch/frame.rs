@@ -69,10 +69,7 @@ impl FrameHeader {
         if found != computed {
             return Err(BatchError::Seal { found, computed });
         }
-        Ok(Self {
-            unsynced,
-            header: BatchHeader::parse(header)?,
-        })
+        Ok(Self { unsynced, header: BatchHeader::parse(header)? })
     }
 
     /// Bytes of seal and batch together.
@@ -113,28 +110,16 @@ impl SealedBatches {
     fn read(&mut self) -> Result<SealedBatch, BatchError> {
         let have = self.rest.len() as u64;
         let Some(front) = self.rest.first_chunk() else {
-            return Err(BatchError::Truncated {
-                needed: FRAME_HEADER_SIZE as u64,
-                have,
-            });
+            return Err(BatchError::Truncated { needed: FRAME_HEADER_SIZE as u64, have });
         };
         let frame = FrameHeader::parse(front)?;
         let needed = frame.total_len();
         if self.rest.len() < needed {
-            return Err(BatchError::Truncated {
-                needed: needed as u64,
-                have,
-            });
+            return Err(BatchError::Truncated { needed: needed as u64, have });
         }
         let bytes = self.rest.split_to(needed).slice(SEAL_SIZE..);
-        let batch = Batch {
-            header: frame.header,
-            bytes,
-        };
-        Ok(SealedBatch {
-            unsynced: frame.unsynced,
-            batch,
-        })
+        let batch = Batch { header: frame.header, bytes };
+        Ok(SealedBatch { unsynced: frame.unsynced, batch })
     }
 }
 

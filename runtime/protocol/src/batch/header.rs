@@ -61,10 +61,7 @@ impl BatchHeader {
     /// [`BatchError::Truncated`], [`BatchError::Magic`], [`BatchError::HeaderField`] for what is out of range.
     pub fn parse(bytes: &[u8]) -> Result<Self, BatchError> {
         let Some(b) = bytes.first_chunk::<{ Self::SIZE }>() else {
-            return Err(BatchError::Truncated {
-                needed: 61,
-                have: bytes.len() as u64,
-            });
+            return Err(BatchError::Truncated { needed: 61, have: bytes.len() as u64 });
         };
         if b[16] != MAGIC {
             return Err(BatchError::Magic(b[16]));
@@ -150,10 +147,7 @@ impl BatchHeader {
 /// # Panics
 /// When `batch` is shorter than a header: the caller has parsed it before.
 pub fn stamp(batch: &mut [u8], base_offset: Offset, leader_epoch: LeaderEpoch) {
-    assert!(
-        BatchHeader::SIZE <= batch.len(),
-        "only a whole header can be stamped"
-    );
+    assert!(BatchHeader::SIZE <= batch.len(), "only a whole header can be stamped");
     batch[0..8].copy_from_slice(&base_offset.0.to_be_bytes());
     batch[12..16].copy_from_slice(&leader_epoch.0.to_be_bytes());
 }
@@ -171,8 +165,5 @@ fn not_negative(field: &'static str, value: i64) -> Result<u64, BatchError> {
 
 fn not_negative_32(field: &'static str, bytes: [u8; 4]) -> Result<u32, BatchError> {
     let value = i32::from_be_bytes(bytes);
-    u32::try_from(value).map_err(|_| BatchError::HeaderField {
-        field,
-        value: i64::from(value),
-    })
+    u32::try_from(value).map_err(|_| BatchError::HeaderField { field, value: i64::from(value) })
 }

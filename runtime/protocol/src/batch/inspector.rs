@@ -41,10 +41,7 @@ pub struct Rules {
 impl Rules {
     /// The widest rules for batches from `origin`.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the limits are far below 4 GiB"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the limits are far below 4 GiB")]
     pub const fn of(origin: Origin) -> Self {
         Self {
             origin,
@@ -81,13 +78,7 @@ impl Inspector {
     /// A check of the next batch.
     #[must_use]
     pub const fn new(rules: Rules) -> Self {
-        Self {
-            rules,
-            front: [0; BatchHeader::SIZE],
-            front_len: 0,
-            body: None,
-            refused: None,
-        }
+        Self { rules, front: [0; BatchHeader::SIZE], front_len: 0, body: None, refused: None }
     }
 
     /// Takes the next bytes of the batch.
@@ -130,10 +121,7 @@ impl Inspector {
         }
         let Some(body) = self.body else {
             let have = self.front_len as u64;
-            return Err(BatchError::Truncated {
-                needed: BatchHeader::SIZE as u64,
-                have,
-            });
+            return Err(BatchError::Truncated { needed: BatchHeader::SIZE as u64, have });
         };
         body.finish(&self.rules)
     }
@@ -168,22 +156,14 @@ impl Body {
         };
         let mut crc = Crc32c::new();
         crc.update(&front[CRC_START..]);
-        Ok(Self {
-            header,
-            crc,
-            left,
-            section,
-        })
+        Ok(Self { header, crc, left, section })
     }
 
     fn take(&mut self, piece: &[u8]) -> Result<(), BatchError> {
         if self.left < piece.len() {
             let declared = self.header.total_len() as u64;
             let surplus = (piece.len() - self.left) as u64;
-            return Err(BatchError::Length {
-                declared,
-                actual: declared + surplus,
-            });
+            return Err(BatchError::Length { declared, actual: declared + surplus });
         }
         self.left -= piece.len();
         match &mut self.section {
@@ -204,10 +184,7 @@ impl Body {
     fn finish(self, rules: &Rules) -> Result<BatchHeader, BatchError> {
         if self.left > 0 {
             let needed = self.header.total_len() as u64;
-            return Err(BatchError::Truncated {
-                needed,
-                have: needed - self.left as u64,
-            });
+            return Err(BatchError::Truncated { needed, have: needed - self.left as u64 });
         }
         let (found, computed) = (self.header.crc, self.crc.value());
         if found != computed {
@@ -218,9 +195,7 @@ impl Body {
             Section::Packed(codec, packed) => {
                 let section = codec.decompress(&packed, rules.max_decompressed_bytes as usize)?;
                 let mut walker = Walker::new(rules, section.len());
-                section
-                    .chunks(STRIDE)
-                    .for_each(|stride| walker.feed(stride));
+                section.chunks(STRIDE).for_each(|stride| walker.feed(stride));
                 walker.finish(&self.header)?;
             }
         }
@@ -235,10 +210,7 @@ fn check_header(header: &BatchHeader, rules: &Rules) -> Result<(), BatchError> {
     }
     if MAX_BATCH_RECORDS < header.record_count {
         let records = u64::from(header.record_count);
-        return Err(BatchError::TooManyRecords {
-            records,
-            limit: MAX_BATCH_RECORDS,
-        });
+        return Err(BatchError::TooManyRecords { records, limit: MAX_BATCH_RECORDS });
     }
     if rules.origin == Origin::Producer {
         header.attributes.check_from_producer()?;
@@ -256,17 +228,11 @@ fn check_producer(header: &BatchHeader) -> Result<(), BatchError> {
     }
     let epoch = i64::from(header.producer_epoch.0);
     if epoch < 0 {
-        return Err(BatchError::HeaderField {
-            field: "producer epoch",
-            value: epoch,
-        });
+        return Err(BatchError::HeaderField { field: "producer epoch", value: epoch });
     }
     let sequence = i64::from(header.base_sequence.0);
     if sequence < 0 {
-        return Err(BatchError::HeaderField {
-            field: "base sequence",
-            value: sequence,
-        });
+        return Err(BatchError::HeaderField { field: "base sequence", value: sequence });
     }
     Ok(())
 }

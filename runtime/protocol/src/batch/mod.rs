@@ -76,10 +76,7 @@ impl Batch {
         let header = BatchHeader::parse(&bytes)?;
         let (declared, actual) = (header.total_len() as u64, bytes.len() as u64);
         if actual < declared {
-            return Err(BatchError::Truncated {
-                needed: declared,
-                have: actual,
-            });
+            return Err(BatchError::Truncated { needed: declared, have: actual });
         }
         if declared < actual {
             return Err(BatchError::Length { declared, actual });
@@ -94,11 +91,7 @@ impl Batch {
     pub fn verify_crc(&self) -> Result<(), BatchError> {
         let computed = checksum::crc32c(&self.bytes[CRC_START..]);
         let found = self.header.crc;
-        if found == computed {
-            Ok(())
-        } else {
-            Err(BatchError::Crc { found, computed })
-        }
+        if found == computed { Ok(()) } else { Err(BatchError::Crc { found, computed }) }
     }
 
     /// The records: shared with the batch, or unpacked once if it is compressed.

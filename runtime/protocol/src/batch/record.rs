@@ -196,10 +196,6 @@ fn take<'a>(rest: &mut &'a [u8], field: Field, length: i32) -> Result<&'a [u8], 
             *rest = after;
             Ok(taken)
         }
-        None => Err(RecordFault::Overrun {
-            field,
-            length,
-            left: rest.len() as u64,
-        }),
+        None => Err(RecordFault::Overrun { field, length, left: rest.len() as u64 }),
     }
 }

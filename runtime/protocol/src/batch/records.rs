@@ -20,9 +20,7 @@ pub struct DecodeLimits {
 
 impl Default for DecodeLimits {
     fn default() -> Self {
-        Self {
-            max_decompressed_bytes: MAX_DECOMPRESSED_BYTES,
-        }
+        Self { max_decompressed_bytes: MAX_DECOMPRESSED_BYTES }
     }
 }
 
@@ -42,10 +40,7 @@ impl Records {
         let fit = section.len() / MIN_RECORD_BYTES;
         if fit < header.record_count as usize {
             let found = u32::try_from(fit).expect("fewer than a 32-bit count");
-            return Err(BatchError::Count {
-                declared: header.record_count,
-                found,
-            });
+            return Err(BatchError::Count { declared: header.record_count, found });
         }
         Ok(Self { header, section })
     }
@@ -137,17 +132,10 @@ pub struct RecordIter<'a> {
 impl<'a> RecordIter<'a> {
     /// Where the walk stands: before the next record.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a section is far below 4 GiB"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "a section is far below 4 GiB")]
     pub const fn position(&self) -> Position {
         let at = (self.section_len - self.rest.len()) as u32;
-        Position {
-            at,
-            index: self.index,
-            next_delta: self.next_delta,
-        }
+        Position { at, index: self.index, next_delta: self.next_delta }
     }
 
     #[inline]
@@ -157,20 +145,13 @@ impl<'a> RecordIter<'a> {
         let length =
             varint::read_varint(&mut rest).map_err(|e| record::malformed(e, Field::Length))?;
         let Some((body, after)) = rest.split_at_checked(length.cast_unsigned() as usize) else {
-            return Err(RecordFault::Length {
-                length,
-                left: rest.len() as u64,
-            });
+            return Err(RecordFault::Length { length, left: rest.len() as u64 });
         };
         let encoded = &start[..start.len() - after.len()];
         let record = Record::parse(encoded, body)?;
         if record.offset_delta < self.next_delta || self.last_delta < record.offset_delta {
             let (found, expected) = (record.offset_delta.cast_signed(), self.next_delta);
-            return Err(RecordFault::OffsetDelta {
-                found,
-                expected,
-                exact: false,
-            });
+            return Err(RecordFault::OffsetDelta { found, expected, exact: false });
         }
         self.next_delta = record.offset_delta + 1;
         self.rest = after;
@@ -193,10 +174,7 @@ impl<'a> RecordIter<'a> {
         let declared = self.index + self.left;
         (self.left, self.rest) = (0, &[]);
         if empty {
-            return BatchError::Count {
-                declared,
-                found: index,
-            };
+            return BatchError::Count { declared, found: index };
         }
         BatchError::Record { index, fault }
     }

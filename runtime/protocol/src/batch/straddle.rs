@@ -50,10 +50,7 @@ impl Straddle {
     pub(super) fn restart(&mut self) {
         let mut header_key = std::mem::take(&mut self.header_key);
         header_key.clear();
-        *self = Self {
-            header_key,
-            ..Self::default()
-        };
+        *self = Self { header_key, ..Self::default() };
     }
 
     /// The field that the next byte belongs to.
@@ -133,11 +130,7 @@ impl Straddle {
     fn open(&mut self, field: Field, length: i32) -> Result<Next, RecordFault> {
         self.skip = length.cast_unsigned() as usize;
         if self.left < self.skip {
-            return Err(RecordFault::Overrun {
-                field,
-                length,
-                left: self.left as u64,
-            });
+            return Err(RecordFault::Overrun { field, length, left: self.left as u64 });
         }
         Ok(Next::Field(field))
     }
@@ -193,11 +186,7 @@ impl Straddle {
             let Some(byte) = self.byte(input)? else {
                 return Ok(None);
             };
-            if let Some(n) = self
-                .number
-                .push(byte, max)
-                .map_err(|e| malformed(e, self.field))?
-            {
+            if let Some(n) = self.number.push(byte, max).map_err(|e| malformed(e, self.field))? {
                 return Ok(Some(n));
             }
         }

@@ -65,12 +65,10 @@ pub fn read_varint(input: &mut &[u8]) -> Result<i32, Malformed> {
         return Ok(unzigzag32(u32::from(*a & 0x7f) | u32::from(*b) << 7));
     }
     let wide = read_long(input, MAX_VARINT_BYTES)?;
-    u32::try_from(wide.0)
-        .map_err(|_| Malformed::Overflow)
-        .map(|n| {
-            *input = wide.1;
-            unzigzag32(n)
-        })
+    u32::try_from(wide.0).map_err(|_| Malformed::Overflow).map(|n| {
+        *input = wide.1;
+        unzigzag32(n)
+    })
 }
 
 /// Takes a 64-bit number from the front of `input`; on an error `input` stays as it was.
@@ -114,11 +112,7 @@ impl Partial {
     /// [`Malformed::Overflow`] when the number goes on too long, or sets bits beyond 32 or 64.
     pub fn push(&mut self, byte: u8, max_bytes: usize) -> Result<Option<u64>, Malformed> {
         let last = usize::from(self.bytes) + 1 == max_bytes;
-        let top = if max_bytes == MAX_VARINT_BYTES {
-            0x0f
-        } else {
-            0x01
-        };
+        let top = if max_bytes == MAX_VARINT_BYTES { 0x0f } else { 0x01 };
         if last && byte > top {
             return Err(Malformed::Overflow);
         }
@@ -175,10 +169,7 @@ pub fn write_varlong(out: &mut [u8], at: usize, n: i64) -> usize {
 }
 
 #[inline]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "the low byte is what is written"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "the low byte is what is written")]
 fn write_unsigned(out: &mut [u8], mut at: usize, mut n: u64) -> usize {
     while n >= 0x80 {
         out[at] = n as u8 | 0x80;

@@ -46,10 +46,7 @@ impl Walker {
 
     /// Takes the next bytes of the section. What is wrong is remembered for [`Self::finish`].
     pub(super) fn feed(&mut self, piece: &[u8]) {
-        debug_assert!(
-            piece.len() <= self.left,
-            "the inspector cuts at the section's end"
-        );
+        debug_assert!(piece.len() <= self.left, "the inspector cuts at the section's end");
         self.left -= piece.len();
         if self.fault.is_none()
             && let Err(fault) = self.walk(piece)
@@ -144,17 +141,8 @@ fn read_whole(body: &[u8]) -> Result<Facts, RecordFault> {
     if !record.headers.is_empty() {
         record.headers.check()?;
     }
-    let Record {
-        attributes,
-        timestamp_delta,
-        offset_delta,
-        ..
-    } = record;
-    Ok(Facts {
-        attributes,
-        timestamp_delta,
-        offset_delta,
-    })
+    let Record { attributes, timestamp_delta, offset_delta, .. } = record;
+    Ok(Facts { attributes, timestamp_delta, offset_delta })
 }
 
 /// What the records so far add up to.
@@ -212,10 +200,7 @@ impl Tally {
 
     #[cold]
     const fn fault(&self, fault: RecordFault) -> BatchError {
-        BatchError::Record {
-            index: self.found,
-            fault,
-        }
+        BatchError::Record { index: self.found, fault }
     }
 
     fn finish(&self, header: &BatchHeader) -> Result<(), BatchError> {

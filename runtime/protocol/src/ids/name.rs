@@ -64,17 +64,10 @@ fn validate(what: &'static str, name: &str) -> Result<(), InvalidName> {
     }
     let allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if let Some(found) = name.chars().find(|c| !allowed(c)) {
-        return Err(InvalidName::Character {
-            what,
-            name: name.to_owned(),
-            found,
-        });
+        return Err(InvalidName::Character { what, name: name.to_owned(), found });
     }
     if name == "." || name == ".." {
-        return Err(InvalidName::Dots {
-            what,
-            name: name.to_owned(),
-        });
+        return Err(InvalidName::Dots { what, name: name.to_owned() });
     }
     Ok(())
 }
@@ -158,15 +151,10 @@ impl fmt::Display for ModuleRef {
 impl FromStr for ModuleRef {
     type Err = InvalidName;
     fn from_str(text: &str) -> Result<Self, InvalidName> {
-        let wrong = || InvalidName::Reference {
-            given: text.to_owned(),
-        };
+        let wrong = || InvalidName::Reference { given: text.to_owned() };
         let (name, version) = text.split_once('@').ok_or_else(wrong)?;
         let version = version.parse().map_err(|_| wrong())?;
-        Ok(Self {
-            name: ModuleName::new(name)?,
-            version,
-        })
+        Ok(Self { name: ModuleName::new(name)?, version })
     }
 }
 

@@ -27,10 +27,7 @@ impl ProducerId {
     /// Layout: bit 62 set, 32 bits job id, 8 bits input topic's index in the job, 22 bits partition.
     #[must_use]
     pub fn for_job(job: JobId, input: u8, partition: PartitionIndex) -> Self {
-        assert!(
-            partition.0 < Self::MAX_JOB_PARTITIONS,
-            "partition {partition} of a job's input"
-        );
+        assert!(partition.0 < Self::MAX_JOB_PARTITIONS, "partition {partition} of a job's input");
         let job = i64::from(job.0) << (PARTITION_BITS + INPUT_BITS);
         Self(JOB_BIT | job | i64::from(input) << PARTITION_BITS | i64::from(partition.0))
     }

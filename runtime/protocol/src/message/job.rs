@@ -40,11 +40,7 @@ pub struct JobLimits {
 
 impl Default for JobLimits {
     fn default() -> Self {
-        Self {
-            batch_ms: 1_000,
-            memory_bytes: 64 << 20,
-            output_ratio: 16,
-        }
+        Self { batch_ms: 1_000, memory_bytes: 64 << 20, output_ratio: 16 }
     }
 }
 
@@ -66,11 +62,7 @@ impl ErrorPolicy {
 
 impl Default for ErrorPolicy {
     fn default() -> Self {
-        Self {
-            retries: 3,
-            backoff_ms: 100,
-            then: LastResort::DeadLetter,
-        }
+        Self { retries: 3, backoff_ms: 100, then: LastResort::DeadLetter }
     }
 }
 

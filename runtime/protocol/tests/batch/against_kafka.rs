@@ -81,10 +81,7 @@ fn with_unique_header_keys(mut records: Vec<Plain>) -> Vec<Plain> {
 fn to_theirs(record: &Plain, base: u64, epoch: u32, stamp: ProducerStamp) -> theirs::Record {
     let bytes = |bytes: &Vec<u8>| Bytes::copy_from_slice(bytes);
     let header = |(key, value): &(String, Option<Vec<u8>>)| {
-        (
-            StrBytes::from_string(key.clone()),
-            value.as_ref().map(bytes),
-        )
+        (StrBytes::from_string(key.clone()), value.as_ref().map(bytes))
     };
     theirs::Record {
         transactional: false,
@@ -95,18 +92,11 @@ fn to_theirs(record: &Plain, base: u64, epoch: u32, stamp: ProducerStamp) -> the
         producer_epoch: stamp.epoch.0,
         timestamp_type: theirs::TimestampType::Creation,
         offset: base.cast_signed() + i64::from(record.offset_delta),
-        sequence: stamp
-            .sequence
-            .0
-            .wrapping_add(record.offset_delta.cast_signed()),
+        sequence: stamp.sequence.0.wrapping_add(record.offset_delta.cast_signed()),
         timestamp: record.timestamp,
         key: record.key.as_ref().map(bytes),
         value: record.value.as_ref().map(bytes),
-        headers: record
-            .headers
-            .iter()
-            .map(header)
-            .collect::<IndexMap<_, _>>(),
+        headers: record.headers.iter().map(header).collect::<IndexMap<_, _>>(),
     }
 }
 
@@ -117,18 +107,13 @@ fn encode_with_theirs(
     base: u64,
     epoch: u32,
 ) -> Bytes {
-    let records: Vec<_> = records
-        .iter()
-        .map(|record| to_theirs(record, base, epoch, stamp))
-        .collect();
+    let records: Vec<_> =
+        records.iter().map(|record| to_theirs(record, base, epoch, stamp)).collect();
     encode(&records, codec)
 }
 
 fn encode(records: &[theirs::Record], codec: Compression) -> Bytes {
-    let options = RecordEncodeOptions {
-        version: 2,
-        compression: their_codec(codec),
-    };
+    let options = RecordEncodeOptions { version: 2, compression: their_codec(codec) };
     let mut bytes = BytesMut::new();
     RecordBatchEncoder::encode(&mut bytes, records, &options).unwrap();
     bytes.freeze()

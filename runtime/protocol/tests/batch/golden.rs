@@ -12,36 +12,20 @@ use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use crate::samples::{Plain, STAMP, build, read, three};
 
 fn parse_hex(text: &str) -> Bytes {
-    let code = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default());
+    let code = text.lines().map(|line| line.split('#').next().unwrap_or_default());
     let digits: String = code.flat_map(str::split_whitespace).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits
-        .as_bytes()
-        .chunks(2)
-        .map(byte)
-        .collect::<Vec<_>>()
-        .into()
+    digits.as_bytes().chunks(2).map(byte).collect::<Vec<_>>().into()
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let line = |line: &[u8]| {
-        line.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     bytes.chunks(32).map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[track_caller]
 fn assert_same(ours: &[u8], golden: &Bytes) {
-    assert!(
-        ours == golden,
-        "written now:\n{}\ngolden:\n{}",
-        hex(ours),
-        hex(golden)
-    );
+    assert!(ours == golden, "written now:\n{}\ngolden:\n{}", hex(ours), hex(golden));
 }
 
 fn gapped() -> Vec<Plain> {
@@ -67,14 +51,7 @@ fn one_record_is_written_field_by_field_as_documented() {
     let mut golden = parse_hex(include_str!("../golden/one_record.hex"));
     let mut builder = BatchBuilder::new(0);
     let headers = [("h", Some(&b"x"[..]))];
-    builder
-        .push(
-            Timestamp(1_700_000_000_000),
-            Some(b"key"),
-            Some(b"value"),
-            &headers,
-        )
-        .unwrap();
+    builder.push(Timestamp(1_700_000_000_000), Some(b"key"), Some(b"value"), &headers).unwrap();
     let mut ours = builder.finish(Compression::None, STAMP).unwrap().to_vec();
     stamp(&mut ours, Offset(42), LeaderEpoch(7));
     assert_same(&ours, &golden);
@@ -88,17 +65,8 @@ fn plain_batches_are_written_as_ever() {
     let golden = parse_hex(include_str!("../golden/three_records.hex"));
     assert_same(&build(&three(), Compression::None, STAMP), &golden);
     let mut golden = parse_hex(include_str!("../golden/gaps.hex"));
-    assert_same(
-        &build(&gapped(), Compression::None, ProducerStamp::NONE),
-        &golden,
-    );
-    assert_eq!(
-        RecordBatchDecoder::decode(&mut golden)
-            .unwrap()
-            .records
-            .len(),
-        3
-    );
+    assert_same(&build(&gapped(), Compression::None, ProducerStamp::NONE), &golden);
+    assert_eq!(RecordBatchDecoder::decode(&mut golden).unwrap().records.len(), 3);
 }
 
 #[test]
@@ -113,13 +81,7 @@ fn compressed_batches_of_ours_and_of_theirs_are_read_as_ever() {
         assert_eq!(read(&golden), packable());
         let batch = Batch::parse(golden.clone()).unwrap();
         assert_eq!(batch.check(Rules::of(Origin::Producer)), Ok(()));
-        assert_eq!(
-            RecordBatchDecoder::decode(&mut golden.clone())
-                .unwrap()
-                .records
-                .len(),
-            3
-        );
+        assert_eq!(RecordBatchDecoder::decode(&mut golden.clone()).unwrap().records.len(), 3);
     }
 }
 

@@ -34,9 +34,7 @@ fn is_sound(bytes: &[u8], rules: Rules) -> bool {
         let batch = Batch::parse(Bytes::copy_from_slice(bytes)).ok()?;
         batch.verify_crc().ok()?;
         let header = batch.header;
-        let limits = DecodeLimits {
-            max_decompressed_bytes: rules.max_decompressed_bytes as usize,
-        };
+        let limits = DecodeLimits { max_decompressed_bytes: rules.max_decompressed_bytes as usize };
         let records = batch.records(&limits).ok()?;
         let (mut deltas, mut times) = (Vec::new(), Vec::new());
         for record in records.iter() {
@@ -48,12 +46,7 @@ fn is_sound(bytes: &[u8], rules: Rules) -> bool {
             let attributes = length[length.iter().position(|byte| *byte < 0x80)? + 1];
             (attributes == 0).then_some(())?;
             deltas.push(record.offset_delta);
-            times.push(
-                header
-                    .base_timestamp
-                    .get()
-                    .checked_add(record.timestamp_delta)?,
-            );
+            times.push(header.base_timestamp.get().checked_add(record.timestamp_delta)?);
         }
         let latest = times.iter().max().copied();
         let log_time = header.attributes.is_log_append_time();
@@ -160,15 +153,9 @@ fn the_header_is_known_as_soon_as_it_has_arrived() {
 #[test]
 fn an_inspector_that_refused_goes_on_refusing() {
     let bytes = build(&three(), Compression::None, STAMP);
-    let mut inspector = Inspector::new(Rules {
-        max_batch_bytes: 80,
-        ..Rules::of(Origin::Log)
-    });
+    let mut inspector = Inspector::new(Rules { max_batch_bytes: 80, ..Rules::of(Origin::Log) });
     let refused = inspector.feed(&bytes).unwrap_err();
-    assert!(matches!(
-        refused,
-        BatchError::BatchTooLarge { limit: 80, .. }
-    ));
+    assert!(matches!(refused, BatchError::BatchTooLarge { limit: 80, .. }));
     assert_eq!(inspector.feed(b"more"), Err(refused.clone()));
     assert_eq!(inspector.finish(), Err(refused));
 }

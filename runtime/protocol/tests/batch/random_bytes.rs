@@ -14,9 +14,7 @@ use proptest::prelude::*;
 use crate::samples;
 
 fn read_everything(bytes: &[u8]) {
-    let limits = DecodeLimits {
-        max_decompressed_bytes: 1 << 16,
-    };
+    let limits = DecodeLimits { max_decompressed_bytes: 1 << 16 };
     for sealed in SealedBatches::new(Bytes::copy_from_slice(bytes)) {
         let Ok(sealed) = sealed else { break };
         let _ = sealed.batch.verify_crc();
@@ -30,10 +28,7 @@ fn read_everything(bytes: &[u8]) {
         let _ = FrameHeader::parse(front);
     }
     for origin in [Origin::Producer, Origin::Log] {
-        let rules = Rules {
-            max_decompressed_bytes: 1 << 16,
-            ..Rules::of(origin)
-        };
+        let rules = Rules { max_decompressed_bytes: 1 << 16, ..Rules::of(origin) };
         let mut inspector = Inspector::new(rules);
         for piece in bytes.chunks(7) {
             let _ = inspector.feed(piece);
@@ -58,10 +53,7 @@ fn walk(records: Result<Records, BatchError>) {
 }
 
 fn noise(len: usize) -> impl Strategy<Value = Vec<u8>> {
-    vec(
-        prop_oneof![3 => 0u8..16, 3 => any::<u8>(), 1 => Just(0xff)],
-        0..len,
-    )
+    vec(prop_oneof![3 => 0u8..16, 3 => any::<u8>(), 1 => Just(0xff)], 0..len)
 }
 
 proptest! {

@@ -134,18 +134,8 @@ fn a_batch_of_which_nothing_was_kept_still_stands_for_its_offsets() {
     let batch = Batch::parse(builder.finish(Compression::None, STAMP).unwrap()).unwrap();
     assert_eq!(batch.header.next_offset(), Offset(10));
     assert_eq!(batch.check(Rules::of(Origin::Log)), Ok(()));
-    assert_eq!(
-        batch.check(Rules::of(Origin::Producer)),
-        Err(BatchError::Empty)
-    );
-    assert_eq!(
-        batch
-            .records(&DecodeLimits::default())
-            .unwrap()
-            .iter()
-            .count(),
-        0
-    );
+    assert_eq!(batch.check(Rules::of(Origin::Producer)), Err(BatchError::Empty));
+    assert_eq!(batch.records(&DecodeLimits::default()).unwrap().iter().count(), 0);
 }
 
 #[test]
@@ -162,28 +152,13 @@ fn a_refused_record_leaves_the_builder_as_it_was() {
     };
     push(&mut builder, 4, -10).unwrap();
     let before = builder.len_bytes();
-    assert!(matches!(
-        push(&mut builder, 4, 0),
-        Err(BatchError::Record { index: 1, .. })
-    ));
-    assert!(matches!(
-        push(&mut builder, u32::MAX, 0),
-        Err(BatchError::Record { index: 1, .. })
-    ));
+    assert!(matches!(push(&mut builder, 4, 0), Err(BatchError::Record { index: 1, .. })));
+    assert!(matches!(push(&mut builder, u32::MAX, 0), Err(BatchError::Record { index: 1, .. })));
     let too_far = push(&mut builder, 5, i64::MAX);
-    assert_eq!(
-        too_far,
-        Err(BatchError::TimestampRange {
-            base: -10,
-            delta: i64::MAX
-        })
-    );
+    assert_eq!(too_far, Err(BatchError::TimestampRange { base: -10, delta: i64::MAX }));
     let huge = vec![0; 9 << 20];
     let pushed = builder.push(Timestamp(0), None, Some(&huge), &[]);
-    assert!(matches!(
-        pushed,
-        Err(BatchError::RecordTooLarge { index: 1, .. })
-    ));
+    assert!(matches!(pushed, Err(BatchError::RecordTooLarge { index: 1, .. })));
     let many = vec![("h", None); 1_025];
     let pushed = builder.push(Timestamp(0), None, None, &many);
     assert!(matches!(pushed, Err(BatchError::Record { index: 1, .. })));
@@ -201,13 +176,7 @@ fn a_full_builder_says_so_before_the_limit_is_passed() {
             break error;
         }
     };
-    assert!(matches!(
-        refused,
-        BatchError::BatchTooLarge {
-            limit: 16_777_216,
-            ..
-        }
-    ));
+    assert!(matches!(refused, BatchError::BatchTooLarge { limit: 16_777_216, .. }));
     let batch = Batch::parse(builder.finish(Compression::None, STAMP).unwrap()).unwrap();
     assert_eq!(batch.check(Rules::of(Origin::Producer)), Ok(()));
 }
@@ -220,9 +189,5 @@ fn a_batch_with_log_append_time_gives_every_record_that_time() {
     let bytes = Bytes::from(bytes);
     let header = Batch::parse(bytes.clone()).unwrap().header;
     assert!(header.attributes.is_log_append_time());
-    assert!(
-        read(&bytes)
-            .iter()
-            .all(|record| record.timestamp == header.max_timestamp.get())
-    );
+    assert!(read(&bytes).iter().all(|record| record.timestamp == header.max_timestamp.get()));
 }

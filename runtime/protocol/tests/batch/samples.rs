@@ -20,18 +20,11 @@ pub(crate) struct Plain {
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-pub(crate) const STAMP: ProducerStamp = ProducerStamp {
-    id: ProducerId(4_711),
-    epoch: ProducerEpoch(3),
-    sequence: Sequence(99),
-};
+pub(crate) const STAMP: ProducerStamp =
+    ProducerStamp { id: ProducerId(4_711), epoch: ProducerEpoch(3), sequence: Sequence(99) };
 
 pub(crate) fn codec() -> impl Strategy<Value = Compression> {
-    prop_oneof![
-        Just(Compression::None),
-        Just(Compression::Lz4),
-        Just(Compression::Zstd)
-    ]
+    prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)]
 }
 
 pub(crate) fn stamp() -> impl Strategy<Value = ProducerStamp> {
@@ -68,30 +61,23 @@ fn records(gaps: impl Strategy<Value = u32>) -> impl Strategy<Value = Vec<Plain>
 }
 
 fn record() -> impl Strategy<Value = Plain> {
-    let timestamp = prop_oneof![
-        1_700_000_000_000i64..1_700_000_100_000,
-        Just(-1),
-        -(1i64 << 61)..(1i64 << 61)
-    ];
+    let timestamp =
+        prop_oneof![1_700_000_000_000i64..1_700_000_100_000, Just(-1), -(1i64 << 61)..(1i64 << 61)];
     let text = prop_oneof!["[a-z]{0,12}", "\\PC{0,8}", "[k-p]{60,70}"];
     let headers = prop_oneof![
         3 => Just(Vec::new()),
         1 => vec((text, option::of(bytes(0..20))), 1..5),
     ];
     let value = prop_oneof![4 => bytes(0..90), 1 => bytes(100..700), 1 => repeated()];
-    (
-        timestamp,
-        option::of(bytes(0..70)),
-        option::weighted(0.9, value),
-        headers,
-    )
-        .prop_map(|(timestamp, key, value, headers)| Plain {
+    (timestamp, option::of(bytes(0..70)), option::weighted(0.9, value), headers).prop_map(
+        |(timestamp, key, value, headers)| Plain {
             offset_delta: 0,
             timestamp,
             key,
             value,
             headers,
-        })
+        },
+    )
 }
 
 fn bytes(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {
@@ -112,16 +98,11 @@ pub(crate) fn build(records: &[Plain], codec: Compression, stamp: ProducerStamp)
 }
 
 pub(crate) fn push(builder: &mut BatchBuilder, record: &Plain) {
-    let headers: Vec<(&str, Option<&[u8]>)> = record
-        .headers
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_deref()))
-        .collect();
+    let headers: Vec<(&str, Option<&[u8]>)> =
+        record.headers.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
     let (key, value) = (record.key.as_deref(), record.value.as_deref());
     let timestamp = Timestamp(record.timestamp);
-    builder
-        .push_at(record.offset_delta, timestamp, key, value, &headers)
-        .unwrap();
+    builder.push_at(record.offset_delta, timestamp, key, value, &headers).unwrap();
 }
 
 pub(crate) fn records_of(bytes: &Bytes) -> Records {
@@ -159,15 +140,8 @@ pub(crate) fn three() -> Vec<Plain> {
         headers: Vec::new(),
     };
     let mut last = record(2, Some("k2"), None);
-    last.headers = vec![
-        ("trace".to_owned(), Some(vec![0, 255])),
-        ("é".to_owned(), None),
-    ];
-    vec![
-        record(0, Some("k0"), Some("first value")),
-        record(1, None, Some("")),
-        last,
-    ]
+    last.headers = vec![("trace".to_owned(), Some(vec![0, 255])), ("é".to_owned(), None)];
+    vec![record(0, Some("k0"), Some("first value")), record(1, None, Some("")), last]
 }
 
 /// Puts the right checksum on a batch that was changed.

@@ -66,26 +66,16 @@ fn every_flipped_bit_that_a_producer_answers_for_is_found_by_the_inspector() {
 
 #[test]
 fn every_cut_of_a_sealed_batch_is_found() {
-    let bytes = sealed(
-        &build(&three(), Compression::None, STAMP),
-        0,
-        UNSYNCED_UNKNOWN,
-    );
+    let bytes = sealed(&build(&three(), Compression::None, STAMP), 0, UNSYNCED_UNKNOWN);
     for len in 1..bytes.len() {
         let read = read_back(bytes[..len].to_vec());
-        assert!(
-            matches!(read, Err(BatchError::Truncated { .. })),
-            "cut to {len}"
-        );
+        assert!(matches!(read, Err(BatchError::Truncated { .. })), "cut to {len}");
     }
 }
 
 #[test]
 fn zeroes_are_no_sealed_batch() {
-    assert!(matches!(
-        read_back(vec![0; 4_096]),
-        Err(BatchError::Seal { .. })
-    ));
+    assert!(matches!(read_back(vec![0; 4_096]), Err(BatchError::Seal { .. })));
 }
 
 #[test]
@@ -96,10 +86,7 @@ fn a_walk_ends_after_damage_and_gives_what_lies_before() {
     bytes.extend(sealed(&build(&three(), Compression::None, STAMP), 6, 6));
     bytes[end + SEAL_SIZE + 3] ^= 1;
     let mut walk = SealedBatches::new(Bytes::from(bytes));
-    assert_eq!(
-        walk.next().unwrap().unwrap().batch.header.base_offset,
-        Offset(0)
-    );
+    assert_eq!(walk.next().unwrap().unwrap().batch.header.base_offset, Offset(0));
     assert_eq!(walk.next().unwrap().unwrap().unsynced, 3);
     assert!(matches!(walk.next(), Some(Err(BatchError::Seal { .. }))));
     assert!(walk.next().is_none());

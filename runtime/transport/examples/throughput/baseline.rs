@@ -20,10 +20,7 @@ pub(crate) async fn serve() {
     let mut config = ServerConfig::with_single_cert(vec![certificate.clone()], key).unwrap();
     config.transport_config(transport());
     let endpoint = endpoint(Some(config));
-    let hex: String = certificate
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hex: String = certificate.iter().map(|byte| format!("{byte:02x}")).collect();
     println!("{} {hex}", endpoint.local_addr().unwrap());
     let connection = endpoint.accept().await.unwrap().await.unwrap();
     let (mut send, mut receive) = connection.accept_bi().await.unwrap();
@@ -31,19 +28,12 @@ pub(crate) async fn serve() {
     let mut bytes = 0;
     let mut chunks = [const { Bytes::new() }; 16];
     while let Some(count) = receive.read_chunks(&mut chunks).await.unwrap() {
-        bytes += chunks[..count]
-            .iter_mut()
-            .map(|c| std::mem::take(c).len())
-            .sum::<usize>();
+        bytes += chunks[..count].iter_mut().map(|c| std::mem::take(c).len()).sum::<usize>();
     }
     send.write_all(b"done").await.unwrap();
     send.finish().unwrap();
     let gb = bytes as f64 / 1e9;
-    println!(
-        "server {:.2} CPU s/GB, peak {} MiB",
-        cost.cpu() / gb,
-        peak_rss()
-    );
+    println!("server {:.2} CPU s/GB, peak {} MiB", cost.cpu() / gb, peak_rss());
     connection.closed().await;
 }
 
@@ -57,11 +47,7 @@ pub(crate) async fn bulk(hello: &str, gigabytes: u64) {
     config.transport_config(transport());
     let endpoint = endpoint(None);
     let addr: SocketAddr = addr.parse().unwrap();
-    let connection = endpoint
-        .connect_with(config, addr, "localhost")
-        .unwrap()
-        .await
-        .unwrap();
+    let connection = endpoint.connect_with(config, addr, "localhost").unwrap().await.unwrap();
     let (mut send, mut receive) = connection.open_bi().await.unwrap();
     let body = Bytes::from(vec![7; BODY]);
     let cost = Cost::start();

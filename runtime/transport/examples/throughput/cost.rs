@@ -11,10 +11,7 @@ pub(crate) struct Cost {
 
 impl Cost {
     pub(crate) fn start() -> Self {
-        Self {
-            began: Instant::now(),
-            cpu: cpu_seconds(),
-        }
+        Self { began: Instant::now(), cpu: cpu_seconds() }
     }
 
     pub(crate) fn seconds(&self) -> f64 {
@@ -37,14 +34,6 @@ fn cpu_seconds() -> f64 {
 /// The most memory this process has had, in MiB.
 pub(crate) fn peak_rss() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<u64>()
-        .unwrap()
-        >> 10
+    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
 }

@@ -15,10 +15,7 @@ use millstream_transport::{
 use crate::BODY;
 use crate::cost::{Cost, peak_rss};
 
-const LIMITS: FrameLimits = FrameLimits {
-    message: 1 << 10,
-    body: 1 << 20,
-};
+const LIMITS: FrameLimits = FrameLimits { message: 1 << 10, body: 1 << 20 };
 /// What the first frame of a stream asks the server to do with the others.
 const SINK: u64 = 0;
 const ECHO: u64 = 1;
@@ -29,11 +26,7 @@ pub(crate) async fn serve() {
     let identity = Identity::open(dir.path(), NodeId(1), &[]).unwrap();
     let addr = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind(addr, &identity, TransportSettings::default()).unwrap();
-    println!(
-        "{} {}",
-        listener.local_addr(),
-        dir.path().join("ca.pem").display()
-    );
+    println!("{} {}", listener.local_addr(), dir.path().join("ca.pem").display());
     let greeting = Greeting {
         features: vec![],
         cluster_id: String::new(),
@@ -80,11 +73,7 @@ async fn sink(mut writer: FrameWriter, mut reader: FrameReader) {
     writer.send(&frames, []).await.unwrap();
     writer.finish().unwrap();
     let gb = bytes as f64 / 1e9;
-    println!(
-        "server {:.2} CPU s/GB, peak {} MiB",
-        cost.cpu() / gb,
-        peak_rss()
-    );
+    println!("server {:.2} CPU s/GB, peak {} MiB", cost.cpu() / gb, peak_rss());
 }
 
 /// Answers as many frames at a time as have arrived, as a broker acknowledges.
@@ -110,9 +99,7 @@ async fn dial(hello: &str) -> Connection {
         software: String::new(),
     };
     let target = Target::at(addr.parse().unwrap());
-    connect(&target, &trust, &TransportSettings::default(), hello)
-        .await
-        .unwrap()
+    connect(&target, &trust, &TransportSettings::default(), hello).await.unwrap()
 }
 
 pub(crate) async fn bulk(hello: &str, gigabytes: u64) {
@@ -126,10 +113,7 @@ pub(crate) async fn bulk(hello: &str, gigabytes: u64) {
         writer.send(&frame, [body.clone()]).await.unwrap();
     }
     writer.finish().unwrap();
-    assert_eq!(
-        reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message,
-        frames
-    );
+    assert_eq!(reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message, frames);
     let gb = gigabytes as f64;
     println!(
         "frames, bulk:      {:.0} MB/s, client {:.2} CPU s/GB, {} lost, packets of {}",
@@ -155,10 +139,7 @@ pub(crate) async fn small(hello: &str, batch: u64, flush: &str) {
     }
     writer.flush().await.unwrap();
     writer.finish().unwrap();
-    assert_eq!(
-        reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message,
-        SMALL_FRAMES
-    );
+    assert_eq!(reader.recv::<u64>(LIMITS).await.unwrap().unwrap().message, SMALL_FRAMES);
     let millions = SMALL_FRAMES as f64 / 1e6;
     println!(
         "frames of 100 B, {flush}: {:.2} M/s, client {:.2} CPU µs each",

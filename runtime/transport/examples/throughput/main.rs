@@ -74,11 +74,7 @@ impl Server {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut hello = String::new();
         output.read_line(&mut hello).unwrap();
-        Self {
-            child,
-            output,
-            hello: hello.trim().to_owned(),
-        }
+        Self { child, output, hello: hello.trim().to_owned() }
     }
 
     fn finish(&mut self) {
@@ -90,8 +86,5 @@ impl Server {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }

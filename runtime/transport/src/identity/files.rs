@@ -18,11 +18,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, IdentityError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(IdentityError::File {
-            what: "read",
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(IdentityError::File { what: "read", path: path.to_owned(), source }),
     }
 }
 
@@ -36,10 +32,8 @@ pub(super) fn write(path: &Path, text: &str, mode: u32) -> Result<(), IdentityEr
 }
 
 fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .unwrap_or_else(|| Path::new("."));
+    let dir =
+        path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     fs::create_dir_all(dir)?;
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {

@@ -51,11 +51,7 @@ fn a_newly_listed_host_gets_a_new_certificate_from_the_same_authority() {
     let second = open(dir.path(), &["mill.example.org", "10.1.2.3", "0.0.0.0"]).unwrap();
     assert!(second.renewed());
     assert_ne!(first.chain(), second.chain());
-    assert_eq!(
-        first.key(),
-        second.key(),
-        "the key stays, and with it the reset tokens"
-    );
+    assert_eq!(first.key(), second.key(), "the key stays, and with it the reset tokens");
     assert_eq!(first.ca_pem(), second.ca_pem());
     assert!(!open(dir.path(), &["10.1.2.3"]).unwrap().renewed());
 }
@@ -69,11 +65,7 @@ fn a_certificate_that_ends_soon_is_made_anew() {
     let ca_key = KeyPair::from_pem(&fs::read_to_string(&paths.ca_key).unwrap()).unwrap();
     let issuer = Issuer::from_ca_cert_pem(first.ca_pem(), ca_key).unwrap();
     let params = parameters(&names(NODE, &[]).unwrap(), "soon over", 30 * DAY).unwrap();
-    fs::write(
-        &paths.broker,
-        params.signed_by(&key, &issuer).unwrap().pem(),
-    )
-    .unwrap();
+    fs::write(&paths.broker, params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
     assert!(open(dir.path(), &[]).unwrap().renewed());
     assert!(!open(dir.path(), &[]).unwrap().renewed());
 }
@@ -101,10 +93,7 @@ fn an_authority_that_clients_may_trust_is_never_replaced() {
     open(dir.path(), &[]).unwrap();
     fs::remove_file(dir.path().join("ca.pem")).unwrap();
     let error = open(dir.path(), &[]).unwrap_err();
-    assert!(
-        matches!(error, IdentityError::AuthorityMissing { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::AuthorityMissing { .. }), "{error}");
     assert!(!dir.path().join("ca.pem").exists());
 }
 
@@ -115,10 +104,7 @@ fn a_broker_without_the_authority_key_runs_until_it_needs_a_new_certificate() {
     fs::remove_file(dir.path().join("ca.key")).unwrap();
     assert!(!open(dir.path(), &[]).unwrap().renewed());
     let error = open(dir.path(), &["new.example.org"]).unwrap_err();
-    assert!(
-        matches!(error, IdentityError::AuthorityKeyMissing { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::AuthorityKeyMissing { .. }), "{error}");
 }
 
 #[test]

@@ -86,17 +86,12 @@ impl FrameReader {
         };
         let message_len = header.message_len as usize;
         if !self.gather(message_len).await? && message_len > 0 {
-            return Err(StreamError::Truncated {
-                missing: message_len,
-            });
+            return Err(StreamError::Truncated { missing: message_len });
         }
         self.header = None;
         self.body_left = header.body_len as usize;
         let message = self.decode(message_len)?;
-        Ok(Some(Frame {
-            message,
-            body: Body { reader: self },
-        }))
+        Ok(Some(Frame { message, body: Body { reader: self } }))
     }
 
     /// Whether the next frame has arrived already, message and body, so that
@@ -147,9 +142,7 @@ impl FrameReader {
                 if self.buffered == 0 {
                     return Ok(false);
                 }
-                return Err(StreamError::Truncated {
-                    missing: wanted - self.buffered,
-                });
+                return Err(StreamError::Truncated { missing: wanted - self.buffered });
             }
         }
         Ok(true)
@@ -158,11 +151,7 @@ impl FrameReader {
     /// Takes what has arrived from QUIC, waiting for something to arrive; `false` at the end.
     async fn fill(&mut self) -> Result<bool, StreamError> {
         let mut chunks = [const { Bytes::new() }; CHUNKS];
-        let count = self
-            .stream
-            .read_chunks(&mut chunks)
-            .await
-            .map_err(|e| self.error(e))?;
+        let count = self.stream.read_chunks(&mut chunks).await.map_err(|e| self.error(e))?;
         let Some(count) = count else {
             self.ended = true;
             return Ok(false);
@@ -179,9 +168,7 @@ impl FrameReader {
             return Ok(None);
         }
         if self.chunks.is_empty() && (self.ended || !self.fill().await?) {
-            return Err(StreamError::Truncated {
-                missing: self.body_left,
-            });
+            return Err(StreamError::Truncated { missing: self.body_left });
         }
         let front = self.front().len();
         let chunk = self.take_front(front.min(self.body_left));
@@ -300,10 +287,6 @@ impl Body<'_> {
             return Err(StreamError::Truncated { missing: wanted });
         }
         self.reader.body_left = 0;
-        Ok(if wanted < COPY_BELOW {
-            self.reader.copy(wanted)
-        } else {
-            self.reader.take(wanted)
-        })
+        Ok(if wanted < COPY_BELOW { self.reader.copy(wanted) } else { self.reader.take(wanted) })
     }
 }

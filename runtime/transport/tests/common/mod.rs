@@ -18,10 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 /// Large enough for any frame of these tests.
-pub(crate) const LIMITS: FrameLimits = FrameLimits {
-    message: 1 << 16,
-    body: 16 << 20,
-};
+pub(crate) const LIMITS: FrameLimits = FrameLimits { message: 1 << 16, body: 16 << 20 };
 
 /// A listener on loopback with an identity of its own.
 pub(crate) struct Broker {
@@ -41,12 +38,7 @@ impl Broker {
         let identity = Identity::open(dir.path(), NodeId(1), &[]).unwrap();
         let listener = Listener::bind(addr, &identity, settings).unwrap();
         let trust = Trust::from_pem(identity.ca_pem().as_bytes()).unwrap();
-        Self {
-            listener,
-            identity,
-            trust,
-            _dir: dir,
-        }
+        Self { listener, identity, trust, _dir: dir }
     }
 
     /// Answers every frame on every stream with the same frame, and hands out the connections.
@@ -129,16 +121,8 @@ pub(crate) async fn round_trip(connection: &Connection, message: u64, body: &Byt
 /// MiB of memory this process holds.
 pub(crate) fn resident_mib() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<i64>()
-        .unwrap()
-        >> 10
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<i64>().unwrap() >> 10
 }
 
 /// A QUIC client without our framing, to say what no client of ours would.
@@ -172,23 +156,15 @@ impl RawClient {
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = broker.listener.local_addr();
-        let connection = endpoint
-            .connect_with(config, addr, "localhost")
-            .unwrap()
-            .await?;
-        Ok(Self {
-            connection,
-            _endpoint: endpoint,
-        })
+        let connection = endpoint.connect_with(config, addr, "localhost").unwrap().await?;
+        Ok(Self { connection, _endpoint: endpoint })
     }
 
     /// Connects and greets as it should, and is free from then on.
     pub(crate) async fn greeted(broker: &Broker) -> Self {
         let client = Self::connect(broker).await.unwrap();
         let (mut send, mut receive) = client.connection.open_bi().await.unwrap();
-        send.write_all(&millstream_protocol::frame::encode(&hello(), 0))
-            .await
-            .unwrap();
+        send.write_all(&millstream_protocol::frame::encode(&hello(), 0)).await.unwrap();
         send.finish().unwrap();
         receive.read_to_end(4_096).await.unwrap();
         client

@@ -29,10 +29,7 @@ pub(super) fn dead_letter(
         ("millstream.topic", cause.place.topic.to_string()),
         ("millstream.partition", cause.place.partition.to_string()),
         ("millstream.offset", cause.offset.to_string()),
-        (
-            "millstream.error.kind",
-            cause.error.kind().name().to_owned(),
-        ),
+        ("millstream.error.kind", cause.error.kind().name().to_owned()),
         ("millstream.error", cause.error.to_string()),
     ];
     let mut headers = Vec::with_capacity(record.headers.len() as usize + texts.len());
@@ -40,10 +37,6 @@ pub(super) fn dead_letter(
         let header = header.map_err(|fault| BatchError::Record { index: 0, fault })?;
         headers.push((header.key, header.value));
     }
-    headers.extend(
-        texts
-            .iter()
-            .map(|(key, text)| (*key, Some(text.as_bytes()))),
-    );
+    headers.extend(texts.iter().map(|(key, text)| (*key, Some(text.as_bytes()))));
     to.push(time, record.key, record.value, &headers)
 }

@@ -50,9 +50,7 @@ impl Progress {
 
     /// The position, if it has to be saved.
     pub(crate) fn unsaved(&self) -> Option<Offset> {
-        self.moved
-            .swap(false, Ordering::AcqRel)
-            .then(|| self.position())
+        self.moved.swap(false, Ordering::AcqRel).then(|| self.position())
     }
 
     pub(crate) fn count(&self, records_in: u64, records_out: u64) {
@@ -67,11 +65,7 @@ impl Progress {
     /// Records in, records out, failures.
     pub(crate) fn counts(&self) -> (u64, u64, u64) {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (
-            load(&self.records_in),
-            load(&self.records_out),
-            load(&self.errors),
-        )
+        (load(&self.records_in), load(&self.records_out), load(&self.errors))
     }
 
     pub(crate) fn stands(&self, status: Status, last_error: Option<String>) {

@@ -41,9 +41,7 @@ pub(super) enum Done {
 
 impl From<WireError> for Done {
     fn from(error: WireError) -> Self {
-        Self::Hindered {
-            error: error.to_string(),
-        }
+        Self::Hindered { error: error.to_string() }
     }
 }
 
@@ -112,45 +110,23 @@ impl Work {
             return Ok(());
         };
         let batch = batch.map_err(|e| hindered(&e))?.batch;
-        assert_eq!(
-            batch.header.base_offset, at,
-            "the batch that failed is the next one"
-        );
+        assert_eq!(batch.header.base_offset, at, "the batch that failed is the next one");
         let records = unpacked(&batch).map_err(|e| hindered(&e))?;
         let mut outputs = self.outputs(&targets, &records);
-        let run = input(
-            &self.tools.topic_name(&self.place.topic),
-            self.place.partition,
-            &records,
-        );
+        let run = input(&self.tools.topic_name(&self.place.topic), self.place.partition, &records);
         for record in &records {
             let record = record.map_err(|e| hindered(&e))?;
             let one = Bytes::copy_from_slice(record.encoded());
-            let alone = Records::new(
-                BatchHeader {
-                    record_count: 1,
-                    ..batch.header
-                },
-                one.clone(),
-            )
-            .map_err(|e| hindered(&e))?;
-            let call = BatchInput {
-                count: 1,
-                records: one,
-                ..run.clone()
-            };
+            let alone = Records::new(BatchHeader { record_count: 1, ..batch.header }, one.clone())
+                .map_err(|e| hindered(&e))?;
+            let call = BatchInput { count: 1, records: one, ..run.clone() };
             match guest.process(call).await {
                 Ok(verdict) => outputs.add(&alone, &verdict).map_err(|e| failed(at, &e))?,
                 Err(error) if broker_is_in_the_way(&error) => return Err(hindered(&error)),
                 Err(error) if to_dead_letters => {
                     self.progress.failed();
                     let offset = records.offset_of(&record);
-                    let cause = Cause {
-                        spec: &self.spec,
-                        place: &self.place,
-                        offset,
-                        error,
-                    };
+                    let cause = Cause { spec: &self.spec, place: &self.place, offset, error };
                     let time = records.timestamp_of(&record);
                     let to = outputs.builder(targets.dead_letters, None);
                     let to = to.map_err(|e| hindered(&e))?;
@@ -159,9 +135,7 @@ impl Work {
                 Err(_) => self.progress.failed(),
             }
         }
-        let outputs = outputs
-            .finish(self.stamp(&batch.header))
-            .map_err(|e| failed(at, &e))?;
+        let outputs = outputs.finish(self.stamp(&batch.header)).map_err(|e| failed(at, &e))?;
         let mut unsettled = self.hand_over(&targets, &batch.header, outputs).await?;
         self.progress.count(u64::from(batch.header.record_count), 0);
         self.settle(&mut unsettled).await
@@ -178,29 +152,23 @@ impl Work {
         if batch.header.attributes.is_control() || batch.header.record_count == 0 {
             return Ok(Vec::new());
         }
-        let records = batch
-            .records(&DecodeLimits::default())
-            .map_err(|e| hindered(&e))?;
+        let records = batch.records(&DecodeLimits::default()).map_err(|e| hindered(&e))?;
         let topic = self.tools.topic_name(&self.place.topic);
         let call = input(&topic, self.place.partition, &records);
-        let verdict = guest.process(call).await.map_err(|error| {
-            if broker_is_in_the_way(&error) {
-                hindered(&error)
-            } else {
-                failed(at, &error)
-            }
+        let begun = std::time::Instant::now();
+        let verdict = guest.process(call).await;
+        metrics::histogram!("millstream_guest_seconds", "job" => self.spec.name.to_string())
+            .record(begun.elapsed());
+        let verdict = verdict.map_err(|error| {
+            if broker_is_in_the_way(&error) { hindered(&error) } else { failed(at, &error) }
         })?;
         self.progress.count(u64::from(batch.header.record_count), 0);
         if verdict == Verdict::None {
             return Ok(Vec::new());
         }
         let mut outputs = self.outputs(targets, &records);
-        outputs
-            .add(&records, &verdict)
-            .map_err(|e| failed(at, &e))?;
-        outputs
-            .finish(self.stamp(&batch.header))
-            .map_err(|e| failed(at, &e))
+        outputs.add(&records, &verdict).map_err(|e| failed(at, &e))?;
+        outputs.finish(self.stamp(&batch.header)).map_err(|e| failed(at, &e))
     }
 
     fn outputs<'t>(&self, targets: &'t Targets, records: &Records) -> Outputs<'t> {
@@ -238,18 +206,13 @@ impl Work {
             target.send(Message::Produce(produce)).await?;
             fates.push(fate);
         }
-        Ok(Unsettled {
-            fates,
-            next: Some(of.next_offset()),
-        })
+        Ok(Unsettled { fates, next: Some(of.next_offset()) })
     }
 
     /// Waits until what was handed over is committed, and moves the position past its input.
     async fn settle(&self, unsettled: &mut Unsettled) -> Result<(), Done> {
         for fate in unsettled.fates.drain(..) {
-            let closed = |_| Done::Hindered {
-                error: "an output partition was closed".to_owned(),
-            };
+            let closed = |_| Done::Hindered { error: "an output partition was closed".to_owned() };
             fate.await.map_err(closed)??;
         }
         if let Some(next) = unsettled.next.take() {
@@ -259,10 +222,7 @@ impl Work {
     }
 
     fn source(&self) -> Result<Partition, Done> {
-        Ok(self
-            .tools
-            .partitions
-            .find(&self.place.topic, None, self.place.partition)?)
+        Ok(self.tools.partitions.find(&self.place.topic, None, self.place.partition)?)
     }
 
     /// `false` when the boundary was asked for before there was any.
@@ -289,9 +249,7 @@ impl Work {
             self.progress.advance(view.log_start);
         }
         let reader = source.reader();
-        let mut cursor = reader
-            .cursor_at(self.progress.position())
-            .map_err(|e| hindered(&e))?;
+        let mut cursor = reader.cursor_at(self.progress.position()).map_err(|e| hindered(&e))?;
         let read = reader.read(&mut cursor, view.high_watermark, READ_BYTES);
         Ok(read.map_err(|e| hindered(&e))?.unwrap_or_default())
     }
@@ -326,42 +284,25 @@ impl Targets {
         for name in work.spec.outputs.iter().chain(&dead) {
             let topic = work.tools.partitions.topic(name);
             let topic = topic.ok_or_else(|| crate::partitions::unknown_topic(name))?;
-            topics.push(
-                topic
-                    .partitions
-                    .into_iter()
-                    .collect::<Result<Vec<_>, _>>()?,
-            );
+            topics.push(topic.partitions.into_iter().collect::<Result<Vec<_>, _>>()?);
         }
         let count = |topic: &Vec<_>| u32::try_from(topic.len()).expect("partitions are bounded");
         let mut partitions: Vec<_> = topics.iter().map(count).collect();
         if partitions.is_empty() {
             partitions.push(0);
         }
-        Ok(Self {
-            topics,
-            partitions,
-            dead_letters: work.spec.outputs.len(),
-        })
+        Ok(Self { topics, partitions, dead_letters: work.spec.outputs.len() })
     }
 }
 
 fn broker_is_in_the_way(error: &GuestError) -> bool {
-    matches!(
-        error,
-        GuestError::TooManyInstances { .. } | GuestError::Stopped
-    )
+    matches!(error, GuestError::TooManyInstances { .. } | GuestError::Stopped)
 }
 
 fn hindered(error: &dyn std::fmt::Display) -> Done {
-    Done::Hindered {
-        error: error.to_string(),
-    }
+    Done::Hindered { error: error.to_string() }
 }
 
 fn failed(at: Offset, error: &dyn std::fmt::Display) -> Done {
-    Done::Failed {
-        at,
-        error: error.to_string(),
-    }
+    Done::Failed { at, error: error.to_string() }
 }

@@ -22,9 +22,7 @@ const MAX_RATIO: usize = 255;
 const WINDOW: usize = 64 << 10;
 
 pub(super) fn compress(section: &[u8], out: &mut Vec<u8>) -> Result<(), BatchError> {
-    let info = FrameInfo::new()
-        .block_mode(BlockMode::Independent)
-        .block_size(BlockSize::Max256KB);
+    let info = FrameInfo::new().block_mode(BlockMode::Independent).block_size(BlockSize::Max256KB);
     let mut encoder = FrameEncoder::with_frame_info(info, out);
     let written = encoder.write_all(section);
     if written.is_err() || encoder.finish().is_err() {
@@ -78,11 +76,8 @@ impl Frame {
         if flags & 0b1 != 0 {
             return Err(damaged("dictionaries are not supported"));
         }
-        let content_size = if flags & 0b1000 == 0 {
-            None
-        } else {
-            Some(u64::from_le_bytes(take(input)?))
-        };
+        let content_size =
+            if flags & 0b1000 == 0 { None } else { Some(u64::from_le_bytes(take(input)?)) };
         let described = &descriptor[..descriptor.len() - input.len()];
         let [checksum] = take(input)?;
         if XxHash32::oneshot(0, described).to_le_bytes()[1] != checksum {
@@ -117,10 +112,7 @@ impl Frame {
         if self.block_checksums && take_u32(input)? != XxHash32::oneshot(0, bytes) {
             return Err(damaged("a block does not match its checksum"));
         }
-        Ok(Some(Block {
-            packed: word >> 31 == 0,
-            bytes,
-        }))
+        Ok(Some(Block { packed: word >> 31 == 0, bytes }))
     }
 
     fn unpack(&self, block: &Block<'_>, out: &mut Vec<u8>, limit: usize) -> Result<(), BatchError> {
@@ -136,11 +128,7 @@ impl Frame {
         let start = out.len();
         out.resize(start + most.min(room), 0);
         let (before, target) = out.split_at_mut(start);
-        let window = if self.linked {
-            &before[start.saturating_sub(WINDOW)..]
-        } else {
-            &[]
-        };
+        let window = if self.linked { &before[start.saturating_sub(WINDOW)..] } else { &[] };
         match decompress_into_with_dict(block.bytes, target, window) {
             Ok(written) => {
                 out.truncate(start + written);
@@ -157,13 +145,8 @@ impl Frame {
         if self.content_checksum && take_u32(input)? != XxHash32::oneshot(0, out) {
             return Err(damaged("the content does not match its checksum"));
         }
-        if self
-            .content_size
-            .is_some_and(|size| size != out.len() as u64)
-        {
-            return Err(damaged(
-                "the content is not as long as the frame header says",
-            ));
+        if self.content_size.is_some_and(|size| size != out.len() as u64) {
+            return Err(damaged("the content is not as long as the frame header says"));
         }
         if !input.is_empty() {
             return Err(damaged("bytes follow the frame"));

@@ -30,9 +30,7 @@ pub(super) fn compress(section: &[u8], out: &mut Vec<u8>) -> Result<(), BatchErr
     PACKER.with_borrow_mut(|slot| {
         if slot.is_none() {
             let mut context = CCtx::try_create().ok_or_else(no_memory)?;
-            context
-                .set_parameter(CParameter::CompressionLevel(LEVEL))
-                .map_err(failed)?;
+            context.set_parameter(CParameter::CompressionLevel(LEVEL)).map_err(failed)?;
             *slot = Some(context);
         }
         let context = slot.as_mut().ok_or_else(no_memory)?;
