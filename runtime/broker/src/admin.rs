@@ -1,8 +1,8 @@
 //! The admin port: Prometheus metrics, liveness, readiness. Plain HTTP, read-only.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -26,6 +26,17 @@ impl Readiness {
     }
 }
 
+/// Brings gauges up to date before they are read; known once the broker has parts to look at.
+#[derive(Clone, Default)]
+pub(crate) struct Refresh(Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>);
+
+impl Refresh {
+    pub(crate) fn set(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        let first = self.0.set(Box::new(refresh)).is_ok();
+        assert!(first, "there is one broker behind an admin port");
+    }
+}
+
 /// Binds the port, so that an address in use is an error of the start and not of a task.
 pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
@@ -35,8 +46,8 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener
 
 /// Answers until `stop` is cancelled.
 pub(crate) async fn serve(
-    listener: std::net::TcpListener,
-    metrics: PrometheusHandle,
+    (listener, metrics): (std::net::TcpListener, PrometheusHandle),
+    refresh: Refresh,
     ready: Readiness,
     stop: CancellationToken,
 ) {
@@ -45,7 +56,7 @@ pub(crate) async fn serve(
         Err(error) => return tracing::error!(%error, "the admin port cannot be served"),
     };
     let routes = Router::new()
-        .route("/metrics", get(async move || render(&metrics)))
+        .route("/metrics", get(async move || render(&metrics, &refresh)))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || readiness(&ready)));
     let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
@@ -54,7 +65,10 @@ pub(crate) async fn serve(
     }
 }
 
-fn render(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
+fn render(metrics: &PrometheusHandle, refresh: &Refresh) -> impl IntoResponse + use<> {
+    if let Some(refresh) = refresh.0.get() {
+        refresh();
+    }
     metrics.run_upkeep();
     ([("content-type", "text/plain; version=0.0.4")], metrics.render())
 }

@@ -25,6 +25,7 @@ mod clock;
 mod cores;
 mod drivers;
 mod filter;
+mod gauges;
 mod ingress;
 mod jobs;
 mod maintenance;

@@ -30,7 +30,12 @@ pub(crate) fn install() -> PrometheusHandle {
 fn make() -> PrometheusHandle {
     let builder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
-        .expect("the list of buckets is not empty");
+        .and_then(|builder| {
+            let group = Matcher::Suffix("_batches".to_owned());
+            let powers = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+            builder.set_buckets_for_metric(group, &powers)
+        })
+        .expect("the lists of buckets are not empty");
     let recorder = builder.build_recorder();
     let handle = recorder.handle();
     // An embedding program may have a recorder of its own: then ours stays empty, and its is used.
@@ -67,10 +72,21 @@ fn describe() {
         "one write of a group of batches"
     );
     describe_histogram!("millstream_log_sync_seconds", Unit::Seconds, "one sync of a log");
+    describe_histogram!("millstream_log_group_batches", "batches that share one write");
+    describe_gauge!("millstream_log_start_offset", "first offset that is kept");
+    describe_gauge!("millstream_log_high_watermark", "everything before it is committed");
+    describe_gauge!("millstream_log_bytes", Unit::Bytes, "bytes of the log on disk");
+    describe_gauge!("millstream_log_stopped", "1 when the log takes no more writes");
+    describe_gauge!("millstream_job_lag", "records between a job's position and its input's end");
+    describe_counter!("millstream_job_bytes_in_total", Unit::Bytes, "bytes that guests were given");
+    describe_counter!("millstream_job_bytes_out_total", Unit::Bytes, "bytes that guests rewrote");
+    describe_counter!("millstream_job_custom_total", "counters of a job's own module");
     describe_counter!("millstream_job_records_in_total", "records that a job's guest was given");
     describe_counter!("millstream_job_records_out_total", "records that a job wrote");
     describe_counter!("millstream_job_errors_total", "failed calls of a job's guest, by kind");
-    describe_histogram!("millstream_guest_seconds", Unit::Seconds, "time of one call of a guest");
+    describe_counter!("millstream_job_guest_seconds_total", "time in a job's guests");
+    describe_counter!("millstream_job_instances_total", "instances made for a job");
+    describe_histogram!("millstream_guest_seconds", Unit::Seconds, "one call, waiting included");
 }
 
 /// What is counted over the whole broker.
@@ -124,6 +140,34 @@ impl BrokerMetrics {
         counter!("millstream_requests_total", "request" => request, "result" => result)
             .increment(1);
         histogram!("millstream_request_seconds", "request" => request).record(took);
+    }
+}
+
+/// What is counted for all logs together.
+#[derive(Clone, Debug)]
+pub(crate) struct LogMetrics {
+    write: Histogram,
+    sync: Histogram,
+    group: Histogram,
+}
+
+impl LogMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            write: histogram!("millstream_log_write_seconds"),
+            sync: histogram!("millstream_log_sync_seconds"),
+            group: histogram!("millstream_log_group_batches"),
+        }
+    }
+
+    pub(crate) fn wrote(&self, took: Duration, batches: usize) {
+        self.write.record(took);
+        #[expect(clippy::cast_precision_loss, reason = "a group has far fewer batches than 2^52")]
+        self.group.record(batches as f64);
+    }
+
+    pub(crate) fn synced(&self, took: Duration) {
+        self.sync.record(took);
     }
 }
 

@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Readiness};
+use crate::admin::{self, Readiness, Refresh};
 use crate::broker::{Broker, ProducerIds, Room};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -31,6 +31,7 @@ use crate::drivers::log_writer::LogWriters;
 use crate::drivers::metadata::{self, Applier, Metadata};
 use crate::drivers::partition::vote_key;
 use crate::drivers::store::{self, StoreHandle, StoreThread};
+use crate::gauges;
 use crate::jobs::Jobs;
 use crate::maintenance;
 use crate::metrics::{self, BrokerMetrics};
@@ -114,7 +115,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let identity = Arc::new(Identity::open(data.root(), node, &[host_of(&advertised)])?);
 
     let (ready, admin_stop) = (Readiness::default(), CancellationToken::new());
-    let admin = admin::serve(admin_listener, metrics_handle, ready.clone(), admin_stop.clone());
+    let refresh = Refresh::default();
+    let admin = admin::serve(
+        (admin_listener, metrics_handle),
+        refresh.clone(),
+        ready.clone(),
+        admin_stop.clone(),
+    );
     cores.all()[0].spawn(admin);
 
     let stored = Stored::load(&data)?;
@@ -182,6 +189,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     cores.all()[0].spawn(async move { jobs.save_positions(save).await });
     let every = config.storage.retention_check.0;
     cores.all()[0].spawn(maintenance::run(partitions, every, stop));
+    let watched = Arc::downgrade(&broker);
+    refresh.set(move || {
+        if let Some(broker) = watched.upgrade() {
+            gauges::refresh(&broker);
+        }
+    });
     listen(&broker, &cores, sockets, identity).await?;
     ready.set(true);
     Ok(Running {

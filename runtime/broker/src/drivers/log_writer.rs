@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use bytes::Bytes;
 use millstream_protocol::batch::BatchHeader;
@@ -23,6 +24,8 @@ use millstream_storage::disk::RealDisk;
 use millstream_storage::log::{AppendBatch, AppendError, Durability, LogConfig, PartitionLog};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::metrics::LogMetrics;
 
 /// The log as the broker uses it.
 pub(crate) type Log = PartitionLog<RealDisk>;
@@ -80,6 +83,7 @@ pub(crate) enum Completion {
 #[derive(Debug)]
 pub(crate) struct LogWriters {
     queue: Arc<Queue>,
+    metrics: LogMetrics,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -93,6 +97,7 @@ pub(crate) struct LogHandle {
 #[derive(Debug)]
 struct Desk {
     name: String,
+    metrics: LogMetrics,
     log: Mutex<Log>,
     tray: Mutex<Tray>,
     completions: mpsc::UnboundedSender<Completion>,
@@ -126,7 +131,7 @@ impl LogWriters {
             std::thread::Builder::new().name(format!("log-{index}")).spawn(move || queue.work())
         };
         let threads = (0..threads).map(spawn).collect::<Result<_, _>>()?;
-        Ok(Self { queue, threads })
+        Ok(Self { queue, metrics: LogMetrics::new(), threads })
     }
 
     /// Takes a log in: from now on it is written only through the handle.
@@ -136,7 +141,8 @@ impl LogWriters {
         log: Log,
     ) -> (LogHandle, mpsc::UnboundedReceiver<Completion>) {
         let (completions, received) = mpsc::unbounded_channel();
-        let desk = Desk { name, log: Mutex::new(log), tray: Mutex::default(), completions };
+        let (metrics, log) = (self.metrics.clone(), Mutex::new(log));
+        let desk = Desk { name, metrics, log, tray: Mutex::default(), completions };
         (LogHandle { desk: Arc::new(desk), queue: Arc::clone(&self.queue) }, received)
     }
 
@@ -177,7 +183,7 @@ impl LogHandle {
 impl Desk {
     fn turn(&self, tasks: Vec<Task>) {
         let log = &mut *self.log.lock();
-        Turn { name: &self.name, log, out: &self.completions }.run(tasks);
+        Turn { desk: self, log, out: &self.completions }.run(tasks);
     }
 }
 
@@ -217,7 +223,7 @@ impl Queue {
 
 /// One thread's turn at one desk.
 struct Turn<'a> {
-    name: &'a str,
+    desk: &'a Desk,
     log: &'a mut Log,
     out: &'a mpsc::UnboundedSender<Completion>,
 }
@@ -259,7 +265,9 @@ impl Turn<'_> {
         };
         let from = first.base_offset;
         let batches: Vec<_> = appends.iter().map(Append::as_batch).collect();
+        let begun = Instant::now();
         let result = self.log.append(&batches);
+        self.desk.metrics.wrote(begun.elapsed(), batches.len());
         let end = self.log.end();
         // The bytes are in the page cache or refused: either way their room is free again.
         drop(appends);
@@ -275,7 +283,10 @@ impl Turn<'_> {
     }
 
     fn sync(&mut self) {
-        match self.log.sync() {
+        let begun = Instant::now();
+        let synced = self.log.sync();
+        self.desk.metrics.synced(begun.elapsed());
+        match synced {
             Ok(end) => self.tell(Completion::Synced { end }),
             Err(error) => self.tell(Completion::Stopped { reason: error.to_string() }),
         }
@@ -301,7 +312,7 @@ impl Turn<'_> {
             }
         };
         if let Err(error) = result {
-            tracing::error!(%error, log = %self.name, "log maintenance failed");
+            tracing::error!(%error, log = %self.desk.name, "log maintenance failed");
         }
     }
 

@@ -123,6 +123,10 @@ impl Intake<'_> {
             let text = "this producer identity belongs to a job: ask for one of your own";
             return refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
+        if header.attributes.is_transactional() {
+            let text = "transactions are not supported yet: send the batch without one";
+            return refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
+        }
         let (header, chunks) = match self.partition.ingress(header, chunks).await {
             Ok(batch) => batch,
             Err(error) => return refuse(answer, error),
