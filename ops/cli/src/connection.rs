@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_client::{Client, ClientConfig, ClientError, ConsumeError, ProduceError};
-use millstream_protocol::error::WireError;
+use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::message::Call;
 
 use crate::failure::{Failure, Result};
@@ -34,13 +34,7 @@ pub(crate) struct Connection {
     )]
     broker: String,
     /// The cluster's certificate authority [default: ca.pem in the data directory].
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "MILLSTREAM_CA",
-        hide_env_values = true
-    )]
+    #[arg(long, global = true, value_name = "FILE", env = "MILLSTREAM_CA", hide_env_values = true)]
     ca: Option<PathBuf>,
     /// The data directory of a broker on this machine, for its ca.pem.
     #[arg(
@@ -54,9 +48,7 @@ impl Connection {
     /// Runs `work` with a connection, on this thread.
     pub(crate) fn session(&self, work: impl AsyncFnOnce(&Client) -> Result) -> Result {
         logging::start_for_client()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             let client = self.open().await?;
             let done = work(&client).await;
@@ -95,9 +87,10 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Refused(refusal) => refusal.into(),
-            ClientError::Unreachable { .. } => Self::new(&error).or_hint(
-                "`millstream serve` starts a broker here, --broker HOST:PORT names another",
-            ),
+            ClientError::Unreachable { broker, reason } => Self::new(format!(
+                "cannot reach a broker at {broker}: {reason}"
+            ))
+            .or_hint("`millstream serve` starts a broker here, --broker HOST:PORT names another"),
             ClientError::ConnectionLost { .. } | ClientError::TimedOut { .. } => {
                 Self::new(&error).or_hint("the same command again in a moment")
             }
@@ -112,10 +105,9 @@ impl From<ProduceError> for Failure {
     fn from(error: ProduceError) -> Self {
         match error {
             ProduceError::Client(error) => error.into(),
-            ProduceError::Refused {
-                error: WireError { code, .. },
-                ..
-            } => Self::new(&error).advised(code),
+            ProduceError::Refused { error: WireError { code, .. }, .. } => {
+                Self::new(&error).advised(code)
+            }
             error => Self::new(error),
         }
     }
@@ -125,12 +117,11 @@ impl From<ConsumeError> for Failure {
     fn from(error: ConsumeError) -> Self {
         match error {
             ConsumeError::Client(error) => error.into(),
-            ConsumeError::Refused {
-                error: WireError { code, .. },
-                ..
-            } => Self::new(&error).advised(code),
-            ConsumeError::OutOfRange { .. } => {
-                Self::new(&error).or_hint("--from earliest or --from latest always works")
+            ConsumeError::Refused { error: WireError { code, .. }, .. } => {
+                Self::new(&error).advised(code)
+            }
+            ConsumeError::OutOfRange { reason, .. } => {
+                Self::new(reason).advised(ErrorCode::OffsetOutOfRange)
             }
             ConsumeError::Corrupt { .. } => Self::new(&error)
                 .or_hint("`millstream log dump SEGMENT` on the broker's machine finds the damage"),
@@ -147,28 +138,16 @@ mod tests {
 
     fn connection(ca: Option<&str>, data_dir: &Path) -> Connection {
         let broker = "127.0.0.1:9440".to_owned();
-        Connection {
-            broker,
-            ca: ca.map(PathBuf::from),
-            data_dir: data_dir.to_owned(),
-        }
+        Connection { broker, ca: ca.map(PathBuf::from), data_dir: data_dir.to_owned() }
     }
 
     #[test]
     fn the_authority_is_the_one_named_or_that_of_the_data_directory() {
         let dir = tempfile::tempdir().expect("a directory");
-        let named = connection(Some("mine.pem"), dir.path())
-            .authority()
-            .expect("named");
+        let named = connection(Some("mine.pem"), dir.path()).authority().expect("named");
         assert_eq!(named, Path::new("mine.pem"));
-        let none = connection(None, dir.path())
-            .authority()
-            .expect_err("none there")
-            .to_string();
-        assert!(
-            none.contains("ca.pem is not there") && none.contains("--ca FILE"),
-            "{none}"
-        );
+        let none = connection(None, dir.path()).authority().expect_err("none there").to_string();
+        assert!(none.contains("ca.pem is not there") && none.contains("--ca FILE"), "{none}");
         std::fs::write(dir.path().join(CA_FILE), "").expect("written");
         let local = connection(None, dir.path()).authority().expect("there");
         assert_eq!(local, dir.path().join(CA_FILE));

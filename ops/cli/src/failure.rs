@@ -17,10 +17,7 @@ pub(crate) enum Failure {
     /// Whoever read our output has gone: there is nobody to tell.
     ReaderGone,
     /// It did not work: exit code 1.
-    Failed {
-        message: String,
-        hint: Option<String>,
-    },
+    Failed { message: String, hint: Option<String> },
     /// The arguments make no sense together: exit code 2.
     Usage { message: String },
 }
@@ -28,40 +25,33 @@ pub(crate) enum Failure {
 impl Failure {
     /// A failure with no advice but its text.
     pub(crate) fn new(message: impl Display) -> Self {
-        Self::Failed {
-            message: one_line(&message.to_string()),
-            hint: None,
-        }
+        Self::Failed { message: one_line(&message.to_string()), hint: None }
     }
 
     /// Arguments that make no sense together.
     pub(crate) fn usage(message: impl Display) -> Self {
-        Self::Usage {
-            message: one_line(&message.to_string()),
-        }
+        Self::Usage { message: one_line(&message.to_string()) }
     }
 
     /// Says what to do next, unless something did already.
     #[must_use]
     pub(crate) fn or_hint(self, next: impl Display) -> Self {
         match self {
-            Self::Failed {
-                message,
-                hint: None,
-            } => Self::Failed {
-                message,
-                hint: Some(one_line(&next.to_string())),
-            },
+            Self::Failed { message, hint: None } => {
+                Self::Failed { message, hint: Some(one_line(&next.to_string())) }
+            }
             other => other,
         }
     }
 
-    /// Says what to do next about a refusal with this code, where something can be said.
+    /// Says what to do next about a refusal with this code, unless its text does already.
     #[must_use]
     pub(crate) fn advised(self, code: ErrorCode) -> Self {
-        match advice(code) {
-            Some(next) => self.or_hint(next),
-            None => self,
+        match (&self, advice(code)) {
+            (Self::Failed { message, .. }, Some(next)) if !message.contains("`millstream ") => {
+                self.or_hint(next)
+            }
+            _ => self,
         }
     }
 
@@ -69,10 +59,9 @@ impl Failure {
     #[must_use]
     pub(crate) fn context(self, what: impl Display) -> Self {
         match self {
-            Self::Failed { message, hint } => Self::Failed {
-                message: format!("{what}: {message}"),
-                hint,
-            },
+            Self::Failed { message, hint } => {
+                Self::Failed { message: format!("{what}: {message}"), hint }
+            }
             other => other,
         }
     }
@@ -81,10 +70,9 @@ impl Failure {
     #[must_use]
     pub(crate) fn with(self, more: impl Display) -> Self {
         match self {
-            Self::Failed { message, hint } => Self::Failed {
-                message: format!("{message}; {more}"),
-                hint,
-            },
+            Self::Failed { message, hint } => {
+                Self::Failed { message: format!("{message}; {more}"), hint }
+            }
             other => other,
         }
     }
@@ -109,14 +97,8 @@ impl Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReaderGone => f.write_str("the reader of this output has gone"),
-            Self::Failed {
-                message,
-                hint: None,
-            } => write!(f, "error: {message}"),
-            Self::Failed {
-                message,
-                hint: Some(hint),
-            } => {
+            Self::Failed { message, hint: None } => write!(f, "error: {message}"),
+            Self::Failed { message, hint: Some(hint) } => {
                 write!(f, "error: {message}\n  try: {hint}")
             }
             Self::Usage { message } => write!(f, "error: {message}"),
@@ -179,13 +161,9 @@ fn advice(code: ErrorCode) -> Option<&'static str> {
 /// Folds a text of several lines into one, without the drawing that a TOML error has of its source.
 fn one_line(text: &str) -> String {
     let drawn = |line: &str| {
-        line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ')
-            .starts_with('|')
+        line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|')
     };
-    let lines = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty() && !drawn(line));
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !drawn(line));
     lines.collect::<Vec<_>>().join(": ")
 }
 
@@ -204,9 +182,7 @@ mod tests {
 
     #[test]
     fn the_first_advice_stands_and_context_comes_in_front() {
-        let failure = Failure::new("no such file\n\n  really")
-            .or_hint("first")
-            .or_hint("second");
+        let failure = Failure::new("no such file\n\n  really").or_hint("first").or_hint("second");
         let failure = failure.context("cannot read a.toml");
         assert_eq!(
             failure.to_string(),
@@ -218,10 +194,7 @@ mod tests {
     fn a_toml_error_is_told_in_one_line() {
         let error = toml::from_str::<toml::Table>("a = 1\nb = = 2\n").expect_err("no TOML");
         let told = one_line(&error.to_string());
-        assert_eq!(
-            told,
-            "TOML parse error at line 2, column 5: extra `=`, expected nothing"
-        );
+        assert_eq!(told, "TOML parse error at line 2, column 5: extra `=`, expected nothing");
     }
 
     #[test]

@@ -25,10 +25,10 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{} {unit}", text.strip_suffix(".0").unwrap_or(&text))
 }
 
-/// A timestamp as RFC 3339, or `-` where there is none.
+/// A timestamp as RFC 3339 with milliseconds, or `-` where there is none.
 pub(crate) fn timestamp(at: Timestamp) -> String {
     match jiff::Timestamp::from_millisecond(at.get()) {
-        Ok(time) if at != Timestamp::NONE => time.to_string(),
+        Ok(time) if at != Timestamp::NONE => format!("{time:.3}"),
         _ => "-".to_owned(),
     }
 }
@@ -36,6 +36,10 @@ pub(crate) fn timestamp(at: Timestamp) -> String {
 /// How many a second, with thousands separated.
 pub(crate) fn rate(count: u64, took: Duration) -> String {
     let seconds = took.as_secs_f64().max(1e-9);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a float becomes the nearest integer there is"
+    )]
     thousands((count as f64 / seconds).round() as u64)
 }
 
@@ -44,7 +48,7 @@ pub(crate) fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -83,10 +87,7 @@ mod tests {
 
     #[test]
     fn times_and_counts_are_read_at_a_glance() {
-        assert_eq!(
-            timestamp(Timestamp(1_388_534_400_000)),
-            "2014-01-01T00:00:00Z"
-        );
+        assert_eq!(timestamp(Timestamp(1_388_534_400_000)), "2014-01-01T00:00:00.000Z");
         assert_eq!(timestamp(Timestamp::NONE), "-");
         assert_eq!(timestamp(Timestamp(i64::MAX)), "-");
         assert_eq!(thousands(1_234_567), "1,234,567");

@@ -55,9 +55,7 @@ where
     R: IntoIterator<Item: IntoIterator<Item = String>>,
 {
     let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(headers.to_vec());
     for row in rows {
         table.add_row(row.into_iter().collect::<Vec<_>>());
@@ -75,12 +73,7 @@ where
 /// Names and values, one pair a line.
 pub(crate) fn pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
     let pairs: Vec<_> = pairs.into_iter().collect();
-    let width = pairs
-        .iter()
-        .map(|(name, _)| name.chars().count())
-        .max()
-        .unwrap_or(0)
-        + 2;
+    let width = pairs.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0) + 2;
     let line =
         |(name, value): &(&str, String)| format!("{name:<width$}{value}").trim_end().to_owned();
     ended(pairs.iter().map(line).collect::<Vec<_>>().join("\n"))
@@ -105,8 +98,7 @@ impl<W: Write> JsonArray<W> {
 
     /// Writes one element.
     pub(crate) fn push(&mut self, element: &impl Serialize) -> Result {
-        self.out
-            .write_all(if self.empty { b"[\n" } else { b",\n" })?;
+        self.out.write_all(if self.empty { b"[\n" } else { b",\n" })?;
         self.empty = false;
         serde_json::to_writer(&mut self.out, element)
             .map_err(|error| Failure::from(io::Error::from(error)))
@@ -114,8 +106,7 @@ impl<W: Write> JsonArray<W> {
 
     /// Ends the array.
     pub(crate) fn finish(mut self) -> Result {
-        self.out
-            .write_all(if self.empty { b"[]\n" } else { b"\n]\n" })?;
+        self.out.write_all(if self.empty { b"[]\n" } else { b"\n]\n" })?;
         Ok(self.out.flush()?)
     }
 }
@@ -151,12 +142,7 @@ pub(crate) struct Deleted {
 impl Deleted {
     /// The answer of every `delete`. `what` is the noun.
     pub(crate) fn report(what: &str, name: &impl Display) -> Changed<Self> {
-        Changed::new(
-            format!("deleted {what} {name}"),
-            Self {
-                deleted: name.to_string(),
-            },
-        )
+        Changed::new(format!("deleted {what} {name}"), Self { deleted: name.to_string() })
     }
 }
 

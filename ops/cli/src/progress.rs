@@ -44,12 +44,7 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for drawn in [
-            bytes("a", Some(1)),
-            bytes("b", None),
-            records("c", 1),
-            none(),
-        ] {
+        for drawn in [bytes("a", Some(1)), bytes("b", None), records("c", 1), none()] {
             drawn.finish_and_clear();
         }
     }

@@ -33,13 +33,7 @@ impl<'a> Shown<'a> {
     ) -> Result<Self, RecordFault> {
         let mut unchecked = headers;
         unchecked.try_for_each(|header| header.map(|_| ()))?;
-        Ok(Self {
-            offset,
-            timestamp,
-            key,
-            value,
-            headers,
-        })
+        Ok(Self { offset, timestamp, key, value, headers })
     }
 
     /// A record of a batch.
@@ -145,11 +139,7 @@ pub(crate) mod tests {
 
     const RECORDS: [Given; 4] = [
         (Some(b"UA"), Some(b"{\"late\":true}"), &[]),
-        (
-            None,
-            Some(b"say \"hi\"\n"),
-            &[("trace", Some(b"1")), ("none", None)],
-        ),
+        (None, Some(b"say \"hi\"\n"), &[("trace", Some(b"1")), ("none", None)]),
         (Some(b"gone"), None, &[]),
         (Some(b"\xff\x00"), Some(b"\xfe"), &[("raw", Some(b"\x80"))]),
     ];
@@ -158,13 +148,9 @@ pub(crate) mod tests {
     pub(crate) fn batch() -> Bytes {
         let mut builder = BatchBuilder::new(1 << 10);
         for (key, value, headers) in RECORDS {
-            builder
-                .push(Timestamp(1_388_534_400_000), key, value, headers)
-                .expect("fits");
+            builder.push(Timestamp(1_388_534_400_000), key, value, headers).expect("fits");
         }
-        builder
-            .finish(Compression::None, ProducerStamp::NONE)
-            .expect("a batch")
+        builder.finish(Compression::None, ProducerStamp::NONE).expect("a batch")
     }
 
     /// The records of [`batch`].
@@ -180,9 +166,7 @@ pub(crate) mod tests {
             .iter()
             .map(|record| Shown::of(&records, &record.expect("a record")).expect("good headers"));
         let shown: Vec<_> = shown.collect();
-        let json = shown
-            .iter()
-            .map(|shown| serde_json::to_string(shown).expect("an object"));
+        let json = shown.iter().map(|shown| serde_json::to_string(shown).expect("an object"));
         let lines: Vec<_> = shown.iter().map(ToString::to_string).chain(json).collect();
         assert!(lines.iter().all(|line| !line.contains('\n')));
         insta::assert_snapshot!(lines.join("\n"));

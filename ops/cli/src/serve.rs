@@ -19,12 +19,7 @@ use crate::{connection, logging, output};
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// A configuration file, TOML.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "MILLSTREAM_CONFIG",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FILE", env = "MILLSTREAM_CONFIG", hide_env_values = true)]
     config: Option<PathBuf>,
     /// Where logs, metadata, modules and certificates lie [default: ./millstream-data].
     #[arg(long, value_name = "DIR", env = connection::DATA_DIR_VARIABLE, hide_env_values = true)]
@@ -88,11 +83,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
 
 fn load(args: Args) -> Result<Config> {
     let flags = Overrides::default()
-        .set(
-            "server",
-            "data_dir",
-            args.data_dir.map(|dir| dir.display().to_string()),
-        )
+        .set("server", "data_dir", args.data_dir.map(|dir| dir.display().to_string()))
         .set("server", "listen", args.listen)
         .set("server", "node_id", args.node_id)
         .set("admin", "listen", args.admin)
@@ -102,7 +93,7 @@ fn load(args: Args) -> Result<Config> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     Config::load(args.config.as_deref(), environment, &flags).map_err(|error| {
         Failure::new(error)
-            .or_hint("`millstream serve --print-config` shows every key and its default")
+            .or_hint("`millstream serve --print-config`, without what is wrong, shows every key and its value")
     })
 }
 
@@ -115,9 +106,7 @@ fn print(config: &Config, output: Output) -> Result {
 
 fn serve(config: Config) -> Result {
     // Only waits: the broker brings its own threads.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let (mut first, mut second) = (Stop::listen()?, Stop::listen()?);
         let shutdown = async {

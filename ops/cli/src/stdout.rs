@@ -42,12 +42,7 @@ impl Stdout {
             }
             Ok(())
         });
-        Self {
-            piece: Vec::with_capacity(PIECE_BYTES * 2),
-            pieces,
-            spent,
-            thread,
-        }
+        Self { piece: Vec::with_capacity(PIECE_BYTES * 2), pieces, spent, thread }
     }
 
     /// Where to append what is to be written.
@@ -88,9 +83,7 @@ impl Stdout {
                 })?;
                 handed_over
             }
-            Err(_) => Err(Failure::new(
-                "the thread that writes to stdout has ended unexpectedly",
-            )),
+            Err(_) => Err(Failure::new("the thread that writes to stdout has ended unexpectedly")),
         }
     }
 }
@@ -155,9 +148,6 @@ mod tests {
             }
             tokio::task::yield_now().await;
         }
-        assert!(
-            matches!(stdout.finish().await, Err(Failure::ReaderGone)),
-            "{ended:?}"
-        );
+        assert!(matches!(stdout.finish().await, Err(Failure::ReaderGone)), "{ended:?}");
     }
 }

@@ -39,12 +39,7 @@ fn millstream(args: &[&str]) -> Output {
         }
     }
     let dir = std::env::temp_dir();
-    command
-        .args(args)
-        .env("COLUMNS", "100")
-        .current_dir(dir)
-        .output()
-        .expect("the binary runs")
+    command.args(args).env("COLUMNS", "100").current_dir(dir).output().expect("the binary runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -57,10 +52,7 @@ fn every_command_has_its_help() {
         let output = millstream(&[command, &["--help"]].concat());
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         assert_eq!(text(&output.stderr), "", "{command:?}");
-        insta::assert_snapshot!(
-            ["millstream", &command.join("-")].join("-"),
-            text(&output.stdout)
-        );
+        insta::assert_snapshot!(["millstream", &command.join("-")].join("-"), text(&output.stdout));
     }
 }
 
@@ -84,12 +76,7 @@ fn wrong_usage_ends_with_two_and_says_nothing_on_stdout() {
     ];
     for args in wrong {
         let output = millstream(args);
-        assert_eq!(
-            output.status.code(),
-            Some(2),
-            "{args:?}: {}",
-            text(&output.stderr)
-        );
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", text(&output.stderr));
         assert_eq!(text(&output.stdout), "", "{args:?}");
         assert!(!output.stderr.is_empty(), "{args:?}");
     }
@@ -99,31 +86,16 @@ fn wrong_usage_ends_with_two_and_says_nothing_on_stdout() {
 fn what_fails_ends_with_one_and_says_what_to_do_in_two_lines() {
     let failing: [(&[&str], &str); 4] = [
         (&["topic", "list", "--data-dir", "/nowhere"], "--ca FILE"),
-        (
-            &["log", "dump", "/nowhere/1.log"],
-            "cannot read /nowhere/1.log",
-        ),
-        (
-            &["serve", "--check", "--config", "/nowhere.toml"],
-            "cannot read",
-        ),
-        (
-            &["serve", "--check", "--log-level", "loud=louder"],
-            "log.level",
-        ),
+        (&["log", "dump", "/nowhere/1.log"], "cannot read /nowhere/1.log"),
+        (&["serve", "--check", "--config", "/nowhere.toml"], "cannot read"),
+        (&["serve", "--check", "--log-level", "loud=louder"], "log.level"),
     ];
     for (args, expected) in failing {
         let output = millstream(args);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{args:?}: {said}");
-        assert!(
-            said.starts_with("error: ") && said.lines().count() <= 2,
-            "{said}"
-        );
-        assert!(
-            said.contains(expected) && text(&output.stdout).is_empty(),
-            "{said}"
-        );
+        assert!(said.starts_with("error: ") && said.lines().count() <= 2, "{said}");
+        assert!(said.contains(expected) && text(&output.stdout).is_empty(), "{said}");
     }
 }
 
@@ -139,9 +111,5 @@ fn the_configuration_in_force_is_printed_and_reads_back() {
     let again = millstream(&["serve", "--print-config", "--config", path]);
     assert_eq!(text(&again.stdout), text(&printed.stdout));
     let json = millstream(&["serve", "--print-config", "--output", "json"]);
-    assert!(
-        text(&json.stdout).starts_with("{\n"),
-        "{}",
-        text(&json.stdout)
-    );
+    assert!(text(&json.stdout).starts_with("{\n"), "{}", text(&json.stdout));
 }

@@ -63,10 +63,7 @@ async fn consume(args: Args, client: &Client, output: Output) -> Result {
     let mut stop = Stop::listen()?;
     let params = collect(args.filter_param, "--filter-param")?;
     let filter = args.filter.map(|module| FetchFilter { module, params });
-    let consumer = client.consumer(ConsumerConfig {
-        filter,
-        ..ConsumerConfig::default()
-    })?;
+    let consumer = client.consumer(ConsumerConfig { filter, ..ConsumerConfig::default() })?;
     let partition = args.partition.map(PartitionIndex);
     let mut until = if args.until_end {
         Until::end_of(client, &args.topic, partition).await?
@@ -74,7 +71,7 @@ async fn consume(args: Args, client: &Client, output: Output) -> Result {
         Until::stopped()
     };
     assign(&consumer, &args.topic, partition, args.from).await?;
-    until.begin(&consumer, &args.topic)?;
+    until.begin(&consumer, &args.topic, args.from)?;
     let mut printer = Printer {
         topic: args.topic,
         format: args.format.unwrap_or(match output {
@@ -149,10 +146,7 @@ impl Printer {
             if self.left == 0 || end.is_some_and(|end| end <= record.offset) {
                 break;
             }
-            let from = From {
-                topic: self.topic.as_str(),
-                partition: fetched.partition(),
-            };
+            let from = From { topic: self.topic.as_str(), partition: fetched.partition() };
             let written = self.format.write(self.stdout.buffer(), from, &record);
             written.map_err(|fault| {
                 let (offset, partition) = (record.offset, fetched.partition());

@@ -38,13 +38,7 @@ impl Format {
         match self {
             Self::Value => out.extend_from_slice(record.value.unwrap_or_default()),
             Self::Json => {
-                let Record {
-                    offset,
-                    timestamp,
-                    key,
-                    value,
-                    headers,
-                } = *record;
+                let Record { offset, timestamp, key, value, headers } = *record;
                 let shown = Shown::new(offset, timestamp, key, value, headers)?;
                 serde_json::to_writer(&mut *out, &Document { from, shown })
                     .expect("writing to memory does not fail, and the keys are strings");
@@ -82,23 +76,9 @@ mod tests {
         let mut out = Vec::new();
         for record in records.iter().map(|record| record.expect("a record")) {
             let (offset, timestamp) = (records.offset_of(&record), records.timestamp_of(&record));
-            let batch::Record {
-                key,
-                value,
-                headers,
-                ..
-            } = record;
-            let record = Record {
-                offset,
-                timestamp,
-                key,
-                value,
-                headers,
-            };
-            let from = From {
-                topic: "flights",
-                partition: PartitionIndex(2),
-            };
+            let batch::Record { key, value, headers, .. } = record;
+            let record = Record { offset, timestamp, key, value, headers };
+            let from = From { topic: "flights", partition: PartitionIndex(2) };
             format.write(&mut out, from, &record).expect("good headers");
         }
         String::from_utf8_lossy(&out).into_owned()
@@ -111,9 +91,6 @@ mod tests {
 
     #[test]
     fn values_are_printed_as_they_are() {
-        assert_eq!(
-            rendered(Format::Value),
-            "{\"late\":true}\nsay \"hi\"\n\n\n\u{fffd}\n"
-        );
+        assert_eq!(rendered(Format::Value), "{\"late\":true}\nsay \"hi\"\n\n\n\u{fffd}\n");
     }
 }

@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 
 use indicatif::ProgressBar;
 use millstream_client::{Client, Consumer, Fetched};
+use millstream_protocol::error::ErrorCode;
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicName};
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec};
 
 use crate::connection::call;
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
+use crate::parse::Place;
 use crate::progress;
 
 /// Where reading ends.
@@ -25,11 +27,7 @@ pub(super) struct Until {
 impl Until {
     /// Never, but for a signal.
     pub(super) fn stopped() -> Self {
-        Self {
-            ends: None,
-            seen: BTreeMap::new(),
-            bar: progress::none(),
-        }
+        Self { ends: None, seen: BTreeMap::new(), bar: progress::none() }
     }
 
     /// At what is committed now.
@@ -38,24 +36,14 @@ impl Until {
         topic: &TopicName,
         partition: Option<PartitionIndex>,
     ) -> Result<Self> {
-        let request = ListOffsets {
-            topic: topic.clone(),
-            partition,
-            at: OffsetSpec::Latest,
-        };
+        let request = ListOffsets { topic: topic.clone(), partition, at: OffsetSpec::Latest };
         let ends = call(client, request).await?;
-        let ends = ends
-            .into_iter()
-            .map(|end| (end.partition, end.offset))
-            .collect();
-        Ok(Self {
-            ends: Some(ends),
-            ..Self::stopped()
-        })
+        let ends = ends.into_iter().map(|end| (end.partition, end.offset)).collect();
+        Ok(Self { ends: Some(ends), ..Self::stopped() })
     }
 
     /// Notes where reading starts, and gives back what is at its end already.
-    pub(super) fn begin(&mut self, consumer: &Consumer, topic: &TopicName) -> Result {
+    pub(super) fn begin(&mut self, consumer: &Consumer, topic: &TopicName, from: Place) -> Result {
         let Some(ends) = &mut self.ends else {
             return Ok(());
         };
@@ -65,6 +53,9 @@ impl Until {
             let position = consumer.position(topic.as_str(), partition)?;
             let end = ends.get(&partition).copied().unwrap_or_default();
             if end <= position {
+                if end < position && matches!(from, Place::Offset(_)) {
+                    return Err(beyond(topic, partition, position, end));
+                }
                 ends.remove(&partition);
                 consumer.unassign(topic.as_str(), partition)?;
             } else {
@@ -112,4 +103,11 @@ impl Until {
     pub(super) fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+fn beyond(topic: &TopicName, partition: PartitionIndex, offset: Offset, end: Offset) -> Failure {
+    Failure::new(format!(
+        "offset {offset} is beyond the end of partition {partition} of {topic}: {end}"
+    ))
+    .advised(ErrorCode::OffsetOutOfRange)
 }

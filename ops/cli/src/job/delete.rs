@@ -16,12 +16,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
-    call(
-        client,
-        DeleteJob {
-            name: args.name.clone(),
-        },
-    )
-    .await?;
+    call(client, DeleteJob { name: args.name.clone() }).await?;
     print(&Deleted::report("job", &args.name), output)
 }

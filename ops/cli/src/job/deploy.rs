@@ -23,8 +23,5 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let spec = file::read(&args.file)?;
     let job = call(client, DeployJob { spec }).await?;
-    print(
-        &Changed::new(format!("deployed job {}", job.spec.name), Job::from(job)),
-        output,
-    )
+    print(&Changed::new(format!("deployed job {}", job.spec.name), Job::from(job)), output)
 }

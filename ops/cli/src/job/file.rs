@@ -96,10 +96,7 @@ pub(super) fn read(path: &Path) -> Result<JobSpec> {
 /// Reads a job. The refusal starts with `:LINE:COLUMN: ` where the place is known.
 fn parse(text: &str) -> std::result::Result<JobSpec, String> {
     let file: File = toml::from_str(text).map_err(|error| {
-        let place = error
-            .span()
-            .map(|span| place(text, span.start))
-            .unwrap_or_default();
+        let place = error.span().map(|span| place(text, span.start)).unwrap_or_default();
         format!("{place}: {}", error.message().trim())
     })?;
     if file.inputs.is_empty() {
@@ -110,11 +107,7 @@ fn parse(text: &str) -> std::result::Result<JobSpec, String> {
         module: file.module,
         inputs: file.inputs,
         outputs: file.outputs,
-        params: file
-            .params
-            .into_iter()
-            .map(|(key, value)| (key, value.text()))
-            .collect(),
+        params: file.params.into_iter().map(|(key, value)| (key, value.text())).collect(),
         limits: file.limits.or_default(),
         on_error: file.on_error.or_default()?,
         start: file.start,
@@ -124,11 +117,7 @@ fn parse(text: &str) -> std::result::Result<JobSpec, String> {
 fn place(text: &str, byte: usize) -> String {
     let before = text.get(..byte).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
-    let column = before
-        .rsplit('\n')
-        .next()
-        .map_or(0, |line| line.chars().count())
-        + 1;
+    let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) + 1;
     format!(":{line}:{column}")
 }
 
@@ -173,9 +162,7 @@ impl Param {
 }
 
 fn module<'de, D: serde::Deserializer<'de>>(from: D) -> std::result::Result<ModuleRef, D::Error> {
-    String::deserialize(from)?
-        .parse()
-        .map_err(serde::de::Error::custom)
+    String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
 }
 
 fn start<'de, D: serde::Deserializer<'de>>(
@@ -197,34 +184,21 @@ mod tests {
     use super::*;
 
     fn example() -> String {
-        EXAMPLE
-            .split_once("\n\n")
-            .expect("a heading and the file")
-            .1
-            .to_owned()
+        EXAMPLE.split_once("\n\n").expect("a heading and the file").1.to_owned()
     }
 
     #[test]
     fn the_example_in_the_help_is_a_job_file_and_shows_the_defaults() {
         let spec = parse(&example()).expect("a job");
-        assert_eq!(
-            (spec.limits, spec.on_error),
-            (JobLimits::default(), ErrorPolicy::default())
-        );
+        assert_eq!((spec.limits, spec.on_error), (JobLimits::default(), ErrorPolicy::default()));
         assert_eq!(spec.params["fields"], "ssn,phone");
     }
 
     #[test]
     fn what_is_left_out_has_its_default() {
         let least = parse("name = 'a'\nmodule = 'm@1'\ninputs = ['t']").expect("a job");
-        assert_eq!(
-            (least.limits, least.on_error),
-            (JobLimits::default(), ErrorPolicy::default())
-        );
-        assert_eq!(
-            (least.start, least.outputs.len()),
-            (StartPosition::Earliest, 0)
-        );
+        assert_eq!((least.limits, least.on_error), (JobLimits::default(), ErrorPolicy::default()));
+        assert_eq!((least.start, least.outputs.len()), (StartPosition::Earliest, 0));
     }
 
     #[test]
@@ -233,24 +207,10 @@ mod tests {
                     params = { a = 1, b = true, c = 'x', d = 0.5 }\n\
                     [limits]\nmemory = '16MiB'\n[on_error]\nretries = 0\nbackoff = '2s'\nthen = 'stop'";
         let spec = parse(text).expect("a job");
-        assert_eq!(
-            spec.limits,
-            JobLimits {
-                memory_bytes: 16 << 20,
-                ..JobLimits::default()
-            }
-        );
-        let policy = ErrorPolicy {
-            retries: 0,
-            backoff_ms: 2_000,
-            then: LastResort::Stop,
-        };
+        assert_eq!(spec.limits, JobLimits { memory_bytes: 16 << 20, ..JobLimits::default() });
+        let policy = ErrorPolicy { retries: 0, backoff_ms: 2_000, then: LastResort::Stop };
         assert_eq!(spec.on_error, policy);
-        let params: Vec<_> = spec
-            .params
-            .iter()
-            .map(|(k, v)| format!("{k}={v}"))
-            .collect();
+        let params: Vec<_> = spec.params.iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(params, ["a=1", "b=true", "c=x", "d=0.5"]);
         let noon = millstream_protocol::ids::Timestamp(1_391_169_600_000);
         assert_eq!(spec.start, StartPosition::Timestamp(noon));
@@ -277,15 +237,8 @@ mod tests {
             format!("{good}[params]\nlist = [1]\n"),
             format!("{good}x = = 1\n"),
         ];
-        let refusals: Vec<_> = bad
-            .iter()
-            .map(|text| parse(text).expect_err(text))
-            .collect();
-        assert!(
-            refusals
-                .iter()
-                .all(|refusal| refusal.starts_with(':') && !refusal.contains('\n'))
-        );
+        let refusals: Vec<_> = bad.iter().map(|text| parse(text).expect_err(text)).collect();
+        assert!(refusals.iter().all(|refusal| refusal.starts_with(':') && !refusal.contains('\n')));
         insta::assert_snapshot!(refusals.join("\n"));
     }
 }

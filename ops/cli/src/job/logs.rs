@@ -65,12 +65,7 @@ impl Line {
 }
 
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
-    let mut stop = Stop::listen()?;
-    let mut reader = Reader {
-        client,
-        name: args.name,
-        after: 0,
-    };
+    let mut reader = Reader { client, name: args.name, after: 0 };
     let lines = reader.kept(args.tail).await?;
     let mut out = io::stdout().lock();
     if output == Output::Json && !args.follow {
@@ -79,20 +74,25 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
         return array.finish();
     }
     write(&mut out, lines.iter(), output)?;
-    while args.follow {
+    if args.follow { follow(&mut reader, &mut out, output).await } else { Ok(()) }
+}
+
+/// Prints what comes until a signal comes.
+async fn follow(reader: &mut Reader<'_>, out: &mut impl Write, output: Output) -> Result {
+    let mut stop = Stop::listen()?;
+    loop {
         let page = tokio::select! {
-            _ = stop.requested() => break,
+            _ = stop.requested() => return Ok(()),
             page = reader.next() => page?,
         };
         if page.is_empty() {
             tokio::select! {
-                _ = stop.requested() => break,
+                _ = stop.requested() => return Ok(()),
                 () = tokio::time::sleep(POLL) => {}
             }
         }
-        write(&mut out, page.iter(), output)?;
+        write(out, page.iter(), output)?;
     }
-    Ok(())
 }
 
 fn write<'a>(
@@ -139,11 +139,7 @@ impl Reader<'_> {
 
     /// The lines after those that were read, if there are any by now.
     async fn next(&mut self) -> Result<Vec<Line>> {
-        let request = JobLogs {
-            name: self.name.clone(),
-            after: self.after,
-            limit: PAGE_LINES,
-        };
+        let request = JobLogs { name: self.name.clone(), after: self.after, limit: PAGE_LINES };
         let JobLogPage { lines, dropped } = call(self.client, request).await?;
         if dropped > 0 {
             eprintln!("{} no longer kept", format::count(dropped, "older line"));
@@ -171,10 +167,7 @@ mod tests {
                 text: text.to_owned(),
             })
         };
-        let lines = [
-            line(7, "warn", "no field \"ssn\""),
-            line(8, "stdout", "hello"),
-        ];
+        let lines = [line(7, "warn", "no field \"ssn\""), line(8, "stdout", "hello")];
         let mut out = Vec::new();
         write(&mut out, lines.iter(), Output::Table).expect("a vector takes all");
         write(&mut out, lines.iter(), Output::Json).expect("a vector takes all");

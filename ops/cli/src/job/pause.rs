@@ -17,13 +17,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
-    let request = SetJobState {
-        name: args.name,
-        state: JobState::Paused,
-    };
+    let request = SetJobState { name: args.name, state: JobState::Paused };
     let job = call(client, request).await?;
-    print(
-        &Changed::new(format!("paused job {}", job.spec.name), Job::from(job)),
-        output,
-    )
+    print(&Changed::new(format!("paused job {}", job.spec.name), Job::from(job)), output)
 }

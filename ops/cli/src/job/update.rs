@@ -58,25 +58,12 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let limits = if args.limits.is_empty() {
         None
     } else {
-        let job = call(
-            client,
-            DescribeJob {
-                name: args.name.clone(),
-            },
-        )
-        .await?;
+        let job = call(client, DescribeJob { name: args.name.clone() }).await?;
         Some(args.limits.over(job.spec.limits))
     };
-    let request = UpdateJob {
-        name: args.name,
-        module: args.module,
-        limits,
-    };
+    let request = UpdateJob { name: args.name, module: args.module, limits };
     let job = call(client, request).await?;
-    print(
-        &Changed::new(format!("updated job {}", job.spec.name), Job::from(job)),
-        output,
-    )
+    print(&Changed::new(format!("updated job {}", job.spec.name), Job::from(job)), output)
 }
 
 #[cfg(test)]
@@ -85,20 +72,9 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_not_given_keeps_its_value() {
-        let current = JobLimits {
-            batch_ms: 5,
-            memory_bytes: 6,
-            output_ratio: 7,
-        };
-        let given = Limits {
-            batch_ms: None,
-            memory: Some(Bytes(1 << 20)),
-            output_ratio: None,
-        };
-        let expected = JobLimits {
-            memory_bytes: 1 << 20,
-            ..current
-        };
+        let current = JobLimits { batch_ms: 5, memory_bytes: 6, output_ratio: 7 };
+        let given = Limits { batch_ms: None, memory: Some(Bytes(1 << 20)), output_ratio: None };
+        let expected = JobLimits { memory_bytes: 1 << 20, ..current };
         assert_eq!(given.over(current), expected);
     }
 }

@@ -78,16 +78,8 @@ impl From<JobDescription> for Job {
 
 impl From<JobLimits> for Limits {
     fn from(limits: JobLimits) -> Self {
-        let JobLimits {
-            batch_ms,
-            memory_bytes,
-            output_ratio,
-        } = limits;
-        Self {
-            batch_ms,
-            memory_bytes,
-            output_ratio,
-        }
+        let JobLimits { batch_ms, memory_bytes, output_ratio } = limits;
+        Self { batch_ms, memory_bytes, output_ratio }
     }
 }
 
@@ -98,11 +90,7 @@ impl From<ErrorPolicy> for OnError {
             LastResort::Skip => "skip",
             LastResort::Stop => "stop",
         };
-        Self {
-            retries: policy.retries,
-            backoff_ms: policy.backoff_ms,
-            then,
-        }
+        Self { retries: policy.retries, backoff_ms: policy.backoff_ms, then }
     }
 }
 
@@ -164,21 +152,10 @@ impl Report for Job {
 
 impl Job {
     fn head(&self) -> Vec<(&'static str, String)> {
-        let params: Vec<_> = self
-            .params
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        let Limits {
-            batch_ms,
-            memory_bytes,
-            output_ratio,
-        } = self.limits;
-        let OnError {
-            retries,
-            backoff_ms,
-            then,
-        } = &self.on_error;
+        let params: Vec<_> =
+            self.params.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let Limits { batch_ms, memory_bytes, output_ratio } = self.limits;
+        let OnError { retries, backoff_ms, then } = &self.on_error;
         let memory = format::bytes(memory_bytes);
         vec![
             ("JOB", self.name.clone()),
@@ -192,21 +169,14 @@ impl Job {
                 "LIMITS",
                 format!("{batch_ms} ms a batch, {memory} memory, output ratio {output_ratio}"),
             ),
-            (
-                "ON ERROR",
-                format!("{retries} retries from {backoff_ms} ms, then {then}"),
-            ),
+            ("ON ERROR", format!("{retries} retries from {backoff_ms} ms, then {then}")),
             ("START", self.start.clone()),
         ]
     }
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() {
-        "-".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "-".to_owned() } else { names.join(", ") }
 }
 
 impl Partition {
@@ -312,11 +282,7 @@ mod tests {
             state: JobState::Running,
             partitions: vec![
                 partition(0, "running", None),
-                partition(
-                    1,
-                    "backing off",
-                    Some("time limit of 1000 ms exceeded at offset 500"),
-                ),
+                partition(1, "backing off", Some("time limit of 1000 ms exceeded at offset 500")),
             ],
         })
     }

@@ -37,10 +37,7 @@ pub(super) fn run(args: Args, output: Output) -> Result {
     let mut findings = Findings::default();
     match output {
         Output::Table => {
-            let mut table = Table {
-                out: stdout,
-                file: None,
-            };
+            let mut table = Table { out: stdout, file: None };
             findings.collect(&args, |entry| table.print(entry))?;
             table.out.flush()?;
         }
@@ -94,11 +91,7 @@ impl Findings {
                 }
                 self.note(&entry);
                 printed = print(&entry);
-                if printed.is_ok() {
-                    Ok(())
-                } else {
-                    Err(io::Error::other("not printed"))
-                }
+                if printed.is_ok() { Ok(()) } else { Err(io::Error::other("not printed")) }
             });
             printed?;
             dumped.map_err(|error| unreadable(path, error))?;
@@ -113,10 +106,8 @@ impl Findings {
         }
         if let Some(problem) = &entry.problem {
             self.bad += 1;
-            let offset = entry
-                .batch
-                .as_ref()
-                .map(|batch| format!(", offset {}", batch.base_offset));
+            let offset =
+                entry.batch.as_ref().map(|batch| format!(", offset {}", batch.base_offset));
             self.first_bad.get_or_insert_with(|| {
                 format!(
                     "{} at byte {}{}: {problem}",
@@ -150,19 +141,11 @@ fn unreadable(path: &Path, error: io::Error) -> Failure {
 
 /// Reads the records of a good batch, or notes why they cannot be read.
 pub(super) fn add_records(entry: &mut Entry, found: &DumpEntry, file: &File) -> io::Result<()> {
-    let DumpEntry::Batch {
-        position,
-        len,
-        crc: Ok(()),
-        ..
-    } = found
-    else {
+    let DumpEntry::Batch { position, len, crc: Ok(()), .. } = found else {
         return Ok(());
     };
     // The dump has held this length against the largest that a batch may have.
-    let size = usize::try_from(*len)
-        .map_err(io::Error::other)?
-        .saturating_sub(SEAL_SIZE);
+    let size = usize::try_from(*len).map_err(io::Error::other)?.saturating_sub(SEAL_SIZE);
     let mut bytes = vec![0; size];
     file.read_exact_at(&mut bytes, position + SEAL_SIZE as u64)?;
     match decode(bytes.into()) {
@@ -174,9 +157,7 @@ pub(super) fn add_records(entry: &mut Entry, found: &DumpEntry, file: &File) -> 
 
 fn decode(bytes: Bytes) -> std::result::Result<Records, String> {
     let batch = Batch::parse(bytes).map_err(|error| error.to_string())?;
-    let records = batch
-        .records(&DecodeLimits::default())
-        .map_err(|error| error.to_string())?;
+    let records = batch.records(&DecodeLimits::default()).map_err(|error| error.to_string())?;
     for record in records.iter() {
         let record = record.map_err(|error| error.to_string())?;
         Shown::of(&records, &record).map_err(|error| error.to_string())?;

@@ -24,24 +24,12 @@ fn segment() -> Vec<u8> {
     let mut builder = BatchBuilder::new(1 << 10);
     for number in 0..3_u8 {
         let value = [b'v', b'0' + number];
-        builder
-            .push(Timestamp(1_388_534_400_000), Some(b"k"), Some(&value), &[])
-            .expect("fits");
+        builder.push(Timestamp(1_388_534_400_000), Some(b"k"), Some(&value), &[]).expect("fits");
     }
-    let stamp = ProducerStamp {
-        id: ProducerId(41),
-        epoch: ProducerEpoch(1),
-        sequence: Sequence(7),
-    };
-    let second = builder
-        .finish(Compression::Lz4, stamp)
-        .expect("a batch")
-        .to_vec();
-    [
-        frame(odd_batch().to_vec(), 100, 0),
-        frame(second, 104, batch::UNSYNCED_UNKNOWN),
-    ]
-    .concat()
+    let stamp =
+        ProducerStamp { id: ProducerId(41), epoch: ProducerEpoch(1), sequence: Sequence(7) };
+    let second = builder.finish(Compression::Lz4, stamp).expect("a batch").to_vec();
+    [frame(odd_batch().to_vec(), 100, 0), frame(second, 104, batch::UNSYNCED_UNKNOWN)].concat()
 }
 
 fn dumped(bytes: &[u8], records: bool) -> Vec<Entry> {
@@ -64,10 +52,7 @@ fn dumped(bytes: &[u8], records: bool) -> Vec<Entry> {
 
 fn table(entries: &[Entry]) -> String {
     let lines = entries.iter().map(ToString::to_string);
-    std::iter::once(HEADINGS.to_owned())
-        .chain(lines)
-        .collect::<Vec<_>>()
-        .join("\n")
+    std::iter::once(HEADINGS.to_owned()).chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -89,10 +74,7 @@ fn a_flipped_byte_is_found_wherever_it_is() {
         let mut bad = good.clone();
         bad[position] ^= 0x10;
         let entries = dumped(&bad, false);
-        assert!(
-            entries.iter().any(|entry| entry.problem.is_some()),
-            "byte {position}"
-        );
+        assert!(entries.iter().any(|entry| entry.problem.is_some()), "byte {position}");
     }
 }
 

@@ -49,11 +49,7 @@ impl Entry {
     pub(super) fn new(file: &str, found: &DumpEntry) -> Self {
         let file = file.to_owned();
         match found {
-            DumpEntry::Damage {
-                position,
-                len,
-                what,
-            } => Self {
+            DumpEntry::Damage { position, len, what } => Self {
                 file,
                 position: *position,
                 bytes: *len,
@@ -63,14 +59,7 @@ impl Entry {
                 batch: None,
                 records: None,
             },
-            DumpEntry::Batch {
-                position,
-                len,
-                unsynced,
-                header,
-                crc,
-                expected,
-            } => {
+            DumpEntry::Batch { position, len, unsynced, header, crc, expected } => {
                 let misplaced = expected.map(|offset| format!("offset {offset} should be here"));
                 Self {
                     file,
@@ -89,9 +78,7 @@ impl Entry {
 
 /// What is wrong with a batch, without the advice to a producer that the protocol's text ends with.
 fn told(wrong: &str) -> String {
-    wrong
-        .trim_end_matches(": the batch was damaged, send it again")
-        .to_owned()
+    wrong.trim_end_matches(": the batch was damaged, send it again").to_owned()
 }
 
 impl Summary {
@@ -133,14 +120,8 @@ impl fmt::Display for Entry {
         let (seal, crc) = (check(Some(self.seal_ok)), check(self.crc_ok));
         match &self.batch {
             Some(batch) => {
-                let Summary {
-                    base_offset,
-                    last_offset,
-                    record_count,
-                    leader_epoch,
-                    codec,
-                    ..
-                } = batch;
+                let Summary { base_offset, last_offset, record_count, leader_epoch, codec, .. } =
+                    batch;
                 write!(
                     f,
                     "{position:>12}{base_offset:>10}{last_offset:>10}{record_count:>9}{leader_epoch:>7}  "
@@ -155,15 +136,10 @@ impl fmt::Display for Entry {
             None => {
                 let none = "-";
                 write!(f, "{position:>12}{none:>10}{none:>10}{none:>9}{none:>7}  ")?;
-                write!(
-                    f,
-                    "{none:<5}{bytes:>10}  {seal:<4}  {crc:<4}  {none:<24}  {none}"
-                )?;
+                write!(f, "{none:<5}{bytes:>10}  {seal:<4}  {crc:<4}  {none:<24}  {none}")?;
             }
         }
-        self.problem
-            .iter()
-            .try_for_each(|problem| write!(f, "  {problem}"))?;
+        self.problem.iter().try_for_each(|problem| write!(f, "  {problem}"))?;
         let records = self
             .records
             .iter()
@@ -182,13 +158,8 @@ impl fmt::Display for Entry {
 fn list<S: Serializer>(records: &Option<Records>, to: S) -> Result<S::Ok, S::Error> {
     let mut list = to.serialize_seq(None)?;
     if let Some(records) = records {
-        let shown = records
-            .iter()
-            .flatten()
-            .map(|record| Shown::of(records, &record));
-        shown
-            .flatten()
-            .try_for_each(|shown| list.serialize_element(&shown))?;
+        let shown = records.iter().flatten().map(|record| Shown::of(records, &record));
+        shown.flatten().try_for_each(|shown| list.serialize_element(&shown))?;
     }
     list.end()
 }

@@ -17,12 +17,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
-    call(
-        client,
-        DeleteModule {
-            module: args.module.clone(),
-        },
-    )
-    .await?;
+    call(client, DeleteModule { module: args.module.clone() }).await?;
     print(&Deleted::report("module", &args.module), output)
 }

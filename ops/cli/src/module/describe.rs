@@ -18,12 +18,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
-    let module = call(
-        client,
-        DescribeModule {
-            module: args.module,
-        },
-    )
-    .await?;
+    let module = call(client, DescribeModule { module: args.module }).await?;
     print(&Module::from(module), output)
 }

@@ -34,18 +34,12 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let bar = progress::bytes("uploading", Some(component.len() as u64));
     let uploaded = client.admin().upload_module(name.as_str(), component).await;
     bar.finish_and_clear();
-    let module = uploaded.map_err(Failure::from)?;
-    print(
-        &Changed::new(format!("uploaded {}", module.module), Module::from(module)),
-        output,
-    )
+    let module = uploaded.map_err(|error| Failure::from(error).context(args.file.display()))?;
+    print(&Changed::new(format!("uploaded {}", module.module), Module::from(module)), output)
 }
 
 fn name_of(file: &Path) -> Result<ModuleName> {
-    let stem = file
-        .file_stem()
-        .map(|stem| stem.to_string_lossy())
-        .unwrap_or_default();
+    let stem = file.file_stem().map(|stem| stem.to_string_lossy()).unwrap_or_default();
     ModuleName::new(&stem).map_err(|wrong| {
         Failure::usage(format!("{}: {wrong}; or give --name NAME", file.display()))
     })
@@ -56,10 +50,8 @@ fn read(file: &Path) -> Result<Bytes> {
     let size = fs::metadata(file).map_err(unreadable)?.len();
     if size > MAX_MODULE_BYTES as u64 {
         let (size, most) = (format::bytes(size), format::bytes(MAX_MODULE_BYTES as u64));
-        return Err(
-            Failure::new(format!("{} has {size}: the most is {most}", file.display()))
-                .or_hint("build the module with `--release` and strip it"),
-        );
+        return Err(Failure::new(format!("{} has {size}: the most is {most}", file.display()))
+            .or_hint("build the module with `--release` and strip it"));
     }
     Ok(fs::read(file).map_err(unreadable)?.into())
 }
@@ -72,13 +64,8 @@ mod tests {
     fn a_module_is_named_after_its_file_unless_that_is_no_name() {
         let name = name_of(Path::new("target/guests/redact-json.wasm")).expect("a name");
         assert_eq!(name.as_str(), "redact-json");
-        let refused = name_of(Path::new("my module.wasm"))
-            .expect_err("no name")
-            .to_string();
-        assert!(
-            refused.contains("has ' ' in it") && refused.contains("--name NAME"),
-            "{refused}"
-        );
+        let refused = name_of(Path::new("my module.wasm")).expect_err("no name").to_string();
+        assert!(refused.contains("has ' ' in it") && refused.contains("--name NAME"), "{refused}");
     }
 
     #[test]
@@ -88,9 +75,6 @@ mod tests {
         let file = fs::File::create(&path).expect("created");
         file.set_len(100 << 20).expect("sparse");
         let refused = read(&path).expect_err("too large").to_string();
-        assert!(
-            refused.contains("has 100 MiB: the most is 64 MiB"),
-            "{refused}"
-        );
+        assert!(refused.contains("has 100 MiB: the most is 64 MiB"), "{refused}");
     }
 }

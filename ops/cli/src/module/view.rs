@@ -110,17 +110,12 @@ mod tests {
 
     fn redact(version: u32, used_by: &[&str]) -> ModuleDescription {
         ModuleDescription {
-            module: format!("redact@{version}")
-                .parse()
-                .expect("a module version"),
+            module: format!("redact@{version}").parse().expect("a module version"),
             kind: ModuleKind::Filter,
             sha256: "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned(),
             size: 91_750,
             uploaded: Timestamp(1_388_534_400_000),
-            imports: vec![
-                "millstream:module/log".to_owned(),
-                "wasi:io/streams@0.2.6".to_owned(),
-            ],
+            imports: vec!["millstream:module/log".to_owned(), "wasi:io/streams@0.2.6".to_owned()],
             exports: vec!["millstream:module/filter".to_owned()],
             used_by: used_by.iter().map(|&name| name.to_owned()).collect(),
         }

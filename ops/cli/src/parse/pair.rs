@@ -21,10 +21,9 @@ impl FromStr for Pair {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok(Self {
-                key: key.to_owned(),
-                value: value.to_owned(),
-            }),
+            Some((key, value)) if !key.is_empty() => {
+                Ok(Self { key: key.to_owned(), value: value.to_owned() })
+            }
             _ => Err(format!("{text:?} is not a pair: write KEY=VALUE")),
         }
     }
@@ -35,9 +34,7 @@ pub(crate) fn collect(pairs: Vec<Pair>, flag: &str) -> Result<BTreeMap<String, S
     let mut map = BTreeMap::new();
     for Pair { key, value } in pairs {
         if map.contains_key(&key) {
-            return Err(Failure::usage(format!(
-                "{flag} {key}=… is given twice: keep one of them"
-            )));
+            return Err(Failure::usage(format!("{flag} {key}=… is given twice: keep one of them")));
         }
         map.insert(key, value);
     }
@@ -58,9 +55,7 @@ mod tests {
 
     #[test]
     fn a_key_given_twice_is_refused() {
-        let pairs = ["a=1", "a=2"]
-            .map(|pair| pair.parse().expect("a pair"))
-            .to_vec();
+        let pairs = ["a=1", "a=2"].map(|pair| pair.parse().expect("a pair")).to_vec();
         assert!(collect(pairs, "--config").is_err());
     }
 }

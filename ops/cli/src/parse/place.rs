@@ -50,9 +50,7 @@ fn offset(digits: &str) -> Result<Offset, String> {
 /// A time with its zone, rounded up to the millisecond: no record before it is meant.
 fn time(text: &str) -> Result<Timestamp, String> {
     let time: jiff::Timestamp = text.parse().map_err(|_| wrong(text))?;
-    let up = TimestampRound::new()
-        .smallest(Unit::Millisecond)
-        .mode(RoundMode::Ceil);
+    let up = TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Ceil);
     let time = time.round(up).map_err(|_| wrong(text))?;
     Ok(Timestamp(time.as_millisecond()))
 }
@@ -77,18 +75,9 @@ mod tests {
             ("1200", Place::Offset(Offset(1200))),
             ("@1391169600000", Place::Time(Timestamp(1_391_169_600_000))),
             ("@-5", Place::Time(Timestamp(-5))),
-            (
-                "2014-01-31T12:00:00Z",
-                Place::Time(Timestamp(1_391_169_600_000)),
-            ),
-            (
-                "2014-01-31T12:00:00.0001Z",
-                Place::Time(Timestamp(1_391_169_600_001)),
-            ),
-            (
-                "2014-01-31T13:00:00.250+01:00",
-                Place::Time(Timestamp(1_391_169_600_250)),
-            ),
+            ("2014-01-31T12:00:00Z", Place::Time(Timestamp(1_391_169_600_000))),
+            ("2014-01-31T12:00:00.0001Z", Place::Time(Timestamp(1_391_169_600_001))),
+            ("2014-01-31T13:00:00.250+01:00", Place::Time(Timestamp(1_391_169_600_250))),
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse(), Ok(expected), "{text}");
@@ -109,9 +98,6 @@ mod tests {
         ] {
             assert!(text.parse::<Place>().is_err(), "{text}");
         }
-        assert!(
-            "9223372036854775808".parse::<Place>().is_err(),
-            "beyond the wire's offsets"
-        );
+        assert!("9223372036854775808".parse::<Place>().is_err(), "beyond the wire's offsets");
     }
 }

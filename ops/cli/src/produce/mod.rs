@@ -114,10 +114,7 @@ fn open(file: Option<&PathBuf>) -> Result<(Input, ProgressBar)> {
     let file = File::open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
     if about.is_dir() {
-        return Err(Failure::new(format!(
-            "cannot read {}: it is a directory",
-            path.display()
-        )));
+        return Err(Failure::new(format!("cannot read {}: it is a directory", path.display())));
     }
     let bar = progress::bytes("producing", about.is_file().then_some(about.len()));
     Ok((Box::new(file), bar))

@@ -31,25 +31,16 @@ impl Keys {
     /// Splits a line, or says what it lacks.
     pub(super) fn split<'a>(&self, line: &'a [u8]) -> Result<Parts<'a>, String> {
         match self {
-            Self::None => Ok(Parts {
-                key: None,
-                value: line,
-            }),
+            Self::None => Ok(Parts { key: None, value: line }),
             Self::Separator(separator) => {
                 let at = memchr::memmem::find(line, separator.as_bytes())
                     .ok_or_else(|| format!("has no key separator {separator:?}"))?;
                 let value = &line[at + separator.len()..];
-                Ok(Parts {
-                    key: Some(Cow::Borrowed(&line[..at])),
-                    value,
-                })
+                Ok(Parts { key: Some(Cow::Borrowed(&line[..at])), value })
             }
             Self::Field(field) => {
                 let key = json_key(line, field)?;
-                Ok(Parts {
-                    key: key.map(|key| Cow::Owned(key.into_bytes())),
-                    value: line,
-                })
+                Ok(Parts { key: key.map(|key| Cow::Owned(key.into_bytes())), value: line })
             }
         }
     }
@@ -75,11 +66,7 @@ fn json_key(line: &[u8], field: &str) -> Result<Option<String>, String> {
 fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
-    format!(
-        "{} (column {})",
-        text.trim_end_matches(&place),
-        error.column()
-    )
+    format!("{} (column {})", text.trim_end_matches(&place), error.column())
 }
 
 enum FieldValue {
@@ -208,10 +195,7 @@ mod tests {
         let parts = |key: &str, value: &str| Ok((Some(key.to_owned()), value.to_owned()));
         assert_eq!(split(&keys, "k::v::w"), parts("k", "v::w"));
         assert_eq!(split(&keys, "::"), parts("", ""));
-        assert_eq!(
-            split(&keys, "k:v"),
-            Err("has no key separator \"::\"".to_owned())
-        );
+        assert_eq!(split(&keys, "k:v"), Err("has no key separator \"::\"".to_owned()));
     }
 
     #[test]
@@ -226,10 +210,7 @@ mod tests {
             (r#"{"id":null}"#, None),
         ];
         for (line, key) in cases {
-            assert_eq!(
-                split(&keys, line),
-                Ok((key.map(str::to_owned), line.to_owned()))
-            );
+            assert_eq!(split(&keys, line), Ok((key.map(str::to_owned), line.to_owned())));
         }
     }
 

@@ -47,24 +47,14 @@ pub(super) struct Sender {
 impl Sender {
     /// A sender that has sent nothing yet. `bar` is told how many bytes of lines are done with.
     pub(super) fn new(producer: Producer, target: Target, bar: ProgressBar) -> Self {
-        Self {
-            producer,
-            target,
-            tally: Tally::new(bar),
-        }
+        Self { producer, target, tally: Tally::new(bar) }
     }
 
     /// Sends all lines, up to the first that cannot be sent.
     pub(super) async fn send_all(&mut self, mut blocks: mpsc::Receiver<Result<Block>>) -> Result {
-        let Self {
-            producer,
-            target,
-            tally,
-        } = self;
-        let headers = target
-            .headers
-            .iter()
-            .map(|pair| (pair.key.as_str(), Some(pair.value.as_bytes())));
+        let Self { producer, target, tally } = self;
+        let headers =
+            target.headers.iter().map(|pair| (pair.key.as_str(), Some(pair.value.as_bytes())));
         let headers: Vec<_> = headers.collect();
         while let Some(block) = blocks.recv().await {
             for (number, line) in block?.lines() {
@@ -86,10 +76,7 @@ impl Sender {
                 let delivery =
                     sent.map_err(|error| Failure::from(error).context(format!("line {number}")))?;
                 tally
-                    .sent(
-                        delivery,
-                        parts.value.len() + parts.key.map_or(0, |key| key.len()),
-                    )
+                    .sent(delivery, parts.value.len() + parts.key.map_or(0, |key| key.len()))
                     .await?;
             }
         }
@@ -97,10 +84,11 @@ impl Sender {
     }
 
     /// Waits for what is on its way and sums up. `ended` is how sending ended.
-    pub(super) async fn finish(mut self, ended: Result) -> Result<Summary> {
-        let flushed = self.producer.flush().await.map_err(Failure::from);
-        let settled = self.tally.settle_all().await;
-        let summary = self.tally.summary(&self.target.topic);
+    pub(super) async fn finish(self, ended: Result) -> Result<Summary> {
+        let Self { producer, target, mut tally } = self;
+        let flushed = producer.close().await.map_err(Failure::from);
+        let settled = tally.settle_all().await;
+        let summary = tally.summary(&target.topic);
         match ended.and(settled).and(flushed) {
             Ok(()) => Ok(summary),
             Err(failure) => Err(failure.with(format!(

@@ -35,8 +35,5 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
         reset: args.reset,
     };
     let topic = call(client, request).await?;
-    print(
-        &Changed::new(format!("altered topic {}", topic.name), Topic::from(topic)),
-        output,
-    )
+    print(&Changed::new(format!("altered topic {}", topic.name), Topic::from(topic)), output)
 }

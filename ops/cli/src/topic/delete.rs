@@ -16,12 +16,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
-    call(
-        client,
-        DeleteTopic {
-            name: args.name.clone(),
-        },
-    )
-    .await?;
+    call(client, DeleteTopic { name: args.name.clone() }).await?;
     print(&Deleted::report("topic", &args.name), output)
 }

@@ -82,11 +82,7 @@ impl Report for Topic {
             &["CONFIG", "VALUE", "SET BY"],
             &[],
             self.configs.iter().map(|config| {
-                let by = if config.is_default {
-                    "default"
-                } else {
-                    "topic"
-                };
+                let by = if config.is_default { "default" } else { "topic" };
                 [config.key.clone(), config.value.clone(), by.to_owned()]
             }),
         );
@@ -102,15 +98,7 @@ impl Report for Topic {
                 "SIZE",
                 "STATUS",
             ],
-            &[
-                "PARTITION",
-                "LEADER",
-                "EPOCH",
-                "START",
-                "COMMITTED",
-                "END",
-                "SIZE",
-            ],
+            &["PARTITION", "LEADER", "EPOCH", "START", "COMMITTED", "END", "SIZE"],
             self.partitions.iter().map(Partition::row),
         );
         format!("{head}\n{configs}\n{partitions}")
@@ -122,8 +110,7 @@ impl Partition {
         let replicas: Vec<_> = self.replicas.iter().map(u32::to_string).collect();
         [
             self.partition.to_string(),
-            self.leader
-                .map_or_else(|| "-".to_owned(), |node| node.to_string()),
+            self.leader.map_or_else(|| "-".to_owned(), |node| node.to_string()),
             self.leader_epoch.to_string(),
             replicas.join(","),
             self.log_start.to_string(),
@@ -241,10 +228,7 @@ mod tests {
             replication_factor: 1,
             size_bytes,
         };
-        let topics = Topics::from(vec![
-            summary("flights", 3, 1 << 30),
-            summary("late.dlq", 11, 0),
-        ]);
+        let topics = Topics::from(vec![summary("flights", 3, 1 << 30), summary("late.dlq", 11, 0)]);
         insta::assert_snapshot!(format!("{}\n{}", topics.table(), json(&topics)));
         assert_eq!(json(&Topics::from(vec![])), "[]\n");
     }
