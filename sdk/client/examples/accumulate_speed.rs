@@ -11,10 +11,12 @@ use millstream_client::protocol::batch::{Batch, BatchBuilder, DecodeLimits, Prod
 use millstream_client::protocol::ids::{NodeId, Timestamp};
 use millstream_client::{Client, ClientConfig, Compression, ProducerConfig, ProducerRecord};
 
+/// As the `millstream` binary has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for (size, records) in [(100, 20_000_000), (1_024, 4_000_000)] {
         for keyed in [false, true] {
             runtime.block_on(accumulate(size, records, keyed))?;

@@ -18,10 +18,7 @@ pub struct BackoffConfig {
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(20),
-            most: Duration::from_secs(1),
-        }
+        Self { first: Duration::from_millis(20), most: Duration::from_secs(1) }
     }
 }
 
@@ -35,11 +32,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new(config: BackoffConfig) -> Self {
-        Self {
-            config,
-            step: config.first,
-            random: seed(),
-        }
+        Self { config, step: config.first, random: seed() }
     }
 
     /// The next pause.
@@ -76,10 +69,8 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_bound_and_begin_again_after_a_success() {
-        let config = BackoffConfig {
-            first: Duration::from_millis(10),
-            most: Duration::from_millis(35),
-        };
+        let config =
+            BackoffConfig { first: Duration::from_millis(10), most: Duration::from_millis(35) };
         let mut backoff = Backoff::new(config);
         for step in [10, 20, 35, 35] {
             let pause = backoff.pause();

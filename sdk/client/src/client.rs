@@ -26,10 +26,7 @@ use crate::error::{ClientError, TopicGone};
 use crate::links::Links;
 use crate::producer::{Producer, ProducerConfig};
 
-const LIMITS: FrameLimits = FrameLimits {
-    message: MAX_MESSAGE_BYTES,
-    body: 0,
-};
+const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
 /// A cluster, as a program talks to it. Clones share everything; the last one closes it.
 ///
@@ -65,18 +62,19 @@ impl Client {
     /// The authority cannot be read, or no broker can be reached: this does not wait for one to come
     /// up, whereas everything afterwards rides over a broker's restart.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
-        let links = Links::new(&config)?;
-        let (preferred, routes) = (AtomicUsize::new(0), Mutex::default());
-        let client = Self {
-            shared: Arc::new(Shared {
-                config,
-                links,
-                preferred,
-                routes,
-            }),
-        };
+        let client = Self::lazy(config)?;
         client.any_connection().await?;
         Ok(client)
+    }
+
+    /// A client that connects with its first call: for a program that may start before its broker.
+    ///
+    /// # Errors
+    /// The configuration cannot work, or the authority cannot be read.
+    pub fn lazy(config: ClientConfig) -> Result<Self, ClientError> {
+        let links = Links::new(&config)?;
+        let (preferred, routes) = (AtomicUsize::new(0), Mutex::default());
+        Ok(Self { shared: Arc::new(Shared { config, links, preferred, routes }) })
     }
 
     /// What it was made with.
@@ -131,11 +129,7 @@ impl Client {
         let deadline = Instant::now() + after;
         let mut backoff = Backoff::new(self.config().backoff);
         let mut last = "no answer".to_owned();
-        let timed_out = |last| ClientError::TimedOut {
-            call: C::NAME,
-            after,
-            last,
-        };
+        let timed_out = |last| ClientError::TimedOut { call: C::NAME, after, last };
         loop {
             let attempt = timeout_at(deadline, self.attempt::<C>(&open, &body)).await;
             let error = match attempt {
@@ -193,10 +187,9 @@ impl Client {
         match exchange.await {
             Ok(Some(answer)) => Ok(answer?),
             Ok(None) => Err(lost("the stream ended without an answer".to_owned())),
-            Err(millstream_transport::StreamError::Frame(error)) => Err(ClientError::Protocol {
-                broker: broker.clone(),
-                reason: error.to_string(),
-            }),
+            Err(millstream_transport::StreamError::Frame(error)) => {
+                Err(ClientError::Protocol { broker: broker.clone(), reason: error.to_string() })
+            }
             Err(error) => Err(lost(error.to_string())),
         }
     }
@@ -232,31 +225,16 @@ impl Client {
         topic: &TopicName,
         fresh: bool,
     ) -> Result<Arc<TopicRoutes>, ClientError> {
-        let known = if fresh {
-            None
-        } else {
-            self.shared.routes.lock().get(topic).cloned()
-        };
+        let known = if fresh { None } else { self.shared.routes.lock().get(topic).cloned() };
         if let Some(known) = known {
             return Ok(known);
         }
-        let found = self
-            .call(FindTopic {
-                name: topic.clone(),
-            })
-            .await;
-        if let Err(ClientError::Refused(WireError {
-            code: ErrorCode::UnknownTopic,
-            ..
-        })) = &found
-        {
+        let found = self.call(FindTopic { name: topic.clone() }).await;
+        if let Err(ClientError::Refused(WireError { code: ErrorCode::UnknownTopic, .. })) = &found {
             self.shared.routes.lock().remove(topic);
         }
         let routes = Arc::new(found?);
-        self.shared
-            .routes
-            .lock()
-            .insert(topic.clone(), Arc::clone(&routes));
+        self.shared.routes.lock().insert(topic.clone(), Arc::clone(&routes));
         Ok(routes)
     }
 
@@ -281,27 +259,15 @@ impl Client {
             Err(error) => return Err(error),
         };
         if routes.id != id {
-            return Err(TopicGone::Recreated {
-                topic,
-                was,
-                now: routes.id,
-            }
-            .into());
+            return Err(TopicGone::Recreated { topic, was, now: routes.id }.into());
         }
         let partitions = u32::try_from(routes.leaders.len()).unwrap_or(u32::MAX);
         let leader = routes.leaders.get(partition.0 as usize);
         let leader = leader.ok_or_else(|| {
             let topic = topic.clone();
-            ClientError::UnknownPartition {
-                topic,
-                partition,
-                partitions,
-            }
+            ClientError::UnknownPartition { topic, partition, partitions }
         })?;
-        let broker = routes
-            .brokers
-            .iter()
-            .find(|broker| Some(broker.node) == *leader);
+        let broker = routes.brokers.iter().find(|broker| Some(broker.node) == *leader);
         let broker = broker.ok_or(ClientError::NoLeader { topic, partition })?;
         Ok(broker.address.clone())
     }

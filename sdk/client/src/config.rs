@@ -62,28 +62,19 @@ impl ClientConfig {
     /// With the authority in a file.
     #[must_use]
     pub fn ca_file(self, path: impl Into<PathBuf>) -> Self {
-        Self {
-            ca: Ca::File(path.into()),
-            ..self
-        }
+        Self { ca: Ca::File(path.into()), ..self }
     }
 
     /// With the authority's certificate itself, as PEM text.
     #[must_use]
     pub fn ca_pem(self, pem: impl Into<Vec<u8>>) -> Self {
-        Self {
-            ca: Ca::Pem(pem.into()),
-            ..self
-        }
+        Self { ca: Ca::Pem(pem.into()), ..self }
     }
 
     /// With a name for the broker's logs.
     #[must_use]
     pub fn client_id(self, client_id: impl Into<String>) -> Self {
-        Self {
-            client_id: client_id.into(),
-            ..self
-        }
+        Self { client_id: client_id.into(), ..self }
     }
 
     /// Refuses what cannot work, and reads the authority.
@@ -94,12 +85,9 @@ impl ClientConfig {
         for broker in &self.brokers {
             split(broker)?;
         }
-        let invalid =
-            |e: millstream_transport::settings::SettingsError| ClientError::InvalidConfig {
-                name: e.name,
-                value: e.value,
-                rule: e.rule,
-            };
+        let invalid = |e: millstream_transport::settings::SettingsError| {
+            ClientError::InvalidConfig { name: e.name, value: e.value, rule: e.rule }
+        };
         self.transport.validate().map_err(invalid)?;
         match &self.ca {
             Ca::File(path) => Trust::from_pem_file(path).map_err(|e| e.to_string()),
@@ -117,14 +105,8 @@ pub(crate) fn split(broker: &str) -> Result<(&str, u16), ClientError> {
         rule: "each is HOST:PORT, such as 127.0.0.1:9440",
     };
     let (host, port) = broker.rsplit_once(':').ok_or_else(invalid)?;
-    let port = port
-        .parse()
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or_else(invalid)?;
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
+    let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(invalid)?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match bare.unwrap_or(host) {
         "" => Err(invalid()),
         host if bare.is_none() && host.contains(':') => Err(invalid()),
@@ -140,15 +122,7 @@ mod tests {
     fn addresses_are_host_and_port() {
         assert_eq!(split("localhost:9440"), Ok(("localhost", 9440)));
         assert_eq!(split("[::1]:9440"), Ok(("::1", 9440)));
-        for bad in [
-            "localhost",
-            "localhost:",
-            ":9440",
-            "::1:9440",
-            "a:0",
-            "a:70000",
-            "[]:1",
-        ] {
+        for bad in ["localhost", "localhost:", ":9440", "::1:9440", "a:0", "a:70000", "[]:1"] {
             assert!(split(bad).is_err(), "{bad}");
         }
     }

@@ -259,11 +259,7 @@ pub enum ProduceError {
 }
 
 const fn fate(maybe_written: bool) -> &'static str {
-    if maybe_written {
-        "its records may have been written"
-    } else {
-        "none of it was written"
-    }
+    if maybe_written { "its records may have been written" } else { "none of it was written" }
 }
 
 impl ProduceError {

@@ -74,10 +74,7 @@ impl Links {
         match Box::pin(self.dial(broker)).await {
             Ok(connection) => {
                 tracing::debug!(broker, "connected");
-                *state = State {
-                    connection: Some(connection.clone()),
-                    failed: None,
-                };
+                *state = State { connection: Some(connection.clone()), failed: None };
                 Ok(connection)
             }
             Err(error) => {
@@ -93,9 +90,7 @@ impl Links {
         for link in links.into_values() {
             let connection = link.lock().await.connection.take();
             if let Some(connection) = connection {
-                connection
-                    .close_and_wait(CloseCode::Done, "the client was closed")
-                    .await;
+                connection.close_and_wait(CloseCode::Done, "the client was closed").await;
             }
         }
     }
@@ -112,18 +107,13 @@ impl Links {
     /// Tries each of the addresses that the broker's name stands for.
     async fn dial(&self, broker: &str) -> Result<Connection, ClientError> {
         let (host, port) = split(broker)?;
-        let unreachable = |reason: String| ClientError::Unreachable {
-            broker: broker.to_owned(),
-            reason,
-        };
+        let unreachable =
+            |reason: String| ClientError::Unreachable { broker: broker.to_owned(), reason };
         let found = tokio::net::lookup_host((host, port)).await;
         let found = found.map_err(|e| unreachable(format!("its name does not resolve: {e}")))?;
         let mut last = unreachable("its name stands for no address".to_owned());
         for addr in found {
-            let target = Target {
-                addr,
-                server_name: host.to_owned(),
-            };
+            let target = Target { addr, server_name: host.to_owned() };
             match connect(&target, &self.trust, &self.transport, self.hello.clone()).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => last = dial_error(broker, &error),

@@ -31,11 +31,7 @@ impl Admin {
     /// # Errors
     /// As [`crate::Client::call`].
     pub async fn describe_job(&self, name: &str) -> Result<JobDescription, ClientError> {
-        self.client
-            .call(DescribeJob {
-                name: JobName::new(name)?,
-            })
-            .await
+        self.client.call(DescribeJob { name: JobName::new(name)? }).await
     }
 
     /// Stops a job where it is.
@@ -66,13 +62,7 @@ impl Admin {
         module: Option<ModuleRef>,
         limits: Option<JobLimits>,
     ) -> Result<JobDescription, ClientError> {
-        self.client
-            .call(UpdateJob {
-                name: JobName::new(name)?,
-                module,
-                limits,
-            })
-            .await
+        self.client.call(UpdateJob { name: JobName::new(name)?, module, limits }).await
     }
 
     /// Deletes a job and its positions.
@@ -80,11 +70,7 @@ impl Admin {
     /// # Errors
     /// As [`crate::Client::call`].
     pub async fn delete_job(&self, name: &str) -> Result<(), ClientError> {
-        self.client
-            .call(DeleteJob {
-                name: JobName::new(name)?,
-            })
-            .await
+        self.client.call(DeleteJob { name: JobName::new(name)? }).await
     }
 
     /// What the job's guests logged after the line with number `after`, at most `limit` lines.
@@ -97,12 +83,6 @@ impl Admin {
         after: u64,
         limit: u32,
     ) -> Result<JobLogPage, ClientError> {
-        self.client
-            .call(JobLogs {
-                name: JobName::new(name)?,
-                after,
-                limit,
-            })
-            .await
+        self.client.call(JobLogs { name: JobName::new(name)?, after, limit }).await
     }
 }

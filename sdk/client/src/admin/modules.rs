@@ -30,9 +30,7 @@ impl Admin {
             return Err(WireError::new(ErrorCode::TooLarge, reason).into());
         }
         let sha256 = hex(&Sha256::digest(&wasm));
-        self.client
-            .call_with_body(UploadModule { name, sha256, size }, wasm)
-            .await
+        self.client.call_with_body(UploadModule { name, sha256, size }, wasm).await
     }
 
     /// Lists every version of every module.
@@ -74,9 +72,6 @@ mod tests {
     #[test]
     fn a_digest_is_written_as_the_protocol_wants_it() {
         let digest = hex(&Sha256::digest(b"abc"));
-        assert_eq!(
-            digest,
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

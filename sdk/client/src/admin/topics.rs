@@ -33,10 +33,7 @@ impl TopicChange {
     /// Grows the topic to so many partitions.
     #[must_use]
     pub fn partitions(self, partitions: u32) -> Self {
-        Self {
-            partitions: Some(partitions),
-            ..self
-        }
+        Self { partitions: Some(partitions), ..self }
     }
 
     /// Sets a configuration key.
@@ -66,13 +63,8 @@ impl Admin {
         partitions: u32,
     ) -> Result<TopicDescription, ClientError> {
         let (name, configs) = (TopicName::new(name)?, BTreeMap::new());
-        self.create_topic_with(CreateTopic {
-            name,
-            partitions,
-            replication_factor: 1,
-            configs,
-        })
-        .await
+        self.create_topic_with(CreateTopic { name, partitions, replication_factor: 1, configs })
+            .await
     }
 
     /// Makes a topic.
@@ -99,11 +91,7 @@ impl Admin {
     /// # Errors
     /// As [`crate::Client::call`].
     pub async fn describe_topic(&self, name: &str) -> Result<TopicDescription, ClientError> {
-        self.client
-            .call(DescribeTopic {
-                name: TopicName::new(name)?,
-            })
-            .await
+        self.client.call(DescribeTopic { name: TopicName::new(name)? }).await
     }
 
     /// Adds partitions, sets and resets configuration, while the topic is in use.
@@ -116,19 +104,8 @@ impl Admin {
         change: TopicChange,
     ) -> Result<TopicDescription, ClientError> {
         let name = TopicName::new(name)?;
-        let TopicChange {
-            partitions,
-            set,
-            reset,
-        } = change;
-        self.client
-            .call(AlterTopic {
-                name,
-                partitions,
-                set,
-                reset,
-            })
-            .await
+        let TopicChange { partitions, set, reset } = change;
+        self.client.call(AlterTopic { name, partitions, set, reset }).await
     }
 
     /// Deletes a topic and its records.
@@ -136,11 +113,7 @@ impl Admin {
     /// # Errors
     /// As [`crate::Client::call`].
     pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
-        self.client
-            .call(DeleteTopic {
-                name: TopicName::new(name)?,
-            })
-            .await
+        self.client.call(DeleteTopic { name: TopicName::new(name)? }).await
     }
 
     /// Finds offsets by place or time, of one partition or of all.
@@ -153,12 +126,6 @@ impl Admin {
         partition: Option<PartitionIndex>,
         at: OffsetSpec,
     ) -> Result<Vec<PartitionOffset>, ClientError> {
-        self.client
-            .call(ListOffsets {
-                topic: TopicName::new(topic)?,
-                partition,
-                at,
-            })
-            .await
+        self.client.call(ListOffsets { topic: TopicName::new(topic)?, partition, at }).await
     }
 }

@@ -16,11 +16,7 @@ pub(crate) struct CreditBook {
 
 impl CreditBook {
     pub(crate) fn new(window: u64) -> Self {
-        Self {
-            window: signed(window),
-            outstanding: 0,
-            buffered: 0,
-        }
+        Self { window: signed(window), outstanding: 0, buffered: 0 }
     }
 
     /// A new stream begins: what it is granted with its first message.
@@ -97,11 +93,7 @@ mod tests {
         book.arrived(50);
         book.consumed(99);
         book.consumed(50);
-        assert_eq!(
-            book.grant(false),
-            Some(149),
-            "so that the broker's account is back at 100"
-        );
+        assert_eq!(book.grant(false), Some(149), "so that the broker's account is back at 100");
     }
 
     #[test]

@@ -19,10 +19,7 @@ use super::{OutOfRange, Shared, Slot, StartAt};
 use crate::backoff::Backoff;
 use crate::error::{ClientError, ConsumeError};
 
-const LIMITS: FrameLimits = FrameLimits {
-    message: MAX_MESSAGE_BYTES,
-    body: MAX_FETCH_BODY_BYTES,
-};
+const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: MAX_FETCH_BODY_BYTES };
 
 /// Why there is no stream (any more).
 enum End {
@@ -50,10 +47,7 @@ async fn fetch(shared: &Arc<Shared>, slot: &Arc<Slot>) -> ConsumeError {
     loop {
         let opened = timeout(config.request_timeout, open(shared, slot, fresh_routes)).await;
         let opened = opened.unwrap_or_else(|_| {
-            Err(End::Lost(format!(
-                "no stream within {:?}",
-                config.request_timeout
-            )))
+            Err(End::Lost(format!("no stream within {:?}", config.request_timeout)))
         });
         let end = match opened {
             Ok((mut writer, mut reader)) => {
@@ -89,9 +83,7 @@ async fn open(
     fresh_routes: bool,
 ) -> Result<(FrameWriter, FrameReader), End> {
     let client = &shared.client;
-    let leader = client
-        .leader(&slot.topic, slot.id, slot.partition, fresh_routes)
-        .await;
+    let leader = client.leader(&slot.topic, slot.id, slot.partition, fresh_routes).await;
     let connection = match leader {
         Ok(leader) => client.connection(&leader).await.map_err(lost)?,
         Err(ClientError::TopicGone(gone)) => return Err(End::Failed(gone.into())),
@@ -111,14 +103,8 @@ async fn open(
         filter: shared.config.filter.clone(),
     });
     writer.send(&open, []).await.map_err(lost)?;
-    let ready = reader
-        .recv::<Result<FetchReady, WireError>>(LIMITS)
-        .await
-        .map_err(lost)?;
-    match ready
-        .ok_or_else(|| lost("the broker closed the stream"))?
-        .message
-    {
+    let ready = reader.recv::<Result<FetchReady, WireError>>(LIMITS).await.map_err(lost)?;
+    match ready.ok_or_else(|| lost("the broker closed the stream"))?.message {
         Ok(ready) => {
             slot.position.lock().high_watermark = Some(ready.high_watermark);
             Ok((writer, reader))
@@ -174,12 +160,7 @@ async fn out_of_range(shared: &Shared, slot: &Slot, error: WireError) -> Result<
         OutOfRange::Error => {
             let (topic, partition) = (slot.topic.clone(), slot.partition);
             let reason = error.message;
-            return Err(ConsumeError::OutOfRange {
-                topic,
-                partition,
-                offset,
-                reason,
-            });
+            return Err(ConsumeError::OutOfRange { topic, partition, offset, reason });
         }
     };
     let to = shared.resolve(&slot.topic, slot.partition, at).await?;
@@ -200,12 +181,7 @@ fn refused(slot: &Slot, error: WireError) -> End {
         _ => {
             let (topic, partition) = (slot.topic.clone(), slot.partition);
             let offset = slot.position.lock().next();
-            End::Failed(ConsumeError::Refused {
-                topic,
-                partition,
-                offset,
-                error,
-            })
+            End::Failed(ConsumeError::Refused { topic, partition, offset, error })
         }
     }
 }

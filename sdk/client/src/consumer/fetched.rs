@@ -109,14 +109,8 @@ impl Fetched {
     /// Walks the records.
     #[must_use]
     pub fn iter(&self) -> FetchedIter<'_> {
-        let records = self
-            .records
-            .as_ref()
-            .map(|records| (records, records.iter()));
-        FetchedIter {
-            fetched: self,
-            records,
-        }
+        let records = self.records.as_ref().map(|records| (records, records.iter()));
+        FetchedIter { fetched: self, records }
     }
 }
 
@@ -160,11 +154,6 @@ impl Fetched {
     #[cold]
     fn corrupt(&self, reason: millstream_protocol::batch::BatchError) -> ConsumeError {
         let (topic, partition, offset) = (self.topic.clone(), self.partition, self.from);
-        ConsumeError::Corrupt {
-            topic,
-            partition,
-            offset,
-            reason,
-        }
+        ConsumeError::Corrupt { topic, partition, offset, reason }
     }
 }

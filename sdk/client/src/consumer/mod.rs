@@ -178,12 +178,7 @@ impl Consumer {
         }
         let partitions = u32::try_from(routes.leaders.len()).unwrap_or(u32::MAX);
         if partitions <= partition.0 {
-            return Err(ClientError::UnknownPartition {
-                topic,
-                partition,
-                partitions,
-            }
-            .into());
+            return Err(ClientError::UnknownPartition { topic, partition, partitions }.into());
         }
         let start = self.shared.resolve(&topic, partition, at).await?;
         self.shared.start(topic, routes.id, partition, start)
@@ -232,13 +227,8 @@ impl Consumer {
         let slot = self.shared.slot(topic, partition)?;
         let to = self.shared.resolve(&slot.topic, partition, to).await?;
         let paused = slot.position.lock().paused;
-        self.shared
-            .start(slot.topic.clone(), slot.id, partition, to)?;
-        if paused {
-            self.pause(topic, partition)
-        } else {
-            Ok(())
-        }
+        self.shared.start(slot.topic.clone(), slot.id, partition, to)?;
+        if paused { self.pause(topic, partition) } else { Ok(()) }
     }
 
     /// Hands out no more of a partition and grants it no more bytes, until it is resumed.
@@ -279,12 +269,7 @@ impl Consumer {
         topic: &str,
         partition: PartitionIndex,
     ) -> Result<Option<Offset>, ConsumeError> {
-        Ok(self
-            .shared
-            .slot(topic, partition)?
-            .position
-            .lock()
-            .high_watermark)
+        Ok(self.shared.slot(topic, partition)?.position.lock().high_watermark)
     }
 
     /// Committed offsets between the position and the end, as far as the broker has said yet.
@@ -294,9 +279,7 @@ impl Consumer {
     pub fn lag(&self, topic: &str, partition: PartitionIndex) -> Result<Option<u64>, ConsumeError> {
         let slot = self.shared.slot(topic, partition)?;
         let position = slot.position.lock();
-        Ok(position
-            .high_watermark
-            .map(|end| end.saturating_distance(position.next())))
+        Ok(position.high_watermark.map(|end| end.saturating_distance(position.next())))
     }
 
     /// What is assigned.
@@ -308,7 +291,7 @@ impl Consumer {
     /// The next batch of any partition that has one; partitions take turns. Waits at their ends.
     ///
     /// Cancelling it loses nothing. An error concerns one partition, which stops until it is sought
-    /// or unassigned and says so again at its turns; the others go on.
+    /// or unassigned; the others go on. When every partition has stopped, one's error is said again.
     ///
     /// # Errors
     /// See [`ConsumeError`].
@@ -316,6 +299,11 @@ impl Consumer {
         loop {
             if let Some(fetched) = self.try_next()? {
                 return Ok(fetched);
+            }
+            if let Some(failure) = self.shared.all_failed() {
+                // So that a program that only tries again does not keep others from their turn.
+                tokio::task::yield_now().await;
+                return Err(failure);
             }
             self.shared.news.notified().await;
         }
@@ -342,9 +330,8 @@ impl Consumer {
                 }
                 slot
             };
-            match shared.take(&slot) {
-                Some(taken) => return taken.map(Some),
-                None => continue,
+            if let Some(taken) = shared.take(&slot) {
+                return taken.map(Some);
             }
         }
     }
@@ -366,9 +353,7 @@ impl Drop for Consumer {
 impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Consumer");
-        shown
-            .field("assigned", &self.assignment())
-            .finish_non_exhaustive()
+        shown.field("assigned", &self.assignment()).finish_non_exhaustive()
     }
 }
 
@@ -382,12 +367,7 @@ impl Shared {
     fn slot(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<Slot>, ConsumeError> {
         let topic = TopicName::new(topic).map_err(ClientError::from)?;
         let key = (topic, partition);
-        let found = self
-            .state
-            .lock()
-            .assigned
-            .get(&key)
-            .map(|(slot, _)| Arc::clone(slot));
+        let found = self.state.lock().assigned.get(&key).map(|(slot, _)| Arc::clone(slot));
         let (topic, partition) = key;
         found.ok_or(ConsumeError::NotAssigned { topic, partition })
     }
@@ -404,13 +384,7 @@ impl Shared {
             return Err(ConsumeError::Closed);
         }
         let position = Mutex::new(Position::new(start, self.config.credit_bytes));
-        let slot = Arc::new(Slot {
-            topic,
-            id,
-            partition,
-            position,
-            consumed: Notify::new(),
-        });
+        let slot = Arc::new(Slot { topic, id, partition, position, consumed: Notify::new() });
         let cancelled = self.cancelled.child_token();
         let entry = (Arc::clone(&slot), cancelled.clone());
         let before = self.state.lock().assigned.insert(slot.key(), entry);
@@ -435,11 +409,7 @@ impl Shared {
             StartAt::Latest => OffsetSpec::Latest,
             StartAt::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
         };
-        let call = ListOffsets {
-            topic: topic.clone(),
-            partition: Some(partition),
-            at,
-        };
+        let call = ListOffsets { topic: topic.clone(), partition: Some(partition), at };
         let found = self.client.call(call).await?;
         let found = found.iter().find(|found| found.partition == partition);
         found.map(|found| found.offset).ok_or_else(|| {
@@ -481,6 +451,15 @@ impl Shared {
         }
     }
 
+    /// One partition's failure, if no partition can go on.
+    fn all_failed(&self) -> Option<ConsumeError> {
+        let state = self.state.lock();
+        let mut failures =
+            state.assigned.values().map(|(slot, _)| slot.position.lock().failure.clone());
+        let first = failures.next()??;
+        failures.all(|failure| failure.is_some()).then_some(first)
+    }
+
     /// It is this partition's turn.
     fn take(&self, slot: &Arc<Slot>) -> Option<Result<Fetched, ConsumeError>> {
         let mut position = slot.position.lock();
@@ -489,7 +468,7 @@ impl Shared {
             return None;
         }
         let taken = match position.take() {
-            None => position.failure.clone().map(Err),
+            None => position.tell().map(Err),
             Some(taken) => Some(Ok((position.next(), taken))),
         };
         drop(position);
@@ -529,12 +508,7 @@ impl Shared {
     #[cold]
     fn corrupt(&self, slot: &Arc<Slot>, at: Offset, reason: BatchError) -> ConsumeError {
         let (topic, partition, offset) = (slot.topic.clone(), slot.partition, at);
-        let error = ConsumeError::Corrupt {
-            topic,
-            partition,
-            offset,
-            reason,
-        };
+        let error = ConsumeError::Corrupt { topic, partition, offset, reason };
         let current = self.state.lock().assigned.get(&slot.key()).cloned();
         if let Some((current, cancelled)) = current
             && Arc::ptr_eq(&current, slot)
@@ -548,19 +522,11 @@ impl Shared {
 
 fn validate(config: &ConsumerConfig) -> Result<(), ClientError> {
     let invalid = |name, value: u64, rule| {
-        Err(ClientError::InvalidConfig {
-            name,
-            value: value.to_string(),
-            rule,
-        })
+        Err(ClientError::InvalidConfig { name, value: value.to_string(), rule })
     };
     let body = u64::from(config.max_body_bytes);
     if !(1..=MAX_FETCH_CREDIT_BYTES).contains(&config.credit_bytes) {
-        return invalid(
-            "credit_bytes",
-            config.credit_bytes,
-            "between 1 and 268435456",
-        );
+        return invalid("credit_bytes", config.credit_bytes, "between 1 and 268435456");
     }
     if !(1..=MAX_FETCH_BODY_BYTES as u64).contains(&body) {
         return invalid("max_body_bytes", body, "between 1 and 33554432");

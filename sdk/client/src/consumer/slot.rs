@@ -30,6 +30,8 @@ pub(crate) struct Position {
     /// Whether it waits in the consumer's queue of partitions that have something.
     pub(crate) queued: bool,
     pub(crate) failure: Option<ConsumeError>,
+    /// Whether the program was told of it.
+    told: bool,
     pub(crate) high_watermark: Option<Offset>,
 }
 
@@ -73,6 +75,7 @@ impl Position {
             retired: false,
             queued: false,
             failure: None,
+            told: false,
             high_watermark: None,
         }
     }
@@ -83,17 +86,14 @@ impl Position {
 
     /// Whether the program can be told something.
     pub(crate) fn has_news(&self) -> bool {
-        !self.paused && !self.retired && (self.failure.is_some() || !self.bodies.is_empty())
+        let untold = self.failure.is_some() && !self.told;
+        !self.paused && !self.retired && (untold || !self.bodies.is_empty())
     }
 
     /// A stream is about to be opened.
     pub(crate) fn begin(&mut self) -> Begin {
         let credit = self.credit.open(self.paused);
-        Begin {
-            offset: self.fetch,
-            epoch: self.epoch,
-            credit,
-        }
+        Begin { offset: self.fetch, epoch: self.epoch, credit }
     }
 
     /// What to grant now.
@@ -114,11 +114,7 @@ impl Position {
             return;
         }
         self.fetch = self.fetch.max(data.next_offset);
-        self.bodies.push_back(Body {
-            batches: SealedBatches::new(body),
-            data,
-            bytes,
-        });
+        self.bodies.push_back(Body { batches: SealedBatches::new(body), data, bytes });
     }
 
     /// The next batch of what arrived; batches that lie before the position are passed over.
@@ -139,14 +135,8 @@ impl Position {
                 self.credit.consumed(bytes);
             }
             let from = self.next;
-            let behind = batch
-                .as_ref()
-                .map_or(from, |batch| batch.header.next_offset());
-            let next_offset = if ends {
-                behind.max(data.next_offset)
-            } else {
-                behind
-            };
+            let behind = batch.as_ref().map_or(from, |batch| batch.header.next_offset());
+            let next_offset = if ends { behind.max(data.next_offset) } else { behind };
             let wanted = batch.filter(|batch| {
                 from < batch.header.next_offset() && !batch.header.attributes.is_control()
             });
@@ -159,13 +149,7 @@ impl Position {
             self.next = self.next.max(next_offset);
             let high_watermark = data.high_watermark;
             let next_offset = self.next;
-            return Some(Ok(Taken {
-                batch: wanted,
-                from,
-                next_offset,
-                high_watermark,
-                examined,
-            }));
+            return Some(Ok(Taken { batch: wanted, from, next_offset, high_watermark, examined }));
         }
     }
 
@@ -184,12 +168,19 @@ impl Position {
         self.retired = true;
     }
 
-    /// Stops at `at` with an error that is told until somebody seeks.
+    /// The failure, if there is one and the program was not told of it.
+    pub(crate) fn tell(&mut self) -> Option<ConsumeError> {
+        let untold = !std::mem::replace(&mut self.told, true);
+        self.failure.clone().filter(|_| untold)
+    }
+
+    /// Stops at `at` with an error, until somebody seeks.
     pub(crate) fn fail(&mut self, at: Option<Offset>, error: ConsumeError) {
         if let Some(at) = at {
             self.seek(at);
         }
         self.failure = Some(error);
+        self.told = false;
     }
 }
 
@@ -208,13 +199,9 @@ mod tests {
         for records in batches {
             let mut builder = BatchBuilder::new(64);
             for _ in 0..*records {
-                builder
-                    .push(Timestamp(0), None, Some(b"v"), &[])
-                    .expect("fits");
+                builder.push(Timestamp(0), None, Some(b"v"), &[]).expect("fits");
             }
-            let batch = builder
-                .finish(Compression::None, ProducerStamp::NONE)
-                .expect("finishes");
+            let batch = builder.finish(Compression::None, ProducerStamp::NONE).expect("finishes");
             let mut batch = batch.to_vec();
             stamp(&mut batch, Offset(at), LeaderEpoch(3));
             bytes.extend_from_slice(&seal(&batch[..BatchHeader::SIZE], UNSYNCED_UNKNOWN));
@@ -226,21 +213,12 @@ mod tests {
 
     fn data(next: u64) -> FetchData {
         let (next_offset, high_watermark) = (Offset(next), Offset(100));
-        FetchData {
-            high_watermark,
-            log_start: Offset(0),
-            next_offset,
-            examined: 0,
-        }
+        FetchData { high_watermark, log_start: Offset(0), next_offset, examined: 0 }
     }
 
     fn take(position: &mut Position) -> Option<(u64, u64, bool)> {
         let taken = position.take()?.expect("sound");
-        Some((
-            taken.from.get(),
-            taken.next_offset.get(),
-            taken.batch.is_some(),
-        ))
+        Some((taken.from.get(), taken.next_offset.get(), taken.batch.is_some()))
     }
 
     #[test]
@@ -256,28 +234,14 @@ mod tests {
     #[test]
     fn after_a_break_it_goes_on_exactly_behind_what_has_arrived() {
         let mut position = Position::new(Offset(0), 1_000);
-        assert_eq!(
-            position.begin(),
-            Begin {
-                offset: Offset(0),
-                epoch: None,
-                credit: 1_000
-            }
-        );
+        assert_eq!(position.begin(), Begin { offset: Offset(0), epoch: None, credit: 1_000 });
         let body = body(0, &[5, 5]);
         let len = body.len() as u64;
         position.arrived(data(10), body);
         take(&mut position);
         let begin = position.begin();
         let credit = 1_000 - len;
-        assert_eq!(
-            begin,
-            Begin {
-                offset: Offset(10),
-                epoch: Some(LeaderEpoch(3)),
-                credit
-            }
-        );
+        assert_eq!(begin, Begin { offset: Offset(10), epoch: Some(LeaderEpoch(3)), credit });
         assert_eq!(position.next(), Offset(5));
     }
 

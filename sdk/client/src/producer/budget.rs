@@ -30,13 +30,7 @@ pub(crate) struct Room {
 impl Budget {
     pub(crate) fn new(total: usize) -> Self {
         let free = Semaphore::new(total.min(Semaphore::MAX_PERMITS));
-        Self {
-            shared: Arc::new(Shared {
-                free,
-                total,
-                waiting: AtomicUsize::new(0),
-            }),
-        }
+        Self { shared: Arc::new(Shared { free, total, waiting: AtomicUsize::new(0) }) }
     }
 
     pub(crate) fn total(&self) -> usize {
@@ -50,10 +44,7 @@ impl Budget {
 
     /// An empty room, to be [extended](Room::try_extend).
     pub(crate) fn nothing(&self) -> Room {
-        Room {
-            shared: Arc::clone(&self.shared),
-            bytes: 0,
-        }
+        Room { shared: Arc::clone(&self.shared), bytes: 0 }
     }
 
     /// Waits for `bytes`, first come first served. `starving` is called once before the wait.
@@ -63,13 +54,8 @@ impl Budget {
         starving();
         let permits = u32::try_from(bytes.min(self.shared.total)).unwrap_or(u32::MAX);
         let permit = self.shared.free.acquire_many(permits).await;
-        permit
-            .expect("a budget's semaphore is never closed")
-            .forget();
-        Room {
-            shared: Arc::clone(&self.shared),
-            bytes: permits as usize,
-        }
+        permit.expect("a budget's semaphore is never closed").forget();
+        Room { shared: Arc::clone(&self.shared), bytes: permits as usize }
     }
 }
 

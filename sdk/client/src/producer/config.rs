@@ -165,36 +165,13 @@ mod tests {
 
     #[test]
     fn more_in_flight_than_a_broker_remembers_is_refused_unless_order_is_not_promised() {
-        let config = ProducerConfig {
-            max_in_flight: 6,
-            ..ProducerConfig::default()
-        };
+        let config = ProducerConfig { max_in_flight: 6, ..ProducerConfig::default() };
         let error = config.validate().expect_err("too many");
         assert!(
-            matches!(
-                error,
-                ClientError::InvalidConfig {
-                    name: "max_in_flight",
-                    ..
-                }
-            ),
+            matches!(error, ClientError::InvalidConfig { name: "max_in_flight", .. }),
             "{error}"
         );
-        assert!(
-            ProducerConfig {
-                idempotent: false,
-                ..config.clone()
-            }
-            .validate()
-            .is_ok()
-        );
-        assert!(
-            ProducerConfig {
-                acks: Acks::Zero,
-                ..config
-            }
-            .validate()
-            .is_ok()
-        );
+        assert!(ProducerConfig { idempotent: false, ..config.clone() }.validate().is_ok());
+        assert!(ProducerConfig { acks: Acks::Zero, ..config }.validate().is_ok());
     }
 }

@@ -42,12 +42,7 @@ pub(crate) struct Promise(Arc<Fate>);
 
 impl Delivery {
     pub(crate) const fn new(fate: Arc<Fate>, index: u32, timestamp: Timestamp) -> Self {
-        Self {
-            fate,
-            timestamp,
-            index,
-            slot: None,
-        }
+        Self { fate, timestamp, index, slot: None }
     }
 
     /// The partition the record was put into.
@@ -95,21 +90,13 @@ impl Drop for Delivery {
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Delivery");
-        shown
-            .field("fate", &self.fate)
-            .field("index", &self.index)
-            .finish_non_exhaustive()
+        shown.field("fate", &self.fate).field("index", &self.index).finish_non_exhaustive()
     }
 }
 
 impl Fate {
     const fn new(topic: TopicName, partition: PartitionIndex) -> Self {
-        Self {
-            topic,
-            partition,
-            outcome: OnceLock::new(),
-            waiting: Mutex::new(Vec::new()),
-        }
+        Self { topic, partition, outcome: OnceLock::new(), waiting: Mutex::new(Vec::new()) }
     }
 
     /// Waits until it is settled.
@@ -154,12 +141,8 @@ impl Fate {
 impl fmt::Debug for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Fate");
-        shown
-            .field("topic", &self.topic)
-            .field("partition", &self.partition);
-        shown
-            .field("outcome", &self.outcome.get())
-            .finish_non_exhaustive()
+        shown.field("topic", &self.topic).field("partition", &self.partition);
+        shown.field("outcome", &self.outcome.get()).finish_non_exhaustive()
     }
 }
 
@@ -179,9 +162,7 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        self.0.settle(Err(ProduceError::Closed {
-            maybe_written: true,
-        }));
+        self.0.settle(Err(ProduceError::Closed { maybe_written: true }));
     }
 }
 
@@ -202,14 +183,7 @@ mod tests {
         let waiting = tokio::spawn(async move {
             let mut offsets = Vec::new();
             for delivery in deliveries {
-                offsets.push(
-                    delivery
-                        .await
-                        .expect("written")
-                        .offset
-                        .expect("acknowledged")
-                        .get(),
-                );
+                offsets.push(delivery.await.expect("written").offset.expect("acknowledged").get());
             }
             offsets
         });
@@ -224,11 +198,6 @@ mod tests {
         let delivery = Delivery::new(Arc::clone(promise.fate()), 0, Timestamp(0));
         assert_eq!(delivery.try_result(), None);
         drop(promise);
-        assert_eq!(
-            delivery.await,
-            Err(ProduceError::Closed {
-                maybe_written: true
-            })
-        );
+        assert_eq!(delivery.await, Err(ProduceError::Closed { maybe_written: true }));
     }
 }

@@ -24,10 +24,7 @@ use super::window::Then;
 use crate::backoff::Backoff;
 use crate::error::{ClientError, ProduceError, TopicGone};
 
-const LIMITS: FrameLimits = FrameLimits {
-    message: MAX_MESSAGE_BYTES,
-    body: 0,
-};
+const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
 /// Why there is no stream (any more).
 enum End {
@@ -51,10 +48,7 @@ pub(super) async fn run(lane: Arc<Lane>, topic: Arc<Topic>, shared: Arc<Shared>)
         gone = produce(&lane, &topic, &shared) => gone,
     };
     let error = |maybe_written| match &gone {
-        Some(gone) => ProduceError::TopicGone {
-            gone: gone.clone(),
-            maybe_written,
-        },
+        Some(gone) => ProduceError::TopicGone { gone: gone.clone(), maybe_written },
         None => ProduceError::Closed { maybe_written },
     };
     lane.stop(error(false));
@@ -131,11 +125,7 @@ struct Attempts {
 impl Attempts {
     fn new(shared: &Shared) -> Self {
         let backoff = Backoff::new(shared.client.config().backoff);
-        Self {
-            backoff,
-            fresh_routes: false,
-            renumber: None,
-        }
+        Self { backoff, fresh_routes: false, renumber: None }
     }
 
     async fn open(
@@ -159,9 +149,7 @@ impl Attempts {
     ) -> Result<(FrameWriter, FrameReader, ProduceReady), End> {
         self.identify(lane, shared).await?;
         let client = &shared.client;
-        let leader = client
-            .leader(&lane.topic, topic.id, lane.index, self.fresh_routes)
-            .await;
+        let leader = client.leader(&lane.topic, topic.id, lane.index, self.fresh_routes).await;
         let connection = match leader {
             Ok(leader) => client.connection(&leader).await.map_err(lost)?,
             Err(ClientError::TopicGone(gone)) => return Err(End::Gone(gone)),
@@ -176,13 +164,8 @@ impl Attempts {
             acks: shared.config.acks,
         });
         writer.send(&open, []).await.map_err(lost)?;
-        let ready = reader
-            .recv::<Result<ProduceReady, WireError>>(LIMITS)
-            .await
-            .map_err(lost)?;
-        let ready = ready
-            .ok_or_else(|| lost("the broker closed the stream"))?
-            .message;
+        let ready = reader.recv::<Result<ProduceReady, WireError>>(LIMITS).await.map_err(lost)?;
+        let ready = ready.ok_or_else(|| lost("the broker closed the stream"))?.message;
         match ready {
             Ok(ready) => Ok((writer, reader, ready)),
             Err(error) => Err(refused(error)),
@@ -197,10 +180,9 @@ impl Attempts {
         let identity = match (lane.identity(), self.renumber) {
             (Some(_), None) => return Ok(()),
             (None, _) => shared.identity().await.map_err(lost)?,
-            (Some(old), Some(false)) if old.epoch.0 < i16::MAX => ProducerIdentity {
-                id: old.id,
-                epoch: ProducerEpoch(old.epoch.0 + 1),
-            },
+            (Some(old), Some(false)) if old.epoch.0 < i16::MAX => {
+                ProducerIdentity { id: old.id, epoch: ProducerEpoch(old.epoch.0 + 1) }
+            }
             (Some(_), Some(_)) => shared.new_identity().await.map_err(lost)?,
         };
         tracing::debug!(topic = %lane.topic, partition = %lane.index, ?identity, "numbering begins");
@@ -219,10 +201,7 @@ async fn pump(
     ready: ProduceReady,
     attempts: &mut Attempts,
 ) -> End {
-    let allowed = shared
-        .config
-        .max_in_flight
-        .min(ready.max_in_flight.max(1) as usize);
+    let allowed = shared.config.max_in_flight.min(ready.max_in_flight.max(1) as usize);
     tokio::select! {
         end = write(lane, shared, writer, allowed) => end,
         end = read(lane, shared, reader, &mut attempts.backoff) => end,
@@ -298,15 +277,8 @@ async fn read(
 /// A refusal to open the stream at all.
 fn refused(error: WireError) -> End {
     // Of the topic itself the next look at the routes knows more.
-    let about_topic = matches!(
-        error.code,
-        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition
-    );
-    if error.is_retriable() || about_topic {
-        lost(error)
-    } else {
-        End::Refused(error)
-    }
+    let about_topic = matches!(error.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
+    if error.is_retriable() || about_topic { lost(error) } else { End::Refused(error) }
 }
 
 fn lost(reason: impl std::fmt::Display) -> End {

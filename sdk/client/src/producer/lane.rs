@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use millstream_protocol::batch::checksum::crc32c;
 use millstream_protocol::batch::{BatchHeader, ProducerStamp};
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::{PartitionIndex, TopicName};
+use millstream_protocol::ids::{Offset, PartitionIndex, Timestamp, TopicName};
 use millstream_protocol::message::produce::{ProduceAck, ProducerIdentity};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::budget::{Budget, Room};
 use super::config::ProducerConfig;
-use super::delivery::{Fate, Outcome, Promise};
+use super::delivery::{Fate, Promise};
 use super::queue::{Appended, Due, Filling, Queue};
 use super::record::ProducerRecord;
 use super::topic::Turn;
@@ -45,6 +45,23 @@ pub(crate) struct Lane {
     down: AtomicBool,
     started: AtomicBool,
     trouble: Mutex<Trouble>,
+    failures: Arc<Failures>,
+}
+
+/// The first batch of a producer that was given up since somebody asked last: so that a program that
+/// drops its deliveries still hears of it.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<Option<ProduceError>>);
+
+impl Failures {
+    fn note(&self, error: &ProduceError) {
+        self.0.lock().get_or_insert_with(|| error.clone());
+    }
+
+    /// The failure, once.
+    pub(crate) fn take(&self) -> Result<(), ProduceError> {
+        self.0.lock().take().map_or(Ok(()), Err)
+    }
 }
 
 /// What went wrong last, and until when nothing is sent because of it.
@@ -83,6 +100,7 @@ impl Lane {
         batch_bytes: usize,
         max_in_flight: usize,
         turn: Arc<Turn>,
+        failures: Arc<Failures>,
     ) -> Self {
         Self {
             queue: Mutex::new(Queue::new(topic.clone(), index, batch_bytes)),
@@ -94,6 +112,7 @@ impl Lane {
             down: AtomicBool::new(false),
             started: AtomicBool::new(false),
             trouble: Mutex::default(),
+            failures,
         }
     }
 
@@ -102,14 +121,12 @@ impl Lane {
     pub(crate) fn append(
         &self,
         record: &ProducerRecord<'_>,
-        timestamp: millstream_protocol::ids::Timestamp,
+        timestamp: Timestamp,
         in_turn: bool,
         budget: &Budget,
         spare: &mut Option<Room>,
     ) -> Result<Appended, ProduceError> {
-        self.queue
-            .lock()
-            .append(record, timestamp, in_turn, budget, spare)
+        self.queue.lock().append(record, timestamp, in_turn, budget, spare)
     }
 
     /// Whether the caller is the first to ask, and so has to start the lane's task.
@@ -195,26 +212,17 @@ impl Lane {
     /// Compresses, stamps and checksums a batch, and puts it into the window.
     fn number(&self, window: &mut Window<InFlight>, batch: Filling, config: &ProducerConfig) {
         self.end_turn();
-        let Filling {
-            builder,
-            promise,
-            since,
-            mut room,
-        } = batch;
+        let Filling { builder, promise, since, mut room } = batch;
         let records = builder.count();
         match builder.finish(config.compression, window.stamp()) {
             Ok(bytes) => {
                 room.shrink_to(bytes.len());
-                let batch = InFlight {
-                    bytes,
-                    promise,
-                    _room: room,
-                };
+                let batch = InFlight { bytes, promise, _room: room };
                 window.push(batch, records, deadline(since, config.delivery_timeout));
             }
             Err(reason) => {
                 let topic = self.topic.clone();
-                promise.settle(Err(ProduceError::InvalidRecord { topic, reason }));
+                self.give_up(promise, ProduceError::InvalidRecord { topic, reason });
             }
         }
     }
@@ -227,29 +235,18 @@ impl Lane {
     ) -> (Then, Option<String>) {
         let answered = self.window.lock().answer(answer);
         match answered {
-            Err(_) => (
-                Then::Reopen,
-                Some("the broker answered more than it was asked".to_owned()),
-            ),
+            Err(_) => (Then::Reopen, Some("the broker answered more than it was asked".to_owned())),
             Ok(Answered::Written { batch, ack }) => {
-                settle(batch, Ok(Some(ack.base_offset)));
+                written(batch, Some(ack.base_offset));
                 (Then::GoOn, None)
             }
-            Ok(Answered::Failed {
-                batch,
-                error,
-                maybe_written,
-                then,
-            }) => {
+            Ok(Answered::Failed { batch, error, maybe_written, then }) => {
                 let reason = error.to_string();
                 let (topic, partition) = (self.topic.clone(), self.index);
-                let refused = ProduceError::Refused {
-                    topic,
-                    partition,
-                    error,
-                    maybe_written,
-                };
-                settle(batch, Err(refused));
+                let refused = ProduceError::Refused { topic, partition, error, maybe_written };
+                if let Some(batch) = batch {
+                    self.give_up(batch.promise, refused);
+                }
                 (then, Some(reason))
             }
             Ok(Answered::Again { error, then }) => {
@@ -266,7 +263,7 @@ impl Lane {
     /// A batch was sent on a stream without answers (acks 0): that is all there is to know.
     pub(crate) fn sent_unanswered(&self) {
         let batch = self.window.lock().take_unanswered();
-        settle(batch, Ok(None));
+        written(batch, None);
     }
 
     /// The stream is gone. Without answers what was on it is lost, or not: it is not sent again.
@@ -274,7 +271,7 @@ impl Lane {
         let mut window = self.window.lock();
         while unanswered && let Some(batch) = window.take_unanswered() {
             let (topic, partition) = (self.topic.clone(), self.index);
-            settle(Some(batch), Err(ProduceError::Lost { topic, partition }));
+            self.give_up(batch.promise, ProduceError::Lost { topic, partition });
         }
         window.stream_ended();
     }
@@ -297,27 +294,19 @@ impl Lane {
         let late = self.window.lock().expire(now);
         let waited = now.checked_sub(timeout);
         let waited = waited.map_or_else(Vec::new, |until| self.queue.lock().expire(until));
-        let late = late
-            .into_iter()
-            .map(|(batch, maybe)| (batch.promise, maybe));
+        let late = late.into_iter().map(|(batch, maybe)| (batch.promise, maybe));
         for (promise, maybe_written) in late.chain(waited.into_iter().map(|b| (b.promise, false))) {
-            promise.settle(Err(ProduceError::TimedOut {
+            let error = ProduceError::TimedOut {
                 topic: self.topic.clone(),
                 partition: self.index,
                 after: timeout,
                 last: last.clone(),
                 maybe_written,
-            }));
+            };
+            self.give_up(promise, error);
         }
-        let oldest = self
-            .queue
-            .lock()
-            .oldest()
-            .map(|since| deadline(since, timeout));
-        let next = oldest
-            .into_iter()
-            .chain(self.window.lock().deadline())
-            .min();
+        let oldest = self.queue.lock().oldest().map(|since| deadline(since, timeout));
+        let next = oldest.into_iter().chain(self.window.lock().deadline()).min();
         next.unwrap_or_else(|| deadline(now, timeout))
     }
 
@@ -325,12 +314,17 @@ impl Lane {
     pub(crate) fn fail_all(&self, error: impl Fn(bool) -> ProduceError) {
         let given_up: GivenUp<InFlight> = self.window.lock().abandon();
         for (batch, maybe_written) in given_up {
-            settle(Some(batch), Err(error(maybe_written)));
+            self.give_up(batch.promise, error(maybe_written));
         }
         let waiting = self.queue.lock().drain();
         for batch in waiting {
-            batch.promise.settle(Err(error(false)));
+            self.give_up(batch.promise, error(false));
         }
+    }
+
+    fn give_up(&self, promise: Promise, error: ProduceError) {
+        self.failures.note(&error);
+        promise.settle(Err(error));
     }
 
     /// Takes no more records.
@@ -348,9 +342,9 @@ impl Lane {
     }
 }
 
-fn settle(batch: Option<InFlight>, outcome: Outcome) {
+fn written(batch: Option<InFlight>, base: Option<Offset>) {
     if let Some(batch) = batch {
-        batch.promise.settle(outcome);
+        batch.promise.settle(Ok(base));
     }
 }
 
@@ -388,9 +382,7 @@ mod tests {
     fn a_restamped_batch_is_what_it_would_have_been() {
         let build = |stamp| {
             let mut builder = BatchBuilder::new(64);
-            builder
-                .push(Timestamp(5), Some(b"k"), Some(b"v"), &[("h", None)])
-                .expect("fits");
+            builder.push(Timestamp(5), Some(b"k"), Some(b"v"), &[("h", None)]).expect("fits");
             builder.finish(Compression::None, stamp).expect("finishes")
         };
         let stamp = |epoch, sequence| ProducerStamp {
@@ -400,9 +392,6 @@ mod tests {
         };
         let restamped = restamp(&build(stamp(0, 77)), stamp(1, 0));
         assert_eq!(restamped, build(stamp(1, 0)));
-        Batch::parse(restamped)
-            .expect("a batch")
-            .verify_crc()
-            .expect("its checksum");
+        Batch::parse(restamped).expect("a batch").verify_crc().expect("its checksum");
     }
 }

@@ -26,7 +26,7 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -48,7 +48,7 @@ use crate::backoff::seed;
 use crate::client::Client;
 use crate::error::{ClientError, ProduceError};
 use budget::{Budget, Room};
-use lane::Lane;
+use lane::{Failures, Lane};
 use queue::{Appended, Event};
 use topic::{Topic, Turn};
 
@@ -89,10 +89,11 @@ pub(crate) struct Shared {
     client: Client,
     config: ProducerConfig,
     budget: Budget,
-    topics: ArcSwap<HashMap<Box<str>, Arc<Topic>>>,
+    topics: ArcSwap<BTreeMap<Box<str>, Arc<Topic>>>,
     /// Held while a topic is looked up, so that it is looked up once.
     loading: tokio::sync::Mutex<()>,
     identity: OnceCell<ProducerIdentity>,
+    failures: Arc<Failures>,
     tasks: TaskTracker,
     /// Ends every task now.
     cancelled: CancellationToken,
@@ -118,15 +119,14 @@ impl Producer {
             topics: ArcSwap::default(),
             loading: tokio::sync::Mutex::default(),
             identity: OnceCell::new(),
+            failures: Arc::default(),
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
             closing: CancellationToken::new(),
             runtime: Handle::current(),
         });
         shared.spawn(refresh(Arc::clone(&shared)));
-        Ok(Self {
-            handle: Arc::new(Last(shared)),
-        })
+        Ok(Self { handle: Arc::new(Last(shared)) })
     }
 
     /// Copies a record into its partition's batch, waiting for room in the buffer if there is none.
@@ -163,9 +163,9 @@ impl Producer {
         let shared = &self.handle.0;
         match shared.try_append(&record, &mut None)? {
             Tried::Sent { delivery, .. } => Ok(delivery),
-            Tried::NotLoaded => Err(ProduceError::TopicNotLoaded {
-                topic: record.topic.to_owned(),
-            }),
+            Tried::NotLoaded => {
+                Err(ProduceError::TopicNotLoaded { topic: record.topic.to_owned() })
+            }
             Tried::NoRoom(_) => Err(shared.buffer_full()),
         }
     }
@@ -180,22 +180,21 @@ impl Producer {
     }
 
     /// Sends what is here without waiting for more, and waits until every record sent before is
-    /// acknowledged or given up.
+    /// acknowledged or given up. So a program may drop its deliveries and flush now and then.
     ///
     /// # Errors
-    /// The first of those that were given up.
+    /// The first record's that was given up since the last flush, whether or not its delivery was
+    /// awaited.
     pub async fn flush(&self) -> Result<(), ProduceError> {
+        let shared = &self.handle.0;
         let mut fates = Vec::new();
-        for topic in self.handle.0.topics.load_full().values() {
+        for topic in shared.topics.load_full().values() {
             topic.lanes.iter().for_each(|lane| lane.flush(&mut fates));
         }
-        let mut first = Ok(());
         for fate in fates {
-            if let (Ok(()), Err(error)) = (&first, fate.settled().await) {
-                first = Err(error.clone());
-            }
+            fate.settled().await;
         }
-        first
+        shared.failures.take()
     }
 
     /// Takes no more records, flushes, and ends the producer's tasks.
@@ -209,9 +208,7 @@ impl Producer {
         drop(shared.loading.lock().await);
         let topics = shared.topics.load_full();
         for lane in topics.values().flat_map(|topic| &topic.lanes) {
-            lane.stop(ProduceError::Closed {
-                maybe_written: false,
-            });
+            lane.stop(ProduceError::Closed { maybe_written: false });
         }
         let flushed = self.flush().await;
         shared.tasks.close();
@@ -232,9 +229,7 @@ impl Producer {
 
 impl fmt::Debug for Producer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer")
-            .field("config", &self.handle.0.config)
-            .finish_non_exhaustive()
+        f.debug_struct("Producer").field("config", &self.handle.0.config).finish_non_exhaustive()
     }
 }
 
@@ -256,14 +251,8 @@ impl Shared {
         loop {
             let lane = topic.lane_of(record, &self.config.partitioner)?;
             match lane.append(record, timestamp, in_turn, &self.budget, spare)? {
-                Appended::Done {
-                    delivery,
-                    event: Event::Nothing,
-                } => {
-                    return Ok(Tried::Sent {
-                        delivery,
-                        filled: false,
-                    });
+                Appended::Done { delivery, event: Event::Nothing } => {
+                    return Ok(Tried::Sent { delivery, filled: false });
                 }
                 Appended::Done { delivery, event } => {
                     let filled = event == Event::Filled;
@@ -282,11 +271,7 @@ impl Shared {
             lane.end_turn();
         }
         if lane.start() {
-            self.spawn(driver::run(
-                Arc::clone(lane),
-                Arc::clone(topic),
-                Arc::clone(self),
-            ));
+            self.spawn(driver::run(Arc::clone(lane), Arc::clone(topic), Arc::clone(self)));
         }
         lane.wake();
     }
@@ -299,11 +284,7 @@ impl Shared {
         if bytes <= max {
             return Ok(());
         }
-        Err(ProduceError::RecordTooLarge {
-            topic: topic.name.clone(),
-            bytes,
-            max,
-        })
+        Err(ProduceError::RecordTooLarge { topic: topic.name.clone(), bytes, max })
     }
 
     async fn wait_for_room(&self, bytes: usize) -> Result<Room, ProduceError> {
@@ -320,17 +301,13 @@ impl Shared {
     }
 
     fn buffer_full(&self) -> ProduceError {
-        ProduceError::BufferFull {
-            buffer_bytes: self.budget.total(),
-        }
+        ProduceError::BufferFull { buffer_bytes: self.budget.total() }
     }
 
     async fn load(&self, topic: &str) -> Result<Arc<Topic>, ProduceError> {
         let _one_at_a_time = self.loading.lock().await;
         if self.is_closing() {
-            return Err(ProduceError::Closed {
-                maybe_written: false,
-            });
+            return Err(ProduceError::Closed { maybe_written: false });
         }
         if let Some(known) = self.topics.load().get(topic) {
             return Ok(Arc::clone(known));
@@ -355,25 +332,14 @@ impl Shared {
         for index in first..partitions(routes) {
             let (name, index) = (name.clone(), PartitionIndex(index));
             let in_flight = self.config.max_in_flight;
-            let turn = Arc::clone(&turn);
-            lanes.push(Arc::new(Lane::new(
-                name,
-                index,
-                batch_bytes,
-                in_flight,
-                turn,
-            )));
+            let (turn, failures) = (Arc::clone(&turn), Arc::clone(&self.failures));
+            let lane = Lane::new(name, index, batch_bytes, in_flight, turn, failures);
+            lanes.push(Arc::new(lane));
         }
         turn.grow(partitions(routes));
-        let topic = Arc::new(Topic {
-            name,
-            id: routes.id,
-            max_batch_bytes,
-            lanes,
-            turn,
-        });
+        let topic = Arc::new(Topic { name, id: routes.id, max_batch_bytes, lanes, turn });
         self.topics.rcu(|topics| {
-            let mut topics = HashMap::clone(topics);
+            let mut topics = BTreeMap::clone(topics);
             topics.insert(topic.name.as_str().into(), Arc::clone(&topic));
             topics
         });
@@ -381,10 +347,7 @@ impl Shared {
     }
 
     async fn identity(&self) -> Result<ProducerIdentity, ClientError> {
-        self.identity
-            .get_or_try_init(|| self.new_identity())
-            .await
-            .copied()
+        self.identity.get_or_try_init(|| self.new_identity()).await.copied()
     }
 
     async fn new_identity(&self) -> Result<ProducerIdentity, ClientError> {
@@ -424,10 +387,7 @@ async fn refresh(shared: Arc<Shared>) {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a topic has at most 10,000 partitions"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "a topic has at most 10,000 partitions")]
 fn partitions(routes: &TopicRoutes) -> u32 {
     routes.leaders.len() as u32
 }
@@ -435,7 +395,5 @@ fn partitions(routes: &TopicRoutes) -> u32 {
 #[inline]
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    Timestamp(since.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    }))
+    Timestamp(since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
 }

@@ -48,10 +48,7 @@ async fn sink(lane: Arc<Lane>, shared: Arc<Shared>) {
         let (config, closing) = (&shared.config, shared.closing.is_cancelled());
         match lane.next_step(config, &shared.budget, usize::MAX, closing, Instant::now()) {
             Step::Send(_) => {
-                let ack = ProduceAck {
-                    base_offset: next,
-                    duplicate: false,
-                };
+                let ack = ProduceAck { base_offset: next, duplicate: false };
                 next = next.next();
                 lane.answer(Ok(ack), || std::time::Duration::ZERO);
             }

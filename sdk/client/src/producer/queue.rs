@@ -131,9 +131,7 @@ impl Queue {
             return Ok(Appended::NoRoom(needed - open.room.bytes()));
         }
         let index = open.builder.count();
-        if let Err(reason) = open
-            .builder
-            .push(timestamp, record.key, record.value, record.headers)
+        if let Err(reason) = open.builder.push(timestamp, record.key, record.value, record.headers)
         {
             return Err(self.unfit(reason));
         }
@@ -175,20 +173,13 @@ impl Queue {
         if self.open.as_ref().is_some_and(|open| open.since <= until) {
             self.seal();
         }
-        let late = self
-            .full
-            .iter()
-            .take_while(|batch| batch.since <= until)
-            .count();
+        let late = self.full.iter().take_while(|batch| batch.since <= until).count();
         self.full.drain(..late).collect()
     }
 
     /// When the oldest batch was begun.
     pub(crate) fn oldest(&self) -> Option<Instant> {
-        self.full
-            .front()
-            .or(self.open.as_ref())
-            .map(|batch| batch.since)
+        self.full.front().or(self.open.as_ref()).map(|batch| batch.since)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -238,10 +229,7 @@ impl Queue {
     #[cold]
     fn unfit(&mut self, reason: BatchError) -> ProduceError {
         self.open.take_if(|open| open.builder.is_empty());
-        ProduceError::InvalidRecord {
-            topic: self.topic.clone(),
-            reason,
-        }
+        ProduceError::InvalidRecord { topic: self.topic.clone(), reason }
     }
 }
 
@@ -250,10 +238,7 @@ fn extend(room: &mut Room, needed: usize, batch_bytes: usize, spare: &mut Option
     if let Some(spare) = spare.take() {
         room.absorb(spare);
     }
-    let Some(missing) = needed
-        .checked_sub(room.bytes())
-        .filter(|missing| *missing > 0)
-    else {
+    let Some(missing) = needed.checked_sub(room.bytes()).filter(|missing| *missing > 0) else {
         return true;
     };
     let ahead = STEP.min(batch_bytes.saturating_sub(room.bytes()));

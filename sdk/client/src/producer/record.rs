@@ -30,41 +30,25 @@ impl<'a> ProducerRecord<'a> {
     /// A record for a topic, with nothing in it yet.
     #[must_use]
     pub const fn new(topic: &'a str) -> Self {
-        Self {
-            topic,
-            partition: None,
-            key: None,
-            value: None,
-            headers: &[],
-            timestamp: None,
-        }
+        Self { topic, partition: None, key: None, value: None, headers: &[], timestamp: None }
     }
 
     /// With a partition.
     #[must_use]
     pub const fn partition(self, partition: PartitionIndex) -> Self {
-        Self {
-            partition: Some(partition),
-            ..self
-        }
+        Self { partition: Some(partition), ..self }
     }
 
     /// With a key.
     #[must_use]
     pub const fn key(self, key: &'a [u8]) -> Self {
-        Self {
-            key: Some(key),
-            ..self
-        }
+        Self { key: Some(key), ..self }
     }
 
     /// With a value.
     #[must_use]
     pub const fn value(self, value: &'a [u8]) -> Self {
-        Self {
-            value: Some(value),
-            ..self
-        }
+        Self { value: Some(value), ..self }
     }
 
     /// With headers.
@@ -76,10 +60,7 @@ impl<'a> ProducerRecord<'a> {
     /// With a timestamp.
     #[must_use]
     pub const fn timestamp(self, timestamp: Timestamp) -> Self {
-        Self {
-            timestamp: Some(timestamp),
-            ..self
-        }
+        Self { timestamp: Some(timestamp), ..self }
     }
 }
 

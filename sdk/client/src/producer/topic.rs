@@ -51,22 +51,17 @@ impl Topic {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "a topic has at most 10,000 partitions"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "a topic has at most 10,000 partitions")]
     pub(crate) const fn count(&self) -> u32 {
         self.lanes.len() as u32
     }
 
     fn lane(&self, partition: PartitionIndex) -> Result<&Arc<Lane>, ClientError> {
-        self.lanes
-            .get(partition.0 as usize)
-            .ok_or_else(|| ClientError::UnknownPartition {
-                topic: self.name.clone(),
-                partition,
-                partitions: self.count(),
-            })
+        self.lanes.get(partition.0 as usize).ok_or_else(|| ClientError::UnknownPartition {
+            topic: self.name.clone(),
+            partition,
+            partitions: self.count(),
+        })
     }
 
     /// The partition whose turn it is; the turn of one whose broker is away is passed over.
@@ -84,16 +79,10 @@ impl Topic {
 
 impl Turn {
     /// Begins with the partition that `random` says.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "less than the number of partitions"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "less than the number of partitions")]
     pub(crate) fn new(partitions: u32, random: u64) -> Self {
         let first = (random >> 8) % u64::from(partitions.max(1));
-        Self {
-            current: AtomicU32::new(first as u32),
-            partitions: AtomicU32::new(partitions),
-        }
+        Self { current: AtomicU32::new(first as u32), partitions: AtomicU32::new(partitions) }
     }
 
     #[inline]
@@ -107,8 +96,7 @@ impl Turn {
         let next = (partition + 1) % partitions;
         // Lost races are fine: then somebody else has ended the turn.
         let _ =
-            self.current
-                .compare_exchange(partition, next, Ordering::Relaxed, Ordering::Relaxed);
+            self.current.compare_exchange(partition, next, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Partitions were added.

@@ -57,12 +57,7 @@ pub(crate) enum Answered<B> {
     /// The batch is in the log. `None` when it had been given up before.
     Written { batch: Option<B>, ack: ProduceAck },
     /// The batch is given up.
-    Failed {
-        batch: Option<B>,
-        error: WireError,
-        maybe_written: bool,
-        then: Then,
-    },
+    Failed { batch: Option<B>, error: WireError, maybe_written: bool, then: Then },
     /// Nothing is lost: the batch will be sent again.
     Again { error: WireError, then: Then },
 }
@@ -121,12 +116,11 @@ impl<B> Window<B> {
     }
 
     fn stamp_of(&self, sequence: Sequence) -> ProducerStamp {
-        self.identity
-            .map_or(ProducerStamp::NONE, |identity| ProducerStamp {
-                id: identity.id,
-                epoch: identity.epoch,
-                sequence,
-            })
+        self.identity.map_or(ProducerStamp::NONE, |identity| ProducerStamp {
+            id: identity.id,
+            epoch: identity.epoch,
+            sequence,
+        })
     }
 
     /// Takes in a batch that was stamped with [`Self::stamp`]; it is to be sent next.
@@ -135,28 +129,17 @@ impl<B> Window<B> {
         let sequence = self.next_sequence;
         self.next_sequence = sequence.plus(records);
         let batch = Some(batch);
-        self.entries.push_back(Entry {
-            batch,
-            records,
-            sequence,
-            deadline,
-            doubtful: false,
-        });
+        self.entries.push_back(Entry { batch, records, sequence, deadline, doubtful: false });
     }
 
     /// The first batch that is not on the stream.
     pub(crate) fn unsent(&self) -> Option<&B> {
-        self.entries
-            .get(self.on_stream)
-            .and_then(|entry| entry.batch.as_ref())
+        self.entries.get(self.on_stream).and_then(|entry| entry.batch.as_ref())
     }
 
     /// That batch is now being written to the stream.
     pub(crate) fn mark_sent(&mut self) {
-        assert!(
-            self.on_stream < self.entries.len(),
-            "there is nothing to send"
-        );
+        assert!(self.on_stream < self.entries.len(), "there is nothing to send");
         self.on_stream += 1;
     }
 
@@ -186,10 +169,7 @@ impl<B> Window<B> {
         match answer {
             Ok(ack) => {
                 self.fresh = false;
-                Ok(Answered::Written {
-                    batch: self.pop().batch,
-                    ack,
-                })
+                Ok(Answered::Written { batch: self.pop().batch, ack })
             }
             Err(error) if self.identity.is_some() => Ok(self.refused(error)),
             Err(error) => Ok(self.refused_plain(error)),
@@ -203,10 +183,7 @@ impl<B> Window<B> {
         identity: ProducerIdentity,
         mut restamp: impl FnMut(&mut B, ProducerStamp),
     ) {
-        assert!(
-            self.on_stream == 0,
-            "batches on a stream cannot be numbered anew"
-        );
+        assert!(self.on_stream == 0, "batches on a stream cannot be numbered anew");
         self.identity = Some(identity);
         self.fresh = true;
         let mut next = Sequence(0);
@@ -270,9 +247,7 @@ impl<B> Window<B> {
 
     fn pop(&mut self) -> Entry<B> {
         self.on_stream -= 1;
-        self.entries
-            .pop_front()
-            .expect("what is on the stream is in the window")
+        self.entries.pop_front().expect("what is on the stream is in the window")
     }
 
     /// Without sequences what follows may have been taken: it stays on the stream, and only the
@@ -282,18 +257,10 @@ impl<B> Window<B> {
         entry.doubtful |= !is_definite(error.code);
         if error.is_retriable() && entry.batch.is_some() {
             self.entries.insert(self.on_stream, entry);
-            return Answered::Again {
-                error,
-                then: Then::GoOn,
-            };
+            return Answered::Again { error, then: Then::GoOn };
         }
         let maybe_written = entry.doubtful;
-        Answered::Failed {
-            batch: entry.batch,
-            error,
-            maybe_written,
-            then: Then::GoOn,
-        }
+        Answered::Failed { batch: entry.batch, error, maybe_written, then: Then::GoOn }
     }
 
     /// With sequences a refusal ends the stream's use: nothing behind it can be taken.
@@ -303,33 +270,21 @@ impl<B> Window<B> {
         self.stream_ended();
         if given_up {
             // It had failed before, and what is true of those behind it the next answer will tell.
-            return Answered::Again {
-                error,
-                then: Then::Reopen,
-            };
+            return Answered::Again { error, then: Then::Reopen };
         }
         self.entries[0].doubtful = doubtful || !is_definite(error.code);
         match self.verdict(error.code, doubtful) {
             (Fate::Again, then) => Answered::Again { error, then },
             (Fate::Failed { maybe_written }, then) => {
                 let batch = self.entries.pop_front().and_then(|entry| entry.batch);
-                Answered::Failed {
-                    batch,
-                    error,
-                    maybe_written,
-                    then,
-                }
+                Answered::Failed { batch, error, maybe_written, then }
             }
         }
     }
 
     fn verdict(&self, code: ErrorCode, doubtful: bool) -> (Fate, Then) {
-        let written = Fate::Failed {
-            maybe_written: true,
-        };
-        let not_written = Fate::Failed {
-            maybe_written: false,
-        };
+        let written = Fate::Failed { maybe_written: true };
+        let not_written = Fate::Failed { maybe_written: false };
         let next_epoch = Then::Renumber { new_id: false };
         let next_id = Then::Renumber { new_id: true };
         match code {

@@ -27,23 +27,15 @@ impl Bench {
         let topic = TopicName::new("t").expect("a name");
         let turn = Arc::new(Turn::new(2, 0));
         let (batch_bytes, in_flight) = (config.batch_bytes, config.max_in_flight);
-        let lane = Lane::new(topic, PartitionIndex(0), batch_bytes, in_flight, turn);
-        lane.renumber(ProducerIdentity {
-            id: ProducerId(1),
-            epoch: ProducerEpoch(0),
-        });
-        Self {
-            lane,
-            budget: Budget::new(config.buffer_bytes),
-            config,
-        }
+        let lane =
+            Lane::new(topic, PartitionIndex(0), batch_bytes, in_flight, turn, Arc::default());
+        lane.renumber(ProducerIdentity { id: ProducerId(1), epoch: ProducerEpoch(0) });
+        Self { lane, budget: Budget::new(config.buffer_bytes), config }
     }
 
     fn append(&self, value: &[u8]) -> Appended {
         let record = ProducerRecord::new("t").key(b"k").value(value);
-        let appended = self
-            .lane
-            .append(&record, Timestamp(0), false, &self.budget, &mut None);
+        let appended = self.lane.append(&record, Timestamp(0), false, &self.budget, &mut None);
         appended.expect("a good record")
     }
 
@@ -55,8 +47,7 @@ impl Bench {
     }
 
     fn step(&self) -> Step {
-        self.lane
-            .next_step(&self.config, &self.budget, 5, false, Instant::now())
+        self.lane.next_step(&self.config, &self.budget, 5, false, Instant::now())
     }
 
     /// The records of the batch that is sent now.
@@ -69,20 +60,14 @@ impl Bench {
 }
 
 fn config() -> ProducerConfig {
-    ProducerConfig {
-        batch_bytes: 1_000,
-        linger: Duration::from_millis(5),
-        ..Default::default()
-    }
+    ProducerConfig { batch_bytes: 1_000, linger: Duration::from_millis(5), ..Default::default() }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_waits_for_more_as_long_as_linger_says_and_no_longer() {
     let bench = Bench::new(config());
     assert_eq!(bench.event(b"one"), Event::Opened);
-    let Step::WaitUntil(at) = bench.step() else {
-        panic!("it should linger")
-    };
+    let Step::WaitUntil(at) = bench.step() else { panic!("it should linger") };
     assert_eq!(at - Instant::now(), Duration::from_millis(5));
     advance(Duration::from_millis(4)).await;
     assert_eq!(bench.event(b"two"), Event::Nothing);
@@ -107,10 +92,7 @@ async fn a_full_batch_does_not_wait_and_batches_leave_in_order() {
 
 #[tokio::test(start_paused = true)]
 async fn without_linger_what_is_there_leaves_at_once() {
-    let bench = Bench::new(ProducerConfig {
-        linger: Duration::ZERO,
-        ..config()
-    });
+    let bench = Bench::new(ProducerConfig { linger: Duration::ZERO, ..config() });
     bench.event(b"one");
     bench.event(b"two");
     assert_eq!(bench.sent(), Some(2));
@@ -126,11 +108,7 @@ async fn a_record_larger_than_a_batch_goes_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn only_so_many_batches_are_on_their_way_and_the_next_grows_meanwhile() {
-    let bench = Bench::new(ProducerConfig {
-        linger: Duration::ZERO,
-        max_in_flight: 2,
-        ..config()
-    });
+    let bench = Bench::new(ProducerConfig { linger: Duration::ZERO, max_in_flight: 2, ..config() });
     for _ in 0..2 {
         bench.event(b"x");
         assert_eq!(bench.sent(), Some(1));
@@ -152,25 +130,17 @@ async fn a_record_that_may_go_anywhere_goes_to_the_next_partition_when_the_batch
     let value = [0; 400];
     let record = ProducerRecord::new("t").value(&value);
     for _ in 0..2 {
-        let done = bench
-            .lane
-            .append(&record, Timestamp(0), true, &bench.budget, &mut None);
+        let done = bench.lane.append(&record, Timestamp(0), true, &bench.budget, &mut None);
         assert!(matches!(done, Ok(Appended::Done { .. })));
     }
-    let moved = bench
-        .lane
-        .append(&record, Timestamp(0), true, &bench.budget, &mut None);
+    let moved = bench.lane.append(&record, Timestamp(0), true, &bench.budget, &mut None);
     assert!(matches!(moved, Ok(Appended::NextTurn)));
     assert_eq!(bench.sent(), Some(2));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_takes_no_more_until_a_batch_is_settled() {
-    let bench = Bench::new(ProducerConfig {
-        buffer_bytes: 3_000,
-        acks: Acks::One,
-        ..config()
-    });
+    let bench = Bench::new(ProducerConfig { buffer_bytes: 3_000, acks: Acks::One, ..config() });
     let mut deliveries = Vec::new();
     let needed = loop {
         match bench.append(&[0; 400]) {
@@ -181,34 +151,18 @@ async fn a_full_buffer_takes_no_more_until_a_batch_is_settled() {
     };
     assert!((400..500).contains(&needed), "{needed}");
     assert!((4..=7).contains(&deliveries.len()), "{}", deliveries.len());
-    bench
-        .lane
-        .fail_all(|maybe_written| ProduceError::Closed { maybe_written });
-    assert!(
-        deliveries
-            .iter()
-            .all(|delivery| delivery.try_result().is_some())
-    );
+    bench.lane.fail_all(|maybe_written| ProduceError::Closed { maybe_written });
+    assert!(deliveries.iter().all(|delivery| delivery.try_result().is_some()));
     assert!(matches!(bench.append(&[0; 400]), Appended::Done { .. }));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_acknowledged_in_time_is_given_up_and_says_whether_it_may_be_written() {
     let timeout = Duration::from_secs(30);
-    let bench = Bench::new(ProducerConfig {
-        delivery_timeout: timeout,
-        ..config()
-    });
-    let Appended::Done { delivery: sent, .. } = bench.append(&[0; 2_000]) else {
-        panic!("room")
-    };
+    let bench = Bench::new(ProducerConfig { delivery_timeout: timeout, ..config() });
+    let Appended::Done { delivery: sent, .. } = bench.append(&[0; 2_000]) else { panic!("room") };
     assert_eq!(bench.sent(), Some(1));
-    let Appended::Done {
-        delivery: waiting, ..
-    } = bench.append(b"x")
-    else {
-        panic!("room")
-    };
+    let Appended::Done { delivery: waiting, .. } = bench.append(b"x") else { panic!("room") };
     let next = bench.lane.expire(Instant::now(), timeout);
     assert_eq!(next - Instant::now(), timeout);
     advance(timeout).await;
@@ -225,9 +179,7 @@ async fn a_record_that_cannot_be_encoded_leaves_nothing_behind() {
     let bench = Bench::new(config());
     let too_many = vec![("h", None); 2_000];
     let record = ProducerRecord::new("t").key(b"k").headers(&too_many);
-    let refused = bench
-        .lane
-        .append(&record, Timestamp(0), false, &bench.budget, &mut None);
+    let refused = bench.lane.append(&record, Timestamp(0), false, &bench.budget, &mut None);
     assert!(matches!(refused, Err(ProduceError::InvalidRecord { .. })));
     assert!(bench.lane.is_idle());
     assert_eq!(bench.event(b"good"), Event::Opened);

@@ -56,10 +56,7 @@ impl Broker {
             *entry = (epoch, 0, BTreeMap::new());
         }
         if let Some(at) = entry.2.get(&sequence) {
-            return Ok(ProduceAck {
-                base_offset: Offset(*at),
-                duplicate: true,
-            });
+            return Ok(ProduceAck { base_offset: Offset(*at), duplicate: true });
         }
         if sequence != entry.1 {
             return refuse(ErrorCode::OutOfOrderSequence);
@@ -68,10 +65,7 @@ impl Broker {
         self.log.push(batch.value);
         entry.1 += 1;
         entry.2.insert(sequence, at);
-        Ok(ProduceAck {
-            base_offset: Offset(at),
-            duplicate: false,
-        })
+        Ok(ProduceAck { base_offset: Offset(at), duplicate: false })
     }
 }
 
@@ -136,10 +130,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let identity = ProducerIdentity {
-            id: ProducerId(1),
-            epoch: ProducerEpoch(0),
-        };
+        let identity = ProducerIdentity { id: ProducerId(1), epoch: ProducerEpoch(0) };
         Self {
             window: Window::new(Some(identity), 5),
             broker: Broker::default(),
@@ -159,14 +150,9 @@ impl World {
         self.trace.push(format!("{event:?}"));
         match event {
             Event::Push { bad } if self.window.has_room() => {
-                let batch = Batch {
-                    value: self.next_value,
-                    stamp: self.window.stamp(),
-                    bad,
-                };
+                let batch = Batch { value: self.next_value, stamp: self.window.stamp(), bad };
                 self.next_value += 1;
-                self.window
-                    .push(batch, 1, self.start + Duration::from_secs(1));
+                self.window.push(batch, 1, self.start + Duration::from_secs(1));
             }
             Event::Send => {
                 if let Some(batch) = self.window.unsent().cloned() {
@@ -196,14 +182,17 @@ impl World {
             Event::Trouble(code) => self.broker.trouble = code,
             // A retry of sequence 0 to a broker that forgot it cannot be told from a beginning: a
             // broker's memory outlasts `delivery_timeout`, so that this does not happen.
-            Event::Forget if self.window.iter().all(|b| b.stamp.sequence != Sequence(0)) => {
-                self.broker.table.clear();
+            Event::Forget => {
+                let under_way = self.window.iter().chain(&self.stream);
+                if under_way.into_iter().all(|b| b.stamp.sequence != Sequence(0)) {
+                    self.broker.table.clear();
+                }
             }
             Event::Expire => {
                 let given_up = self.window.expire(self.start + Duration::from_secs(2));
                 self.give_up(given_up);
             }
-            Event::Push { .. } | Event::Forget => {}
+            Event::Push { .. } => {}
         }
     }
 
@@ -224,10 +213,7 @@ impl World {
 
     fn answered(&mut self, answer: Result<ProduceAck, WireError>) {
         self.trace.push(format!("  {answer:?}"));
-        let answered = self
-            .window
-            .answer(answer)
-            .expect("only what was sent is answered");
+        let answered = self.window.answer(answer).expect("only what was sent is answered");
         let then = match answered {
             Answered::Written { batch, ack } => {
                 if let Some(batch) = batch {
@@ -236,12 +222,7 @@ impl World {
                 }
                 Then::GoOn
             }
-            Answered::Failed {
-                batch,
-                maybe_written,
-                then,
-                ..
-            } => {
+            Answered::Failed { batch, maybe_written, then, .. } => {
                 if let Some(batch) = batch {
                     self.fail(batch.value, maybe_written);
                 }
@@ -256,18 +237,11 @@ impl World {
             let old = self.window.identity().expect("idempotent");
             let identity = if new_id {
                 self.next_id += 1;
-                ProducerIdentity {
-                    id: ProducerId(self.next_id),
-                    epoch: ProducerEpoch(0),
-                }
+                ProducerIdentity { id: ProducerId(self.next_id), epoch: ProducerEpoch(0) }
             } else {
-                ProducerIdentity {
-                    id: old.id,
-                    epoch: ProducerEpoch(old.epoch.0 + 1),
-                }
+                ProducerIdentity { id: old.id, epoch: ProducerEpoch(old.epoch.0 + 1) }
             };
-            self.window
-                .renumber(identity, |batch, stamp| batch.stamp = stamp);
+            self.window.renumber(identity, |batch, stamp| batch.stamp = stamp);
         }
     }
 
@@ -279,21 +253,13 @@ impl World {
                 self.apply(event);
             }
         }
-        assert!(
-            self.window.is_empty(),
-            "something is still unanswered: {:?}",
-            self.window
-        );
+        assert!(self.window.is_empty(), "something is still unanswered: {:?}", self.window);
     }
 
     fn check(&self) {
         let log = &self.broker.log;
         let trace = || self.trace.join("\n");
-        assert!(
-            log.is_sorted_by(|a, b| a < b),
-            "repeated or reordered: {log:?}\n{}",
-            trace()
-        );
+        assert!(log.is_sorted_by(|a, b| a < b), "repeated or reordered: {log:?}\n{}", trace());
         for value in 0..self.next_value {
             let at = log.iter().position(|v| *v == value).map(|at| at as u64);
             match (self.acknowledged.get(&value), self.failed.get(&value)) {
@@ -346,25 +312,11 @@ fn the_model_itself_takes_only_the_next_sequence() {
         bad: false,
     };
     let code = |answer: Result<ProduceAck, WireError>| answer.map_err(|error| error.code);
-    let ack = |offset, duplicate| {
-        Ok(ProduceAck {
-            base_offset: Offset(offset),
-            duplicate,
-        })
-    };
-    assert_eq!(
-        code(broker.produce(&batch(0, 0, 1))),
-        Err(ErrorCode::UnknownProducer)
-    );
+    let ack = |offset, duplicate| Ok(ProduceAck { base_offset: Offset(offset), duplicate });
+    assert_eq!(code(broker.produce(&batch(0, 0, 1))), Err(ErrorCode::UnknownProducer));
     assert_eq!(code(broker.produce(&batch(0, 0, 0))), ack(0, false));
     assert_eq!(code(broker.produce(&batch(0, 0, 0))), ack(0, true));
-    assert_eq!(
-        code(broker.produce(&batch(2, 0, 2))),
-        Err(ErrorCode::OutOfOrderSequence)
-    );
+    assert_eq!(code(broker.produce(&batch(2, 0, 2))), Err(ErrorCode::OutOfOrderSequence));
     assert_eq!(code(broker.produce(&batch(2, 1, 0))), ack(1, false));
-    assert_eq!(
-        code(broker.produce(&batch(1, 0, 1))),
-        Err(ErrorCode::ProducerFenced)
-    );
+    assert_eq!(code(broker.produce(&batch(1, 0, 1))), Err(ErrorCode::ProducerFenced));
 }

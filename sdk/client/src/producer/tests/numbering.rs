@@ -9,14 +9,9 @@ use tokio::time::Instant;
 
 use super::super::window::{Answered, Then, Unasked, Window};
 
-const IDENTITY: ProducerIdentity = ProducerIdentity {
-    id: ProducerId(7),
-    epoch: ProducerEpoch(0),
-};
-const NEXT_EPOCH: ProducerIdentity = ProducerIdentity {
-    id: ProducerId(7),
-    epoch: ProducerEpoch(1),
-};
+const IDENTITY: ProducerIdentity = ProducerIdentity { id: ProducerId(7), epoch: ProducerEpoch(0) };
+const NEXT_EPOCH: ProducerIdentity =
+    ProducerIdentity { id: ProducerId(7), epoch: ProducerEpoch(1) };
 
 /// A window in which batches are named by their sequence and have ten records each.
 fn window(idempotent: bool, batches: usize, sent: usize) -> Window<i32> {
@@ -31,10 +26,7 @@ fn window(idempotent: bool, batches: usize, sent: usize) -> Window<i32> {
 }
 
 fn written(offset: u64) -> Result<ProduceAck, WireError> {
-    Ok(ProduceAck {
-        base_offset: Offset(offset),
-        duplicate: false,
-    })
+    Ok(ProduceAck { base_offset: Offset(offset), duplicate: false })
 }
 
 fn refused(code: ErrorCode) -> Result<ProduceAck, WireError> {
@@ -71,33 +63,16 @@ fn after_a_lost_stream_everything_unanswered_is_sent_again_in_order_with_the_sam
 #[test]
 fn a_duplicate_is_a_success_with_its_offset() {
     let mut window = window(true, 1, 1);
-    let ack = ProduceAck {
-        base_offset: Offset(5),
-        duplicate: true,
-    };
+    let ack = ProduceAck { base_offset: Offset(5), duplicate: true };
     let answer = window.answer(Ok(ack)).expect("asked");
-    assert_eq!(
-        answer,
-        Answered::Written {
-            batch: Some(0),
-            ack
-        }
-    );
+    assert_eq!(answer, Answered::Written { batch: Some(0), ack });
 }
 
 #[test]
 fn a_refusal_that_may_pass_loses_nothing_and_keeps_the_order() {
     let mut window = window(true, 3, 3);
-    let answer = window
-        .answer(refused(ErrorCode::Overloaded))
-        .expect("asked");
-    assert!(matches!(
-        answer,
-        Answered::Again {
-            then: Then::Reopen,
-            ..
-        }
-    ));
+    let answer = window.answer(refused(ErrorCode::Overloaded)).expect("asked");
+    assert!(matches!(answer, Answered::Again { then: Then::Reopen, .. }));
     assert_eq!((window.awaiting(), window.unsent()), (0, Some(&0)));
     assert_eq!(names(&window), [0, 10, 20]);
 }
@@ -106,13 +81,7 @@ fn a_refusal_that_may_pass_loses_nothing_and_keeps_the_order() {
 fn a_bad_batch_fails_alone_and_those_behind_it_are_numbered_anew() {
     let mut window = window(true, 3, 3);
     let answer = window.answer(refused(ErrorCode::TooLarge)).expect("asked");
-    let Answered::Failed {
-        batch: Some(0),
-        maybe_written: false,
-        then,
-        ..
-    } = answer
-    else {
+    let Answered::Failed { batch: Some(0), maybe_written: false, then, .. } = answer else {
         panic!("{answer:?}");
     };
     assert_eq!(then, Then::Renumber { new_id: false });
@@ -128,12 +97,7 @@ fn a_bad_batch_that_may_have_been_written_before_leaves_the_numbers_as_they_are(
     let answer = window.answer(refused(ErrorCode::TooLarge)).expect("asked");
     assert!(matches!(
         answer,
-        Answered::Failed {
-            batch: Some(0),
-            maybe_written: true,
-            then: Then::Reopen,
-            ..
-        }
+        Answered::Failed { batch: Some(0), maybe_written: true, then: Then::Reopen, .. }
     ));
     assert_eq!(window.stamp().sequence, Sequence(20));
 }
@@ -141,17 +105,10 @@ fn a_bad_batch_that_may_have_been_written_before_leaves_the_numbers_as_they_are(
 #[test]
 fn a_storage_error_says_that_the_batch_may_have_been_written() {
     let mut window = window(true, 2, 2);
-    let answer = window
-        .answer(refused(ErrorCode::StorageStopped))
-        .expect("asked");
+    let answer = window.answer(refused(ErrorCode::StorageStopped)).expect("asked");
     assert!(matches!(
         answer,
-        Answered::Failed {
-            batch: Some(0),
-            maybe_written: true,
-            then: Then::Reopen,
-            ..
-        }
+        Answered::Failed { batch: Some(0), maybe_written: true, then: Then::Reopen, .. }
     ));
 }
 
@@ -159,9 +116,7 @@ fn a_storage_error_says_that_the_batch_may_have_been_written() {
 fn a_broker_that_lost_what_it_had_is_written_to_under_the_next_epoch() {
     let mut window = window(true, 3, 3);
     window.answer(written(0)).expect("asked").expect_written();
-    let answer = window
-        .answer(refused(ErrorCode::OutOfOrderSequence))
-        .expect("asked");
+    let answer = window.answer(refused(ErrorCode::OutOfOrderSequence)).expect("asked");
     let renumber = Then::Renumber { new_id: false };
     assert!(matches!(answer, Answered::Again { then, .. } if then == renumber));
     assert_eq!(sequences_after_renumbering(&mut window), [0, 10]);
@@ -170,17 +125,8 @@ fn a_broker_that_lost_what_it_had_is_written_to_under_the_next_epoch() {
 #[test]
 fn an_out_of_order_that_numbering_anew_cannot_mend_fails_the_batch() {
     let mut window = window(true, 2, 2);
-    let answer = window
-        .answer(refused(ErrorCode::OutOfOrderSequence))
-        .expect("asked");
-    assert!(matches!(
-        answer,
-        Answered::Failed {
-            batch: Some(0),
-            maybe_written: false,
-            ..
-        }
-    ));
+    let answer = window.answer(refused(ErrorCode::OutOfOrderSequence)).expect("asked");
+    assert!(matches!(answer, Answered::Failed { batch: Some(0), maybe_written: false, .. }));
 }
 
 #[test]
@@ -188,26 +134,17 @@ fn a_forgotten_producer_goes_on_under_a_new_identity_only_with_what_was_sent_onc
     let renumber = Then::Renumber { new_id: true };
     let mut once = window(true, 2, 2);
     once.answer(written(0)).expect("asked").expect_written();
-    let answer = once
-        .answer(refused(ErrorCode::UnknownProducer))
-        .expect("asked");
+    let answer = once.answer(refused(ErrorCode::UnknownProducer)).expect("asked");
     assert!(matches!(answer, Answered::Again { then, .. } if then == renumber));
 
     let mut twice = window(true, 2, 2);
     twice.answer(written(0)).expect("asked").expect_written();
     twice.stream_ended();
     twice.mark_sent();
-    let answer = twice
-        .answer(refused(ErrorCode::UnknownProducer))
-        .expect("asked");
+    let answer = twice.answer(refused(ErrorCode::UnknownProducer)).expect("asked");
     assert!(matches!(
         answer,
-        Answered::Failed {
-            batch: Some(10),
-            maybe_written: true,
-            then: Then::Reopen,
-            ..
-        }
+        Answered::Failed { batch: Some(10), maybe_written: true, then: Then::Reopen, .. }
     ));
 }
 
@@ -220,13 +157,7 @@ fn what_was_given_up_keeps_its_place_among_the_answers() {
     let answer = window.answer(written(100)).expect("asked");
     assert!(matches!(answer, Answered::Written { batch: None, .. }));
     let answer = window.answer(written(110)).expect("asked");
-    assert!(matches!(
-        answer,
-        Answered::Written {
-            batch: Some(10),
-            ..
-        }
-    ));
+    assert!(matches!(answer, Answered::Written { batch: Some(10), .. }));
 }
 
 #[test]
@@ -241,16 +172,8 @@ fn what_was_given_up_is_not_sent_again() {
 #[test]
 fn without_sequences_only_the_refused_batch_is_sent_again() {
     let mut window = window(false, 3, 3);
-    let answer = window
-        .answer(refused(ErrorCode::Overloaded))
-        .expect("asked");
-    assert!(matches!(
-        answer,
-        Answered::Again {
-            then: Then::GoOn,
-            ..
-        }
-    ));
+    let answer = window.answer(refused(ErrorCode::Overloaded)).expect("asked");
+    assert!(matches!(answer, Answered::Again { then: Then::GoOn, .. }));
     assert_eq!((window.awaiting(), window.unsent()), (2, Some(&0)));
     window.answer(written(0)).expect("asked").expect_written();
     assert_eq!(window.unsent(), Some(&0));
