@@ -250,6 +250,8 @@ async fn read(
             Ok(Some(frame)) => frame.message.answers,
             // Nothing is answered, so the broker may have ended its half.
             Ok(None) if shared.config.acks == Acks::Zero => std::future::pending().await,
+            // The broker's half ends when ours has: everything is answered, and nothing is to come.
+            Ok(None) if shared.is_closing() && lane.is_idle() => return End::Done,
             Ok(None) => return lost("the broker ended the stream"),
             Err(StreamError::Reset(code)) => {
                 return lost(format!("the broker reset it ({code:?})"));
