@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use millstream_protocol::error::{ErrorCode, WireError};
 
+use crate::output::say;
+
 /// What every verb answers with.
 pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
 
@@ -82,11 +84,11 @@ impl Failure {
         match self {
             Self::ReaderGone => ExitCode::SUCCESS,
             Self::Failed { .. } => {
-                eprintln!("{self}");
+                say(self);
                 ExitCode::from(1)
             }
             Self::Usage { .. } => {
-                eprintln!("{self}");
+                say(self);
                 ExitCode::from(2)
             }
         }

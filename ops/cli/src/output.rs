@@ -42,6 +42,11 @@ pub(crate) fn text(text: &str) -> Result {
     Ok(stdout.flush()?)
 }
 
+/// Tells the user something that is no data. Nobody may be listening: that is no reason to stop.
+pub(crate) fn say(text: impl Display) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// A document of several lines, ended.
 pub(crate) fn json(document: &impl Serialize) -> String {
     let mut text = serde_json::to_string_pretty(document).expect("reports have string keys only");

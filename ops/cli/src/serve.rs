@@ -74,7 +74,7 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
         return print(&config, output);
     }
     if check {
-        eprintln!("the configuration is good");
+        output::say("the configuration is good");
         return Ok(());
     }
     logging::start(&config.log.level, config.log.format)?;

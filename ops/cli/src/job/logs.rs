@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::connection::call;
 use crate::failure::Result;
 use crate::format;
-use crate::output::{JsonArray, Output};
+use crate::output::{JsonArray, Output, say};
 use crate::signals::Stop;
 
 const PAGE_LINES: u32 = 1_000;
@@ -142,7 +142,7 @@ impl Reader<'_> {
         let request = JobLogs { name: self.name.clone(), after: self.after, limit: PAGE_LINES };
         let JobLogPage { lines, dropped } = call(self.client, request).await?;
         if dropped > 0 {
-            eprintln!("{} no longer kept", format::count(dropped, "older line"));
+            say(format_args!("{} no longer kept", format::count(dropped, "older line")));
         }
         self.after = lines.last().map_or(self.after, |line| line.number);
         Ok(lines.into_iter().map(Line::from).collect())

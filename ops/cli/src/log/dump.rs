@@ -15,7 +15,7 @@ use millstream_storage::dump::{DumpEntry, dump_segment};
 use super::view::{Entry, HEADINGS};
 use crate::failure::{Failure, Result};
 use crate::format;
-use crate::output::{JsonArray, Output};
+use crate::output::{JsonArray, Output, say};
 use crate::record::Shown;
 
 /// Show what is in segment files, batch by batch, with every seal and checksum verified.
@@ -126,7 +126,7 @@ impl Findings {
             format::count(self.records, "record")
         );
         let Some(first) = &self.first_bad else {
-            eprintln!("{found}, everything as it was written");
+            say(format_args!("{found}, everything as it was written"));
             return Ok(());
         };
         let places = format::count(self.bad, "damaged place");

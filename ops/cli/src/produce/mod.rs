@@ -160,7 +160,7 @@ async fn produce(
     let summary = summary?;
     match output {
         Output::Table => {
-            eprintln!("{summary}");
+            output::say(summary);
             Ok(())
         }
         Output::Json => output::text(&json(&summary)),

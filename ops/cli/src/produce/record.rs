@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// Where keys come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,13 +53,15 @@ fn json_key(line: &[u8], field: &str) -> Result<Option<String>, String> {
         .deserialize_map(FindField(field))
         .and_then(|found| json.end().map(|()| found))
         .map_err(|error| format!("is not a JSON object: {}", reason(&error)))?;
-    match found {
-        None => Err(format!("has no field {field:?}")),
-        Some(FieldValue::Null) => Ok(None),
-        Some(FieldValue::Text(text)) => Ok(Some(text)),
-        Some(FieldValue::Nested) => Err(format!(
+    let value = found.ok_or_else(|| format!("has no field {field:?}"))?.get();
+    match value.as_bytes().first() {
+        Some(b'n') => Ok(None),
+        Some(b'"') => serde_json::from_str(value).map(Some).map_err(|error| reason(&error)),
+        Some(b'[' | b'{') => Err(format!(
             "has a list or an object in {field:?}: a key is a text, a number or a boolean"
         )),
+        // A number or a boolean, as it is written: no digit of it is lost.
+        _ => Ok(Some(value.to_owned())),
     }
 }
 
@@ -69,17 +72,11 @@ fn reason(error: &serde_json::Error) -> String {
     format!("{} (column {})", text.trim_end_matches(&place), error.column())
 }
 
-enum FieldValue {
-    Null,
-    Text(String),
-    Nested,
-}
-
-/// Walks an object once, keeps one field's value and builds nothing else.
+/// Walks an object once, keeps one field's value as it is written and builds nothing else.
 struct FindField<'a>(&'a str);
 
 impl<'de> Visitor<'de> for FindField<'_> {
-    type Value = Option<FieldValue>;
+    type Value = Option<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -89,7 +86,7 @@ impl<'de> Visitor<'de> for FindField<'_> {
         let mut found = None;
         while let Some(wanted) = map.next_key_seed(IsName(self.0))? {
             if wanted {
-                found = Some(map.next_value_seed(KeepValue)?);
+                found = Some(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -118,59 +115,6 @@ impl Visitor<'_> for IsName<'_> {
 
     fn visit_str<E>(self, name: &str) -> Result<bool, E> {
         Ok(name == self.0)
-    }
-}
-
-/// A field's value as the text of a key.
-struct KeepValue;
-
-impl<'de> DeserializeSeed<'de> for KeepValue {
-    type Value = FieldValue;
-
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<FieldValue, D::Error> {
-        from.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for KeepValue {
-    type Value = FieldValue;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<FieldValue, E> {
-        Ok(FieldValue::Null)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<FieldValue, E> {
-        Ok(FieldValue::Text(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, flag: bool) -> Result<FieldValue, E> {
-        Ok(FieldValue::Text(flag.to_string()))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<FieldValue, E> {
-        Ok(FieldValue::Text(number.to_string()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<FieldValue, E> {
-        Ok(FieldValue::Text(number.to_string()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<FieldValue, E> {
-        Ok(FieldValue::Text(number.to_string()))
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<FieldValue, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(FieldValue::Nested)
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<FieldValue, M::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(FieldValue::Nested)
     }
 }
 
@@ -205,7 +149,8 @@ mod tests {
             (r#"{"id":"UA","n":1}"#, Some("UA")),
             (r#"{"x":{"id":"no"},"id":"a\"\u00e9"}"#, Some("a\"é")),
             (r#"{"\u0069d":17}"#, Some("17")),
-            (r#" {"id":-1.5} "#, Some("-1.5")),
+            (r#" {"id": -1.50 } "#, Some("-1.50")),
+            (r#"{"id":123456789012345678901234567890}"#, Some("123456789012345678901234567890")),
             (r#"{"id":true}"#, Some("true")),
             (r#"{"id":null}"#, None),
         ];
