@@ -1,0 +1,29 @@
+//! Real processes: kill, restart, full disk, bad bytes.
+//!
+//! ```text
+//!   Broker (a `millstream serve` of its own) ◀── Load (producers) ──▶ history ─┐
+//!      ▲ kill, terminate, restart            ◀── read_all ─────────▶ log ──────┴─▶ oracle::check
+//! ```
+//!
+//! Reading order: [`process`] (a broker), [`binary`] (what is run), [`load`] and [`reading`] (what
+//! goes in, what comes out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`wait`],
+//! [`random`].
+//!
+//! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
+//! deadline, and a test that misses it fails with the broker's own words.
+
+pub mod binary;
+pub mod jobs;
+pub mod load;
+pub mod oracle;
+pub mod pace;
+pub mod process;
+pub mod random;
+pub mod reading;
+pub mod wait;
+
+pub use load::Load;
+pub use process::Broker;
+pub use random::Random;
+pub use reading::read_all;
+pub use wait::until;

@@ -1,0 +1,265 @@
+//! A broker: one `millstream serve` in a directory of its own, at ports that stay the same.
+//!
+//! Invariant: it is ready when `start` or `restart` returns, and gone when this value is dropped. A
+//! failing test shows what it said.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use millstream_client::{BackoffConfig, Client, ClientConfig};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::binary;
+use crate::wait::until;
+
+/// A start on a busy machine, recovery included.
+const START: Duration = Duration::from_secs(60);
+/// Bytes of the broker's log that a failing test shows.
+const SHOWN: usize = 16 << 10;
+
+/// A running broker, or one that was stopped and can be started again.
+#[derive(Debug)]
+pub struct Broker {
+    /// Held for the directory's life; nothing where the test brought its own.
+    _temp: Option<TempDir>,
+    data: PathBuf,
+    log: PathBuf,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    environment: Vec<(String, String)>,
+    child: Option<Child>,
+    /// Where in the log the words of this life begin.
+    life: u64,
+}
+
+impl Broker {
+    /// Starts one in a new directory.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts one in a new directory, with configuration by environment: `("STORAGE_IO_THREADS", "1")`.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_with(config: &[(&str, &str)]) -> Self {
+        let temp = tempfile::Builder::new().prefix("millstream-").tempdir();
+        let temp = temp.expect("a temporary directory");
+        let (data, log) = (temp.path().join("data"), temp.path().join("stderr.log"));
+        let mut broker = Self::stopped(data, log, config);
+        broker._temp = Some(temp);
+        broker.restart().await;
+        broker
+    }
+
+    /// One that is not running yet, on a directory of the test's own.
+    #[must_use]
+    pub fn stopped(data: PathBuf, log: PathBuf, config: &[(&str, &str)]) -> Self {
+        let set = |(key, value): &(&str, &str)| (format!("MILLSTREAM_{key}"), (*value).to_owned());
+        let (listen, admin) = (free_port(), free_port());
+        let environment = config.iter().map(set).collect();
+        Self { _temp: None, data, log, listen, admin, environment, child: None, life: 0 }
+    }
+
+    /// Starts it, on the same directory and ports, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn restart(&mut self) {
+        self.spawn();
+        let admin = self.admin;
+        until("readiness", START, async || {
+            if let Some(status) = self.ended() {
+                panic!("the broker ended with {status} instead of becoming ready: {}", self.tail());
+            }
+            get(admin, "/readyz").map(drop)
+        })
+        .await;
+    }
+
+    /// Starts it and does not wait.
+    ///
+    /// # Panics
+    /// If it runs already, or cannot be started.
+    pub fn spawn(&mut self) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let log = log.expect("the log can be written");
+        self.life = log.metadata().expect("a file has a length").len();
+        let mut command = binary::command();
+        command.arg("serve").arg("--data-dir").arg(&self.data);
+        command.args(["--listen", &self.listen.to_string(), "--admin", &self.admin.to_string()]);
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.child = Some(command.spawn().expect("the broker can be started"));
+    }
+
+    /// Kills it: SIGKILL, nothing is flushed, nothing is told.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it runs");
+        child.kill().expect("a child can be killed");
+        child.wait().expect("a child can be awaited");
+    }
+
+    /// Asks it to stop: SIGTERM.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn ask_to_stop(&self) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), Signal::TERM).expect("a child can be signalled");
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// If it has not after `within`.
+    pub async fn end(&mut self, within: Duration) -> ExitStatus {
+        let status = until("the end of the broker", within, async || self.ended().ok_or(())).await;
+        self.child = None;
+        status
+    }
+
+    /// Stops it gracefully.
+    ///
+    /// # Panics
+    /// If it does not end with exit code 0 within seconds.
+    pub async fn stop(&mut self) {
+        self.ask_to_stop();
+        let status = self.end(Duration::from_secs(8)).await;
+        assert!(status.success(), "{status}: {}", self.tail());
+    }
+
+    /// A client of its own, which does not pause for long between attempts.
+    ///
+    /// # Panics
+    /// If the broker cannot be reached.
+    pub async fn client(&self) -> Client {
+        Client::connect(self.client_config()).await.expect("a broker that is ready can be reached")
+    }
+
+    /// How clients reach it.
+    #[must_use]
+    pub fn client_config(&self) -> ClientConfig {
+        let backoff =
+            BackoffConfig { first: Duration::from_millis(5), most: Duration::from_millis(50) };
+        let config = ClientConfig::new([self.listen.to_string()]).ca_file(self.data.join("ca.pem"));
+        ClientConfig { backoff, ..config }
+    }
+
+    /// Runs a verb of the command line against it.
+    pub fn cli(&self, args: &[&str]) -> std::process::Output {
+        let (listen, ca) = (self.listen.to_string(), self.data.join("ca.pem"));
+        let ca = ca.to_string_lossy();
+        binary::run(&[args, &["--broker", &listen, "--ca", &ca]].concat())
+    }
+
+    /// Where its data lies.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data
+    }
+
+    /// Where it listens for clients.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Everything it has said since it was last started.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let all = std::fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.life).unwrap_or_default().min(all.len());
+        String::from_utf8_lossy(&all[from..]).into_owned()
+    }
+
+    /// Bytes of memory it holds.
+    ///
+    /// # Panics
+    /// If it is not running.
+    #[must_use]
+    pub fn resident_bytes(&self) -> u64 {
+        let pid = self.child.as_ref().expect("it runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.expect("the system says how much") << 10
+    }
+
+    /// The sum over its metrics of this name, whatever their labels.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = get(self.admin, "/metrics").ok()?;
+        let values = text.lines().filter_map(|line| {
+            let rest = line.strip_prefix(name)?;
+            rest.starts_with([' ', '{']).then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
+        });
+        values.reduce(|a, b| a + b)
+    }
+
+    /// How it has ended, if it has.
+    fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.try_wait().expect("a child can be asked")
+    }
+
+    fn tail(&self) -> String {
+        let mut all = Vec::new();
+        drop(File::open(&self.log).and_then(|mut log| log.read_to_end(&mut all)));
+        String::from_utf8_lossy(&all[all.len().saturating_sub(SHOWN)..]).into_owned()
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.kill().and_then(|()| child.wait()));
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the broker said last:\n{}---", self.tail());
+        }
+    }
+}
+
+/// The body of an answer 200 to a GET.
+fn get(from: SocketAddr, path: &str) -> Result<String, String> {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok::<_, std::io::Error>(answer)
+    };
+    let answer = ask().map_err(|error| error.to_string())?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        _ => Err(answer.lines().next().unwrap_or_default().to_owned()),
+    }
+}
+
+/// A port that is free for UDP and TCP, below those that the system gives to clients: it is still
+/// free when a broker that was killed comes back.
+fn free_port() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    #[expect(clippy::cast_possible_truncation, reason = "reduced to 16 bits")]
+    let own = (std::process::id() % 22_000) as u16;
+    for _ in 0..22_000 {
+        let step = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + own.wrapping_add(step.wrapping_mul(7)) % 22_000;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if UdpSocket::bind(addr).is_ok() && TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+    panic!("no port is free");
+}
