@@ -56,12 +56,14 @@ impl Opener {
         let recovered = Recovered { vote, ..recovered };
         let machine = Partition::new(config, recovered, self.clock.now());
         let (stopped, reader) = (log.stopped().map(ToString::to_string), log.reader());
-        let (log, completions) = self.writers.adopt(format!("{topic}/{}", id.partition), log);
+        let name = format!("{topic}/{}", id.partition);
+        let (log, completions) = self.writers.adopt(name.clone(), log);
         if let Some(reason) = stopped {
             log.stopped(reason);
         }
         let (handle, driver) = partition::open(Start {
             id,
+            name,
             machine,
             log,
             store: self.store.clone(),

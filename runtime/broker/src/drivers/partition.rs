@@ -150,6 +150,8 @@ impl Handle {
 /// What a driver starts from.
 pub(crate) struct Start {
     pub(crate) id: TopicPartition,
+    /// Topic and partition, for people.
+    pub(crate) name: String,
     pub(crate) machine: Partition,
     pub(crate) log: LogHandle,
     pub(crate) store: StoreHandle,
@@ -162,11 +164,12 @@ pub(crate) struct Start {
 
 /// Makes the handle and the task that serves it.
 pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
-    let Start { id, machine, log, store, completions, reader, metrics, clock, stop } = start;
+    let Start { id, name, machine, log, store, completions, reader, metrics, clock, stop } = start;
     let (inbox, messages) = mpsc::channel(INBOX);
     let (publish, view) = watch::channel(view_of(&machine));
     let shell = PartitionShell {
         id,
+        name,
         votes: log.completions(),
         log,
         store,
@@ -204,6 +207,7 @@ struct Pending {
 
 struct PartitionShell {
     id: TopicPartition,
+    name: String,
     log: LogHandle,
     store: StoreHandle,
     votes: mpsc::UnboundedSender<Completion>,
@@ -283,7 +287,7 @@ impl Shell for PartitionShell {
         match completion {
             Completion::Appended { end } => Some(Input::Appended { end }),
             Completion::DiskFull { from } => {
-                tracing::error!(partition = %self.id, offset = %from, "the disk is full");
+                tracing::error!(partition = %self.name, offset = %from, "the disk is full");
                 Some(Input::AppendFailed { from, reason: AppendFailure::DiskFull })
             }
             Completion::Synced { end } => Some(Input::Synced { end }),
@@ -301,7 +305,7 @@ impl Shell for PartitionShell {
         match output {
             Output::PersistVote { vote } => self.persist(vote),
             Output::BecameLeader { epoch, start } => {
-                tracing::debug!(partition = %self.id, %epoch, %start, "leading");
+                tracing::debug!(partition = %self.name, %epoch, %start, "leading");
             }
             Output::Append { token, base_offset, epoch } => self.append(token, base_offset, epoch),
             Output::Sync => self.log.submit(Task::Sync),
@@ -315,7 +319,11 @@ impl Shell for PartitionShell {
                 self.log.submit(Task::SnapshotProducers(at, bytes));
             }
             Output::Resigned { reason } => {
-                tracing::info!(partition = %self.id, %reason, "takes no more writes");
+                if reason == Resignation::Shutdown {
+                    tracing::debug!(partition = %self.name, "takes no more writes");
+                } else {
+                    tracing::error!(partition = %self.name, %reason, "takes no more writes");
+                }
             }
         }
     }

@@ -118,6 +118,17 @@ impl<'a> Outputs<'a> {
         Ok(())
     }
 
+    /// Makes a batch for every output partition, without records where there are none: so that each
+    /// hears of this input batch's sequence.
+    pub(crate) fn reach_all(&mut self) {
+        for (output, count) in self.partitions.iter().enumerate() {
+            for partition in (0..*count).map(PartitionIndex) {
+                let make = || BatchBuilder::new(64);
+                self.builders.entry((output, partition)).or_insert_with(make).cover(0);
+            }
+        }
+    }
+
     /// The batches, all with the same stamp, in the order of output and partition.
     pub(crate) fn finish(self, stamp: ProducerStamp) -> Result<Vec<OutputBatch>, OutputsError> {
         let finish = |((output, partition), builder): ((usize, PartitionIndex), BatchBuilder)| {
@@ -126,5 +137,40 @@ impl<'a> Outputs<'a> {
             Ok(OutputBatch { output, partition, bytes, records })
         };
         self.builders.into_iter().map(finish).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_landmark_reaches_every_partition_of_every_output() {
+        let partitions = [2, 1];
+        let mut outputs = Outputs::new(&partitions, PartitionIndex(0), 64);
+        outputs.push(0, Some(b"key"), Timestamp(1), &[1, 1, 0]).expect("fits");
+        outputs.reach_all();
+        let batches = outputs.finish(ProducerStamp::NONE).expect("finishes");
+        let places: Vec<_> = batches.iter().map(|b| (b.output, b.partition.0)).collect();
+        assert_eq!(places, [(0, 0), (0, 1), (1, 0)]);
+        assert_eq!(batches.iter().map(|b| b.records).sum::<u32>(), 1);
+    }
+
+    #[test]
+    fn a_record_without_a_key_keeps_its_partition_as_far_as_there_is_one() {
+        for (input, count, expected) in [(0, 4, 0), (3, 4, 3), (5, 4, 1)] {
+            let partitions = [count];
+            let mut outputs = Outputs::new(&partitions, PartitionIndex(input), 64);
+            outputs.push(0, None, Timestamp(1), &[1, 1, 0]).expect("fits");
+            let batches = outputs.finish(ProducerStamp::NONE).expect("finishes");
+            assert_eq!(batches[0].partition, PartitionIndex(expected));
+        }
+    }
+
+    #[test]
+    fn an_output_that_the_job_does_not_have_is_an_error() {
+        let mut outputs = Outputs::new(&[], PartitionIndex(0), 64);
+        let error = outputs.push(0, None, Timestamp(1), &[1, 1, 0]).expect_err("there is none");
+        assert!(matches!(error, OutputsError::NoOutput));
     }
 }

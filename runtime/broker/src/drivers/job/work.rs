@@ -163,16 +163,21 @@ impl Work {
             if broker_is_in_the_way(&error) { hindered(&error) } else { failed(at, &error) }
         })?;
         self.progress.count(u64::from(batch.header.record_count), 0);
-        if verdict == Verdict::None {
+        let reach_all = is_landmark(&batch.header);
+        if verdict == Verdict::None && !reach_all {
             return Ok(Vec::new());
         }
         let mut outputs = self.outputs(targets, &records);
         outputs.add(&records, &verdict).map_err(|e| failed(at, &e))?;
+        if reach_all {
+            outputs.reach_all();
+        }
         outputs.finish(self.stamp(&batch.header)).map_err(|e| failed(at, &e))
     }
 
     fn outputs<'t>(&self, targets: &'t Targets, records: &Records) -> Outputs<'t> {
-        let capacity = records.bytes().len() / targets.partitions[0].max(1) as usize;
+        let first = targets.partitions.first().copied().unwrap_or(1);
+        let capacity = records.bytes().len() / first as usize;
         Outputs::new(&targets.partitions, self.place.partition, capacity + 4096)
     }
 
@@ -287,12 +292,16 @@ impl Targets {
             topics.push(topic.partitions.into_iter().collect::<Result<Vec<_>, _>>()?);
         }
         let count = |topic: &Vec<_>| u32::try_from(topic.len()).expect("partitions are bounded");
-        let mut partitions: Vec<_> = topics.iter().map(count).collect();
-        if partitions.is_empty() {
-            partitions.push(0);
-        }
+        let partitions: Vec<_> = topics.iter().map(count).collect();
         Ok(Self { topics, partitions, dead_letters: work.spec.outputs.len() })
     }
+}
+
+/// Whether every output partition has to hear of this input batch, outputs or not: sequences are
+/// compared as they wrap at 2^31, so none may fall 2^30 behind.
+fn is_landmark(header: &BatchHeader) -> bool {
+    const EVERY: u64 = 1 << 28;
+    header.base_offset.get() / EVERY != header.next_offset().get() / EVERY
 }
 
 fn broker_is_in_the_way(error: &GuestError) -> bool {
