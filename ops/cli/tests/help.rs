@@ -52,7 +52,8 @@ fn every_command_has_its_help() {
         let output = millstream(&[command, &["--help"]].concat());
         assert_eq!(output.status.code(), Some(0), "{command:?}");
         assert_eq!(text(&output.stderr), "", "{command:?}");
-        insta::assert_snapshot!(["millstream", &command.join("-")].join("-"), text(&output.stdout));
+        let name = [&["millstream"], command].concat().join("-");
+        insta::assert_snapshot!(name, text(&output.stdout));
     }
 }
 
