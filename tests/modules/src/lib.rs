@@ -28,9 +28,7 @@ pub const GUESTS: [&str; 8] = [
 /// If a guest does not build.
 pub fn guest(name: &str) -> Vec<u8> {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    let path = DIRECTORY
-        .get_or_init(build)
-        .join(format!("{}.wasm", name.replace('-', "_")));
+    let path = DIRECTORY.get_or_init(build).join(format!("{}.wasm", name.replace('-', "_")));
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -42,17 +40,12 @@ pub fn cache_dir() -> PathBuf {
 /// Builds every guest and says where the components are.
 fn build() -> PathBuf {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .current_dir(workspace())
-        .args(["build", "--release", "--target", "wasm32-wasip2"]);
+    cargo.current_dir(workspace()).args(["build", "--release", "--target", "wasm32-wasip2"]);
     for guest in GUESTS {
         cargo.args(["-p", guest]);
     }
     let status = cargo.status().expect("cargo can be started");
-    assert!(
-        status.success(),
-        "the guests do not build: is the target wasm32-wasip2 installed?"
-    );
+    assert!(status.success(), "the guests do not build: is the target wasm32-wasip2 installed?");
     target().join("wasm32-wasip2/release")
 }
 

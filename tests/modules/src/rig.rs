@@ -18,11 +18,7 @@ pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let cache_dir = Some(crate::cache_dir());
-        Engine::new(EngineConfig {
-            cache_dir,
-            ..EngineConfig::default()
-        })
-        .expect("it starts")
+        Engine::new(EngineConfig { cache_dir, ..EngineConfig::default() }).expect("it starts")
     })
 }
 
@@ -31,9 +27,7 @@ pub fn engine() -> &'static Engine {
 /// # Panics
 /// If the host refuses it.
 pub fn module(name: &str) -> Module {
-    engine()
-        .load(&crate::guest(name))
-        .unwrap_or_else(|error| panic!("{name}: {error}"))
+    engine().load(&crate::guest(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// Starts a filter.
@@ -46,16 +40,9 @@ pub async fn start(
     outputs: &[&str],
     limits: Limits,
 ) -> Result<FilterHandle, GuestError> {
-    let params = params
-        .iter()
-        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+    let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     let outputs = outputs.iter().map(|&output| output.to_owned()).collect();
-    let spec = FilterSpec {
-        params,
-        outputs,
-        scope: Arc::new(Scope::new(limits)),
-    };
+    let spec = FilterSpec { params, outputs, scope: Arc::new(Scope::new(limits)) };
     engine().start_filter(&module(name), spec).await
 }
 
@@ -64,9 +51,7 @@ pub async fn start(
 /// # Panics
 /// If it does not start.
 pub async fn hostile(mode: &str, limits: Limits) -> FilterHandle {
-    start("hostile", &[("do", mode)], &["out"], limits)
-        .await
-        .expect("it starts")
+    start("hostile", &[("do", mode)], &["out"], limits).await.expect("it starts")
 }
 
 /// A batch of partition 7 with these records.
@@ -86,9 +71,8 @@ pub fn batch(base_offset: u64, records: &[Input]) -> BatchInput {
 
 /// A batch of `count` records with short values, of which every second starts with an odd byte.
 pub fn numbers(base_offset: u64, count: u32) -> BatchInput {
-    let records: Vec<Input> = (0..count)
-        .map(|n| millstream_guest::testing::value(format!("{}{n}", n % 2)))
-        .collect();
+    let records: Vec<Input> =
+        (0..count).map(|n| millstream_guest::testing::value(format!("{}{n}", n % 2))).collect();
     batch(base_offset, &records)
 }
 
@@ -97,20 +81,11 @@ pub fn numbers(base_offset: u64, count: u32) -> BatchInput {
 /// # Panics
 /// If the verdict is another.
 pub fn rewritten(verdict: &Verdict) -> Vec<(u32, u32, String, String)> {
-    let Verdict::Rewritten(rewritten) = verdict else {
-        panic!("not rewritten: {verdict:?}")
-    };
+    let Verdict::Rewritten(rewritten) = verdict else { panic!("not rewritten: {verdict:?}") };
     let text =
         |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
     rewritten
         .iter()
-        .map(|record| {
-            (
-                record.output,
-                record.source,
-                text(record.key),
-                text(record.value),
-            )
-        })
+        .map(|record| (record.output, record.source, text(record.key), text(record.value)))
         .collect()
 }

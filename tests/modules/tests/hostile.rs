@@ -7,21 +7,14 @@ use millstream_tests_modules::rig::{hostile, numbers, start};
 
 /// A second is long in a test.
 fn limits() -> Limits {
-    Limits {
-        deadline: Duration::from_millis(100),
-        ..Limits::default()
-    }
+    Limits { deadline: Duration::from_millis(100), ..Limits::default() }
 }
 
 async fn error_of(mode: &str) -> GuestError {
     let guest = hostile(mode, limits()).await;
     let error = guest.process(numbers(0, 10)).await.expect_err(mode);
     // A second call must fail as the first did, whether the instance was kept or made anew.
-    assert_eq!(
-        guest.process(numbers(0, 10)).await,
-        Err(error.clone()),
-        "{mode}, again"
-    );
+    assert_eq!(guest.process(numbers(0, 10)).await, Err(error.clone()), "{mode}, again");
     let counters = guest.scope().counters().snapshot();
     assert_eq!(counters.errors, [(error.kind(), 2)], "{mode}");
     error
@@ -31,25 +24,15 @@ async fn error_of(mode: &str) -> GuestError {
 async fn an_endless_loop_ends_at_the_deadline() {
     let started = Instant::now();
     let deadline = Duration::from_millis(100);
-    assert_eq!(
-        error_of("loop").await,
-        GuestError::DeadlineExceeded { deadline }
-    );
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
+    assert_eq!(error_of("loop").await, GuestError::DeadlineExceeded { deadline });
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
 async fn a_memory_bomb_ends_at_the_memory_limit() {
     let limit = limits().memory_bytes;
     assert_eq!(error_of("memory").await, GuestError::MemoryLimit { limit });
-    assert_eq!(
-        error_of("memory-gently").await,
-        GuestError::MemoryLimit { limit }
-    );
+    assert_eq!(error_of("memory-gently").await, GuestError::MemoryLimit { limit });
 }
 
 #[tokio::test]
@@ -65,9 +48,7 @@ async fn a_stack_overflow_is_named() {
 
 #[tokio::test]
 async fn a_panic_is_a_trap_that_quotes_its_message() {
-    let GuestError::Trap { message } = error_of("panic").await else {
-        panic!("not a trap")
-    };
+    let GuestError::Trap { message } = error_of("panic").await else { panic!("not a trap") };
     assert!(message.contains("this is the end"), "{message}");
     assert!(message.contains("src/lib.rs"), "{message}");
 }
@@ -105,16 +86,10 @@ async fn a_refused_record_keeps_the_instance() {
 
 #[tokio::test]
 async fn a_guest_that_cannot_start_says_why() {
-    let start = |mode| start("hostile", &[("do", mode)], &["out"], limits());
+    let start = async |mode| start("hostile", &[("do", mode)], &["out"], limits()).await;
     let message = "these parameters will not do".to_owned();
-    assert_eq!(
-        start("refuse-init").await.unwrap_err(),
-        GuestError::InitFailed { message }
-    );
-    assert_eq!(
-        start("loop-in-init").await.unwrap_err().kind(),
-        ErrorKind::DeadlineExceeded
-    );
+    assert_eq!(start("refuse-init").await.unwrap_err(), GuestError::InitFailed { message });
+    assert_eq!(start("loop-in-init").await.unwrap_err().kind(), ErrorKind::DeadlineExceeded);
     let error = start("panic-in-init").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Trap);
     assert!(error.to_string().contains("cannot start"), "{error}");
@@ -126,24 +101,13 @@ async fn after_a_trap_the_next_batch_gets_a_new_instance() {
         let guest = hostile(mode, limits()).await;
         guest.process(numbers(0, 10)).await.expect_err(mode);
         guest.process(numbers(10, 10)).await.expect(mode);
-        assert_eq!(
-            guest.scope().counters().snapshot().instantiations,
-            2,
-            "{mode}"
-        );
+        assert_eq!(guest.scope().counters().snapshot().instantiations, 2, "{mode}");
     }
 }
 
 #[tokio::test]
 async fn a_log_flood_is_cut_and_the_call_succeeds() {
-    let guest = hostile(
-        "flood",
-        Limits {
-            deadline: Duration::from_secs(5),
-            ..limits()
-        },
-    )
-    .await;
+    let guest = hostile("flood", Limits { deadline: Duration::from_secs(5), ..limits() }).await;
     guest.process(numbers(0, 10)).await.unwrap();
     let log = guest.scope().log();
     assert!(log.next_sequence() < 1_000, "{} lines", log.next_sequence());

@@ -8,32 +8,19 @@ fn a_filter_is_known_by_what_it_exports() {
     let info = engine().inspect(&guest("keep-late")).unwrap();
     assert_eq!(info.kind, ModuleKind::Filter);
     assert_eq!(info.exports, ["millstream:module/transform@0.1.0"]);
-    assert!(
-        info.imports.iter().all(|name| name.starts_with("wasi:")),
-        "{:?}",
-        info.imports
-    );
+    assert!(info.imports.iter().all(|name| name.starts_with("wasi:")), "{:?}", info.imports);
     assert_eq!(info.sha256_hex().len(), 64);
 }
 
 #[test]
 fn a_module_that_wants_files_or_sockets_is_refused_by_the_name_of_the_import() {
-    for (name, import) in [
-        ("wants-files", "wasi:filesystem/types@"),
-        ("wants-sockets", "wasi:sockets/tcp@"),
-    ] {
+    for (name, import) in
+        [("wants-files", "wasi:filesystem/types@"), ("wants-sockets", "wasi:sockets/tcp@")]
+    {
         let error = engine().load(&guest(name)).err().expect(name);
-        let UploadError::UnknownImports { imports } = &error else {
-            panic!("{error}")
-        };
-        assert!(
-            imports.iter().any(|name| name.starts_with(import)),
-            "{error}"
-        );
-        assert!(
-            imports.iter().all(|name| name.contains("modules have no ")),
-            "{error}"
-        );
+        let UploadError::UnknownImports { imports } = &error else { panic!("{error}") };
+        assert!(imports.iter().any(|name| name.starts_with(import)), "{error}");
+        assert!(imports.iter().all(|name| name.contains("modules have no ")), "{error}");
     }
 }
 
@@ -54,22 +41,14 @@ fn cut_and_flipped_components_are_refused_and_never_panic() {
 fn a_module_is_compiled_once_and_a_damaged_artefact_is_compiled_again() {
     let directory = tempfile::tempdir().unwrap();
     let cache_dir = Some(directory.path().join("compiled"));
-    let engine = Engine::new(EngineConfig {
-        cache_dir,
-        ..EngineConfig::default()
-    })
-    .unwrap();
+    let engine = Engine::new(EngineConfig { cache_dir, ..EngineConfig::default() }).unwrap();
     let bytes = guest("keep-half");
     let module = engine.load(&bytes).unwrap();
     let artefacts = || {
         let entries = std::fs::read_dir(directory.path().join("compiled")).unwrap();
-        entries
-            .map(|entry| entry.unwrap().path())
-            .collect::<Vec<_>>()
+        entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
     };
-    let [path] = &artefacts()[..] else {
-        panic!("{:?}", artefacts())
-    };
+    let [path] = &artefacts()[..] else { panic!("{:?}", artefacts()) };
     let good = std::fs::read(path).unwrap();
     for damage in [0, 20, 100, good.len() - 1] {
         let mut bad = good.clone();

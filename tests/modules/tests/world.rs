@@ -31,10 +31,7 @@ async fn what_a_guest_prints_becomes_lines_of_the_log() {
     let guest = hostile("print", Limits::default()).await;
     assert_eq!(guest.process(numbers(0, 1)).await, Ok(Verdict::All));
     let lines = guest.scope().log().since(0, 10);
-    let found: Vec<_> = lines
-        .iter()
-        .map(|line| (line.level, line.message.as_str()))
-        .collect();
+    let found: Vec<_> = lines.iter().map(|line| (line.level, line.message.as_str())).collect();
     let want = [
         (Level::Info, "to standard output"),
         (Level::Error, "to standard error"),
@@ -47,21 +44,12 @@ async fn what_a_guest_prints_becomes_lines_of_the_log() {
 
 #[tokio::test]
 async fn limits_change_while_an_instance_runs() {
-    let guest = hostile(
-        "loop",
-        Limits {
-            deadline: Duration::from_secs(600),
-            ..Limits::default()
-        },
-    )
-    .await;
+    let guest =
+        hostile("loop", Limits { deadline: Duration::from_secs(600), ..Limits::default() }).await;
     let running = guest.clone();
     let call = tokio::spawn(async move { running.process(numbers(0, 1)).await });
     tokio::time::sleep(Duration::from_millis(20)).await;
-    guest.scope().set_limits(Limits {
-        deadline: Duration::from_millis(50),
-        ..Limits::default()
-    });
+    guest.scope().set_limits(Limits { deadline: Duration::from_millis(50), ..Limits::default() });
     let error = call.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
 }
@@ -70,10 +58,7 @@ async fn limits_change_while_an_instance_runs() {
 async fn a_lowered_memory_limit_replaces_an_instance_that_is_over_it() {
     let guest = hostile("hold-memory", Limits::default()).await;
     guest.process(numbers(0, 1)).await.unwrap();
-    let lower = Limits {
-        memory_bytes: 8 << 20,
-        ..Limits::default()
-    };
+    let lower = Limits { memory_bytes: 8 << 20, ..Limits::default() };
     guest.scope().set_limits(lower);
     let error = guest.process(numbers(0, 1)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MemoryLimit);

@@ -18,10 +18,7 @@ struct Hostile;
 
 impl Guest for Hostile {
     fn init(params: Vec<(String, String)>, _: Vec<String>) -> Result<(), String> {
-        let mode = params
-            .into_iter()
-            .find(|(name, _)| name == "do")
-            .map(|(_, value)| value);
+        let mode = params.into_iter().find(|(name, _)| name == "do").map(|(_, value)| value);
         match mode.as_deref().unwrap_or_default() {
             "refuse-init" => return Err("these parameters will not do".to_owned()),
             "panic-in-init" => panic!("cannot start"),
@@ -32,7 +29,6 @@ impl Guest for Hostile {
     }
 
     fn process(batch: BatchInfo, records: Vec<u8>) -> Result<Verdict, Refusal> {
-        // What a batch says on its first byte of data overrides the parameter, so that one instance can behave and then not.
         MODE.with_borrow(|mode| act(mode, &batch, records))
     }
 }
@@ -58,22 +54,13 @@ fn act(mode: &str, batch: &BatchInfo, records: Vec<u8>) -> Result<Verdict, Refus
         "noise" => (0..=255).collect(),
         "short-bitmap" => return Ok(Verdict::Bitmap(vec![])),
         "stray-bits" => {
-            return Ok(Verdict::Bitmap(vec![
-                0xff;
-                batch.count.div_ceil(8) as usize
-            ]));
+            return Ok(Verdict::Bitmap(vec![0xff; batch.count.div_ceil(8) as usize]));
         }
         "refuse-1" => {
-            return Err(Refusal {
-                index: 1,
-                message: "I do not like it".to_owned(),
-            });
+            return Err(Refusal { index: 1, message: "I do not like it".to_owned() });
         }
         "refuse-beyond" => {
-            return Err(Refusal {
-                index: batch.count,
-                message: String::new(),
-            });
+            return Err(Refusal { index: batch.count, message: String::new() });
         }
         "flood" => return flood(),
         "print" => return print(),
@@ -83,7 +70,7 @@ fn act(mode: &str, batch: &BatchInfo, records: Vec<u8>) -> Result<Verdict, Refus
         "clock" => return Ok(Verdict::Rewritten(one_record(&clocks()))),
         "environment" => return Ok(Verdict::Rewritten(one_record(&environment()))),
         "hold-memory" => {
-            std::mem::forget(vec![1_u8; 32 << 20]);
+            black_box(vec![1_u8; 32 << 20]).leak();
             return Ok(Verdict::All);
         }
         _ => return Ok(Verdict::All),
@@ -92,11 +79,7 @@ fn act(mode: &str, batch: &BatchInfo, records: Vec<u8>) -> Result<Verdict, Refus
 }
 
 fn keep_if(condition: bool) -> Result<Verdict, Refusal> {
-    Ok(if condition {
-        Verdict::All
-    } else {
-        Verdict::None
-    })
+    Ok(if condition { Verdict::All } else { Verdict::None })
 }
 
 fn spin() -> ! {
@@ -165,21 +148,13 @@ fn clocks() -> String {
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let before = std::time::Instant::now();
     std::thread::sleep(std::time::Duration::from_secs(3_600));
-    format!(
-        "{} {:?}",
-        wall.map_or(0, |since| since.as_millis()),
-        before.elapsed()
-    )
+    format!("{} {:?}", wall.map_or(0, |since| since.as_millis()), before.elapsed())
 }
 
 fn environment() -> String {
     let mut line = String::new();
     let read = std::io::stdin().read_line(&mut line);
-    format!(
-        "{} {} {read:?}",
-        std::env::args().count(),
-        std::env::vars().count()
-    )
+    format!("{} {} {read:?}", std::env::args().count(), std::env::vars().count())
 }
 
 /// One record, for the first output, from the first record, with this value of less than 60 bytes.
