@@ -13,6 +13,7 @@ mod record;
 mod signals;
 mod stdout;
 
+mod bench;
 mod consume;
 mod job;
 mod log;
@@ -60,6 +61,7 @@ enum Noun {
     Module(module::Args),
     Job(job::Args),
     Log(log::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,7 @@ fn run(cli: Cli) -> Result {
         Noun::Module(args) => module::run(args, cli.output),
         Noun::Job(args) => job::run(args, cli.output),
         Noun::Log(args) => log::run(args, cli.output),
+        Noun::Bench(args) => bench::run(args, cli.output),
     }
 }
 

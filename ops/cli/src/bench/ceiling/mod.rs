@@ -1,0 +1,161 @@
+//! `millstream bench ceiling`: what the machine gives without a broker.
+//!
+//! ```text
+//!   sink     this process ──▶ transport ──▶ another process, which drops what comes and answers
+//!   source   this process ◀── transport ◀── another process, which has it ready
+//!   disk     this process ──▶ one file, synced after each group of batches, or never
+//! ```
+//!
+//! Invariant: the batches are the ones a producer would send, made beforehand, and the transport has the
+//! settings that client and broker have.
+
+mod disk;
+pub(super) mod peer;
+mod wire;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use millstream_client::Compression;
+use millstream_protocol::batch::{BatchBuilder, ProducerStamp};
+use millstream_protocol::ids::Timestamp;
+use serde::Serialize;
+
+use super::arguments::Amount;
+use super::payload::Pool;
+use super::report::{Rows, Throughput, Told};
+use super::spent::Spent;
+use crate::failure::{Failure, Result};
+use crate::output::{Output, print};
+
+/// As the producer has it by default.
+const BATCH_BYTES: usize = 512 << 10;
+/// Batches that are made; more are the same again.
+const DISTINCT: usize = 256;
+
+/// Measure what the machine gives without a broker: transport and disk.
+///
+/// What bounds producing is the lower of `sink` and a disk figure, what bounds consuming is `source`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    amount: Amount,
+    /// Streams side by side, as a topic has partitions.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
+    streams: u32,
+    /// A directory on the disk that is measured.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+}
+
+/// Each figure in records and bytes of values, as `bench produce` counts them. "Broker" is the other process.
+#[derive(Serialize)]
+struct Document {
+    value_size: usize,
+    sink: Throughput,
+    source: Throughput,
+    disk_synced: Throughput,
+    disk_unsynced: Throughput,
+}
+
+/// What goes over the wire or to the disk.
+pub(super) struct Load {
+    /// Batches, to be cycled through.
+    batches: Vec<Bytes>,
+    records_each: u64,
+    value_size: u64,
+    /// How many batches there are to send.
+    count: u64,
+}
+
+impl Load {
+    fn new(amount: Amount) -> Result<Self> {
+        let (records, size) = amount.of()?;
+        let records_each = (BATCH_BYTES / (size + 16)).max(1) as u64;
+        let count = records.div_ceil(records_each);
+        let distinct = count.min(DISTINCT as u64);
+        let pool = Pool::new(distinct * records_each, size);
+        let mut values = pool.values(distinct * records_each);
+        let mut batch = || {
+            let mut builder = BatchBuilder::new(BATCH_BYTES);
+            for value in values.by_ref().take(usize::try_from(records_each).unwrap_or(1)) {
+                builder.push(Timestamp(0), None, Some(value), &[])?;
+            }
+            builder.finish(Compression::None, ProducerStamp::NONE)
+        };
+        let batches = (0..distinct).map(|_| batch()).collect::<std::result::Result<_, _>>();
+        let batches = batches.map_err(Failure::new)?;
+        Ok(Self { batches, records_each, value_size: size as u64, count })
+    }
+
+    /// The batches in the order they go: as many as there are to send.
+    fn batches(&self) -> impl Iterator<Item = &Bytes> {
+        let count = usize::try_from(self.count).unwrap_or(usize::MAX);
+        self.batches.iter().cycle().take(count)
+    }
+
+    fn throughput(&self, spent: Spent) -> Throughput {
+        let records = self.count * self.records_each;
+        Throughput::new(records, records * self.value_size, spent)
+    }
+}
+
+/// Measures all four, one after the other.
+pub(super) fn run(args: &Args, output: Output) -> Result {
+    let load = Load::new(args.amount)?;
+    let (sink, source) = wire::measure(&load, args.streams)?;
+    let document = Document {
+        value_size: usize::try_from(load.value_size).unwrap_or(usize::MAX),
+        sink: load.throughput(sink),
+        source: load.throughput(source),
+        disk_synced: load.throughput(disk::measure(&load, &args.dir, true)?),
+        disk_unsynced: load.throughput(disk::measure(&load, &args.dir, false)?),
+    };
+    print(&Told(document), output)
+}
+
+impl Rows for Document {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let line = |throughput: &Throughput| {
+            let other = throughput.broker_cpu_seconds_per_gb.map_or_else(String::new, |cpu| {
+                format!(" + {cpu:.3}")
+            });
+            format!(
+                "{:>8.1} MB/s {:>12} records/s {:>8.3}{other} CPU s/GB",
+                throughput.mb_per_second,
+                crate::format::thousands(throughput.records_per_second as u64),
+                throughput.client_cpu_seconds_per_gb,
+            )
+        };
+        vec![
+            ("sink", line(&self.sink)),
+            ("source", line(&self.source)),
+            ("disk, synced", line(&self.disk_synced)),
+            ("disk, not synced", line(&self.disk_unsynced)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_protocol::batch::Batch;
+
+    use super::*;
+
+    #[test]
+    fn the_load_is_sound_batches_of_the_size_a_producer_sends() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            amount: Amount,
+        }
+        let line = <Line as clap::Parser>::parse_from(["x", "--records", "20000", "--size", "100"]);
+        let load = Load::new(line.amount).expect("a load");
+        assert_eq!(load.count, 5);
+        for batch in load.batches() {
+            let batch = Batch::parse(batch.clone()).expect("a batch");
+            batch.verify_crc().expect("sound");
+            assert_eq!(u64::from(batch.header.record_count), load.records_each);
+        }
+    }
+}

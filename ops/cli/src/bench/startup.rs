@@ -1,0 +1,150 @@
+//! `millstream bench startup`: from the start of `serve` to the first acknowledged record; memory at rest.
+//!
+//! Invariant: the clock starts before the process does, and every start is that of this very binary.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use millstream_broker::config::Duration as Span;
+use millstream_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
+use serde::Serialize;
+
+use super::report::{Rows, Told};
+use super::spent;
+use crate::failure::{Failure, Result};
+use crate::format;
+use crate::output::{Output, print};
+
+const TOPIC: &str = "startup";
+/// How long a start may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ASK_EVERY: Duration = Duration::from_millis(1);
+
+/// Measure how long a broker takes from its start to the first acknowledged record.
+///
+/// Starts brokers of its own in a temporary directory: first in an empty one, then again in the same.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// How long a broker rests before its memory is looked at.
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    settle: Span,
+    /// How many brokers are started in an empty directory, and how many in a used one.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    runs: u32,
+}
+
+/// Times in milliseconds; the best of the runs.
+#[derive(Serialize)]
+struct Document {
+    first_start_ms: f64,
+    later_start_ms: f64,
+    idle_rss_bytes: u64,
+    binary_bytes: u64,
+    runs: Vec<Run>,
+}
+
+#[derive(Serialize)]
+struct Run {
+    first_start_ms: f64,
+    later_start_ms: f64,
+    idle_rss_bytes: u64,
+}
+
+pub(super) fn run(args: &Args, output: Output) -> Result {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut runs = Vec::new();
+        for _ in 0..args.runs {
+            runs.push(one(args.settle.0).await?);
+        }
+        let best = |of: fn(&Run) -> f64| runs.iter().map(of).fold(f64::INFINITY, f64::min);
+        let document = Document {
+            first_start_ms: best(|run| run.first_start_ms),
+            later_start_ms: best(|run| run.later_start_ms),
+            idle_rss_bytes: runs.iter().map(|run| run.idle_rss_bytes).min().unwrap_or_default(),
+            binary_bytes: std::env::current_exe()?.metadata()?.len(),
+            runs,
+        };
+        print(&Told(document), output)
+    })
+}
+
+async fn one(settle: Duration) -> Result<Run> {
+    let dir = tempfile::tempdir()?;
+    let (mut broker, first) = start(dir.path(), true).await?;
+    tokio::time::sleep(settle).await;
+    let idle_rss_bytes = spent::memory(broker.0.id())?.now;
+    broker.stop()?;
+    let (mut broker, later) = start(dir.path(), false).await?;
+    broker.stop()?;
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    Ok(Run { first_start_ms: ms(first), later_start_ms: ms(later), idle_rss_bytes })
+}
+
+/// A broker that does not outlive its owner.
+struct Broker(Child);
+
+impl Broker {
+    fn stop(&mut self) -> Result {
+        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("the broker has no process id"))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .map_err(std::io::Error::from)?;
+        self.0.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Both fail only when it has ended already, which is what is wanted.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn start(dir: &Path, new: bool) -> Result<(Broker, Duration)> {
+    let listen = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", "--log-level", "error", "--listen", &listen.to_string()]);
+    command.args(["--admin", &admin.to_string()]).arg("--data-dir").arg(dir);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let started = Instant::now();
+    let broker = Broker(command.spawn()?);
+    let acknowledged = tokio::time::timeout(PATIENCE, first_record(listen, dir, new));
+    acknowledged.await.map_err(|_| Failure::new("the broker did not start"))??;
+    Ok((broker, started.elapsed()))
+}
+
+async fn first_record(listen: SocketAddr, dir: &Path, new: bool) -> Result {
+    let authority = dir.join("ca.pem");
+    let client = loop {
+        let config = ClientConfig::new([listen.to_string()]).ca_file(&authority);
+        match Client::connect(config).await {
+            Ok(client) => break client,
+            Err(_) => tokio::time::sleep(ASK_EVERY).await,
+        }
+    };
+    if new {
+        client.admin().create_topic(TOPIC, 1).await?;
+    }
+    let linger = Duration::ZERO;
+    let producer = client.producer(ProducerConfig { linger, ..ProducerConfig::default() })?;
+    producer.send(ProducerRecord::new(TOPIC).value(b"first")).await?.await?;
+    Ok(())
+}
+
+impl Rows for Document {
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let ms = |ms: f64| format!("{ms:.0} ms to the first acknowledged record");
+        vec![
+            ("start, empty directory", ms(self.first_start_ms)),
+            ("start, used directory", ms(self.later_start_ms)),
+            ("idle RSS", format::bytes(self.idle_rss_bytes)),
+            ("binary", format::bytes(self.binary_bytes)),
+        ]
+    }
+}
