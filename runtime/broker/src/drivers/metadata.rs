@@ -102,10 +102,17 @@ impl Applier {
         self.apply_committed().await
     }
 
-    /// Serves until every handle is gone or the log takes no more.
+    /// Serves until every handle is gone or the log is closed.
     pub(crate) async fn run(mut self) {
         let mut group = Vec::with_capacity(GROUP);
-        while self.proposals.recv_many(&mut group, GROUP).await > 0 {
+        loop {
+            let received = tokio::select! {
+                received = self.proposals.recv_many(&mut group, GROUP) => received,
+                () = self.log.ended() => return,
+            };
+            if received == 0 {
+                return;
+            }
             self.write(&mut group).await;
             if let Err(error) = self.apply_committed().await {
                 tracing::error!(%error, "metadata cannot be applied");
