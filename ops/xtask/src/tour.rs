@@ -26,9 +26,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The form that `cargo xtask test` runs.
-    pub(crate) fn quick() -> Self {
-        Self { dev: true, binary: None }
+    /// The form that `cargo xtask test` runs: with the binary that it has built.
+    pub(crate) fn quick(binary: PathBuf) -> Self {
+        Self { binary: Some(binary), ..Self::default() }
     }
 }
 

@@ -101,12 +101,12 @@ fn docs() -> Result<Verdict> {
 }
 
 fn demonstration() -> Result<Verdict> {
-    demo::run(&demo::Options::quick())?;
+    demo::run(&demo::Options::quick(workspace::binary(Profile::Dev)?))?;
     Ok(PASSED)
 }
 
 fn readme() -> Result<Verdict> {
-    tour::run(&tour::Options::quick())?;
+    tour::run(&tour::Options::quick(workspace::binary(Profile::Dev)?))?;
     Ok(PASSED)
 }
 
