@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn marked_blocks_are_found_and_others_are_not() {
-        let readme = "```sh\nnot this\n```\n<!-- tour -->\n```sh\none\ntwo\n```\ntext\n<!-- tour -->\n```sh\nthree\n```\n";
+        let readme = "```sh\nnot this\n```\n<!-- tour -->\n```sh\none\ntwo\n```\ntext\n\
+                      <!-- tour -->\n```sh\nthree\n```\n";
         assert_eq!(blocks(readme).unwrap(), ["one\ntwo", "three"]);
     }
 

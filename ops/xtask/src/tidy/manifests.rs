@@ -47,7 +47,6 @@ const GUARDED: &[&str] = &[
     "tokio-util",
     "axum",
     "hyper",
-    "mimalloc",
 ];
 
 const PROTOCOL: &str = "millstream-protocol";
@@ -81,7 +80,7 @@ const TABLE: &[Row] = &[
     Row {
         folder: "ops/cli",
         ours: &["millstream-broker", "millstream-client", PROTOCOL, STORAGE, TRANSPORT],
-        guarded: &["tokio", "tokio-util", "mimalloc"],
+        guarded: &["tokio", "tokio-util"],
     },
     Row { folder: "ops/xtask", ours: &[], guarded: &[] },
     Row { folder: "tests/simulation", ours: &["millstream-core", PROTOCOL, STORAGE], guarded: &[] },
