@@ -1,5 +1,7 @@
 //! Reaching a broker, or saying why not.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! The consumer against a broker that breaks off, restarts, damages and runs ahead.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::Duration;

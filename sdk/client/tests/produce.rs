@@ -1,5 +1,7 @@
 //! The producer against a broker that refuses, breaks off, restarts and forgets.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeSet;
@@ -272,9 +274,10 @@ async fn partitions_that_are_added_are_found_while_in_use() {
     let config = ProducerConfig { metadata_max_age: Duration::from_millis(100), ..config() };
     let producer = broker.client().await.producer(config).unwrap();
     send(&producer, 0).await.await.unwrap();
-    let mut world = broker.world.lock();
-    world.topics.get_mut("t").unwrap().partitions.push(common::Log::default());
-    drop(world);
+    {
+        let mut world = broker.world.lock();
+        world.topics.get_mut("t").unwrap().partitions.push(common::Log::default());
+    }
     let record = ProducerRecord::new("t").partition(PartitionIndex(1)).value(b"new");
     let mut tries = 0;
     let delivery = loop {

@@ -15,7 +15,8 @@ use millstream_transport::{FrameReader, FrameWriter, StreamCode};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{OutOfRange, Shared, Slot, StartAt};
+use super::config::{OutOfRange, StartAt};
+use super::shared::{Shared, Slot};
 use crate::backoff::Backoff;
 use crate::error::{ClientError, ConsumeError};
 

@@ -6,89 +6,29 @@
 //!                └──── grant ─────┘
 //! ```
 //!
-//! Reading order: `fetched`, `slot`, `credit`, `driver`.
+//! Reading order: `config`, `fetched`, `slot`, `credit`, `shared`, `driver`.
 //!
 //! Invariant: what is buffered is bounded by `credit_bytes` for each partition (and one batch); each
 //! partition that has something is given its turn, one batch at a time.
 
+mod config;
 mod credit;
 mod driver;
 mod fetched;
+mod shared;
 mod slot;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use millstream_protocol::batch::{BatchError, DecodeLimits};
-use millstream_protocol::ids::{Offset, PartitionIndex, Timestamp, TopicId, TopicName};
-use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
-use millstream_protocol::message::fetch::{FetchData, FetchFilter};
-use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec};
-use parking_lot::Mutex;
-use tokio::runtime::Handle;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use millstream_protocol::ids::{Offset, PartitionIndex, TopicName};
 
+pub use config::{ConsumerConfig, OutOfRange, StartAt};
 pub use fetched::{Fetched, FetchedIter, Record};
 
 use crate::client::Client;
 use crate::error::{ClientError, ConsumeError};
-use slot::{Position, Taken};
-
-/// How a consumer fetches.
-#[derive(Clone, Debug)]
-pub struct ConsumerConfig {
-    /// Bytes that may lie here unconsumed, or be on their way, for each partition.
-    pub credit_bytes: u64,
-    /// The most bytes that come in one piece; a single batch may be larger.
-    pub max_body_bytes: u32,
-    /// A module that decides on the broker what this consumer gets.
-    pub filter: Option<FetchFilter>,
-    /// Whether each batch's checksum is compared before its records are handed out.
-    pub check_crcs: bool,
-    /// What happens when the position is not in the log (any more).
-    pub out_of_range: OutOfRange,
-}
-
-impl Default for ConsumerConfig {
-    fn default() -> Self {
-        Self {
-            credit_bytes: 8 << 20,
-            max_body_bytes: 1 << 20,
-            filter: None,
-            check_crcs: true,
-            out_of_range: OutOfRange::Error,
-        }
-    }
-}
-
-/// What happens when the position is not in the log: retention has passed it, or it never was there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OutOfRange {
-    /// [`ConsumeError::OutOfRange`], until the program seeks: nothing is skipped silently.
-    #[default]
-    Error,
-    /// On with the first record that is kept.
-    Earliest,
-    /// On with the next record that is written.
-    Latest,
-}
-
-/// Where to start in a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// With the first record that is kept.
-    Earliest,
-    /// With the next record that is committed.
-    Latest,
-    /// With this offset.
-    Offset(Offset),
-    /// With the first record whose timestamp is at or after this one.
-    Timestamp(Timestamp),
-}
+use shared::Shared;
 
 /// Reads records of the partitions assigned to it, each at its own position, which the program may
 /// keep where it likes. All methods take `&self`: one task may read while another seeks or pauses.
@@ -114,49 +54,10 @@ pub struct Consumer {
     shared: Arc<Shared>,
 }
 
-type Key = (TopicName, PartitionIndex);
-
-/// What the consumer and its tasks share.
-pub(crate) struct Shared {
-    client: Client,
-    config: ConsumerConfig,
-    state: Mutex<State>,
-    /// Something came that [`Consumer::next`] may be waiting for.
-    news: Notify,
-    tasks: TaskTracker,
-    cancelled: CancellationToken,
-    runtime: Handle,
-}
-
-#[derive(Default)]
-struct State {
-    assigned: BTreeMap<Key, (Arc<Slot>, CancellationToken)>,
-    /// Partitions that have something, in the order of their turns.
-    ready: VecDeque<Arc<Slot>>,
-}
-
-/// One assigned partition.
-pub(crate) struct Slot {
-    topic: TopicName,
-    id: TopicId,
-    partition: PartitionIndex,
-    position: Mutex<Position>,
-    /// The program has made room, or resumed.
-    consumed: Notify,
-}
-
 impl Consumer {
     pub(crate) fn new(client: Client, config: ConsumerConfig) -> Result<Self, ClientError> {
-        validate(&config)?;
-        let shared = Arc::new(Shared {
-            client,
-            config,
-            state: Mutex::default(),
-            news: Notify::new(),
-            tasks: TaskTracker::new(),
-            cancelled: CancellationToken::new(),
-            runtime: Handle::current(),
-        });
+        config.validate()?;
+        let shared = Arc::new(Shared::new(client, config));
         Ok(Self { shared })
     }
 
@@ -355,181 +256,4 @@ impl fmt::Debug for Consumer {
         let mut shown = f.debug_struct("Consumer");
         shown.field("assigned", &self.assignment()).finish_non_exhaustive()
     }
-}
-
-impl Slot {
-    fn key(&self) -> Key {
-        (self.topic.clone(), self.partition)
-    }
-}
-
-impl Shared {
-    fn slot(&self, topic: &str, partition: PartitionIndex) -> Result<Arc<Slot>, ConsumeError> {
-        let topic = TopicName::new(topic).map_err(ClientError::from)?;
-        let key = (topic, partition);
-        let found = self.state.lock().assigned.get(&key).map(|(slot, _)| Arc::clone(slot));
-        let (topic, partition) = key;
-        found.ok_or(ConsumeError::NotAssigned { topic, partition })
-    }
-
-    /// Begins to fetch a partition, in place of whatever was fetched of it before.
-    fn start(
-        self: &Arc<Self>,
-        topic: TopicName,
-        id: TopicId,
-        partition: PartitionIndex,
-        start: Offset,
-    ) -> Result<(), ConsumeError> {
-        if self.cancelled.is_cancelled() {
-            return Err(ConsumeError::Closed);
-        }
-        let position = Mutex::new(Position::new(start, self.config.credit_bytes));
-        let slot = Arc::new(Slot { topic, id, partition, position, consumed: Notify::new() });
-        let cancelled = self.cancelled.child_token();
-        let entry = (Arc::clone(&slot), cancelled.clone());
-        let before = self.state.lock().assigned.insert(slot.key(), entry);
-        if let Some((old, token)) = before {
-            token.cancel();
-            old.position.lock().retire();
-        }
-        let task = driver::run(Arc::clone(self), slot, cancelled);
-        drop(self.tasks.spawn_on(task, &self.runtime));
-        Ok(())
-    }
-
-    async fn resolve(
-        &self,
-        topic: &TopicName,
-        partition: PartitionIndex,
-        at: StartAt,
-    ) -> Result<Offset, ConsumeError> {
-        let at = match at {
-            StartAt::Offset(offset) => return Ok(offset),
-            StartAt::Earliest => OffsetSpec::Earliest,
-            StartAt::Latest => OffsetSpec::Latest,
-            StartAt::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
-        };
-        let call = ListOffsets { topic: topic.clone(), partition: Some(partition), at };
-        let found = self.client.call(call).await?;
-        let found = found.iter().find(|found| found.partition == partition);
-        found.map(|found| found.offset).ok_or_else(|| {
-            let broker = self.client.config().brokers.join(", ");
-            let reason = format!("no offset for partition {partition} of {topic}");
-            ClientError::Protocol { broker, reason }.into()
-        })
-    }
-
-    /// A body arrived.
-    fn arrived(&self, slot: &Arc<Slot>, data: FetchData, body: Bytes) {
-        slot.position.lock().arrived(data, body);
-        self.enqueue(slot);
-    }
-
-    /// Gives a partition its turn if it has something and does not wait for its turn already.
-    fn enqueue(&self, slot: &Arc<Slot>) {
-        let mut position = slot.position.lock();
-        if position.queued || !position.has_news() {
-            return;
-        }
-        position.queued = true;
-        drop(position);
-        self.state.lock().ready.push_back(Arc::clone(slot));
-        self.news.notify_one();
-    }
-
-    /// The partition cannot go on, unless it was sought or unassigned meanwhile.
-    fn fail(
-        &self,
-        slot: &Arc<Slot>,
-        cancelled: &CancellationToken,
-        at: Option<Offset>,
-        error: ConsumeError,
-    ) {
-        if !cancelled.is_cancelled() {
-            slot.position.lock().fail(at, error);
-            self.enqueue(slot);
-        }
-    }
-
-    /// One partition's failure, if no partition can go on.
-    fn all_failed(&self) -> Option<ConsumeError> {
-        let state = self.state.lock();
-        let mut failures =
-            state.assigned.values().map(|(slot, _)| slot.position.lock().failure.clone());
-        let first = failures.next()??;
-        failures.all(|failure| failure.is_some()).then_some(first)
-    }
-
-    /// It is this partition's turn.
-    fn take(&self, slot: &Arc<Slot>) -> Option<Result<Fetched, ConsumeError>> {
-        let mut position = slot.position.lock();
-        position.queued = false;
-        if position.paused {
-            return None;
-        }
-        let taken = match position.take() {
-            None => position.tell().map(Err),
-            Some(taken) => Some(Ok((position.next(), taken))),
-        };
-        drop(position);
-        slot.consumed.notify_one();
-        self.enqueue(slot);
-        let (at, taken) = match taken? {
-            Ok(taken) => taken,
-            Err(failure) => return Some(Err(failure)),
-        };
-        let from = taken.as_ref().map_or(at, |taken| taken.from);
-        let fetched = taken.and_then(|taken| self.decode(slot, taken));
-        Some(fetched.map_err(|reason| self.corrupt(slot, from, reason)))
-    }
-
-    fn decode(&self, slot: &Slot, taken: Taken) -> Result<Fetched, BatchError> {
-        let records = match taken.batch {
-            None => None,
-            Some(batch) => {
-                if self.config.check_crcs {
-                    batch.verify_crc()?;
-                }
-                Some(batch.records(&DecodeLimits::default())?)
-            }
-        };
-        Ok(Fetched {
-            topic: slot.topic.clone(),
-            partition: slot.partition,
-            high_watermark: taken.high_watermark,
-            next_offset: taken.next_offset,
-            examined: taken.examined,
-            from: taken.from,
-            records,
-        })
-    }
-
-    /// Stops the partition where the damage is.
-    #[cold]
-    fn corrupt(&self, slot: &Arc<Slot>, at: Offset, reason: BatchError) -> ConsumeError {
-        let (topic, partition, offset) = (slot.topic.clone(), slot.partition, at);
-        let error = ConsumeError::Corrupt { topic, partition, offset, reason };
-        let current = self.state.lock().assigned.get(&slot.key()).cloned();
-        if let Some((current, cancelled)) = current
-            && Arc::ptr_eq(&current, slot)
-        {
-            self.fail(slot, &cancelled, Some(at), error.clone());
-            cancelled.cancel();
-        }
-        error
-    }
-}
-
-fn validate(config: &ConsumerConfig) -> Result<(), ClientError> {
-    let invalid = |name, value: u64, rule| {
-        Err(ClientError::InvalidConfig { name, value: value.to_string(), rule })
-    };
-    let body = u64::from(config.max_body_bytes);
-    if !(1..=MAX_FETCH_CREDIT_BYTES).contains(&config.credit_bytes) {
-        return invalid("credit_bytes", config.credit_bytes, "between 1 and 268435456");
-    }
-    if !(1..=MAX_FETCH_BODY_BYTES as u64).contains(&body) {
-        return invalid("max_body_bytes", body, "between 1 and 33554432");
-    }
-    Ok(())
 }

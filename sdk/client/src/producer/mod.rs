@@ -29,6 +29,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -94,6 +95,8 @@ pub(crate) struct Shared {
     loading: tokio::sync::Mutex<()>,
     identity: OnceCell<ProducerIdentity>,
     failures: Arc<Failures>,
+    /// A batch was filled since the last `send` let others run.
+    give_way: AtomicBool,
     tasks: TaskTracker,
     /// Ends every task now.
     cancelled: CancellationToken,
@@ -104,7 +107,7 @@ pub(crate) struct Shared {
 
 /// What came of the attempt to append a record without waiting.
 enum Tried {
-    Sent { delivery: Delivery, filled: bool },
+    Sent(Delivery),
     NotLoaded,
     NoRoom(usize),
 }
@@ -120,6 +123,7 @@ impl Producer {
             loading: tokio::sync::Mutex::default(),
             identity: OnceCell::new(),
             failures: Arc::default(),
+            give_way: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             cancelled: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -131,23 +135,22 @@ impl Producer {
 
     /// Copies a record into its partition's batch, waiting for room in the buffer if there is none.
     ///
-    /// Cancelling it before it returns means that the record was not taken.
+    /// If it is cancelled before it returns, the record was not taken.
     ///
     /// # Errors
     /// The record cannot be written at all, or the buffer stayed full for `delivery_timeout`.
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
         let shared = &self.handle.0;
+        if shared.give_way.load(Ordering::Relaxed) {
+            // Once a batch: a program that only sends would otherwise never let the tasks that carry
+            // the batches away run beside it on its thread.
+            shared.give_way.store(false, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
         let mut spare = None;
         loop {
             match shared.try_append(&record, &mut spare)? {
-                Tried::Sent { delivery, filled } => {
-                    if filled {
-                        // Once a batch: a program that only sends would otherwise never let the
-                        // tasks that carry the batches away run beside it on its thread.
-                        tokio::task::yield_now().await;
-                    }
-                    return Ok(delivery);
-                }
+                Tried::Sent(delivery) => return Ok(delivery),
                 Tried::NotLoaded => drop(shared.load(record.topic).await?),
                 Tried::NoRoom(bytes) => spare = Some(shared.wait_for_room(bytes).await?),
             }
@@ -162,7 +165,7 @@ impl Producer {
     pub fn try_send(&self, record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
         let shared = &self.handle.0;
         match shared.try_append(&record, &mut None)? {
-            Tried::Sent { delivery, .. } => Ok(delivery),
+            Tried::Sent(delivery) => Ok(delivery),
             Tried::NotLoaded => {
                 Err(ProduceError::TopicNotLoaded { topic: record.topic.to_owned() })
             }
@@ -252,12 +255,11 @@ impl Shared {
             let lane = topic.lane_of(record, &self.config.partitioner)?;
             match lane.append(record, timestamp, in_turn, &self.budget, spare)? {
                 Appended::Done { delivery, event: Event::Nothing } => {
-                    return Ok(Tried::Sent { delivery, filled: false });
+                    return Ok(Tried::Sent(delivery));
                 }
                 Appended::Done { delivery, event } => {
-                    let filled = event == Event::Filled;
-                    self.tell(topic, lane, filled);
-                    return Ok(Tried::Sent { delivery, filled });
+                    self.tell(topic, lane, event == Event::Filled);
+                    return Ok(Tried::Sent(delivery));
                 }
                 Appended::NextTurn => self.tell(topic, lane, true),
                 Appended::NoRoom(bytes) => return Ok(Tried::NoRoom(bytes)),
@@ -269,6 +271,7 @@ impl Shared {
     fn tell(self: &Arc<Self>, topic: &Arc<Topic>, lane: &Arc<Lane>, filled: bool) {
         if filled {
             lane.end_turn();
+            self.give_way.store(true, Ordering::Relaxed);
         }
         if lane.start() {
             self.spawn(driver::run(Arc::clone(lane), Arc::clone(topic), Arc::clone(self)));

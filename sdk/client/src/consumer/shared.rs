@@ -1,0 +1,235 @@
+//! What a consumer and its tasks share: who is assigned, whose turn it is, what arrived.
+//!
+//! Invariant: a partition that has something waits for its turn once, and one that was unassigned or
+//! sought elsewhere is never handed out again.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use millstream_protocol::batch::{BatchError, DecodeLimits};
+use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName};
+use millstream_protocol::message::fetch::FetchData;
+use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::{ConsumerConfig, StartAt};
+use super::driver;
+use super::fetched::Fetched;
+use super::slot::{Position, Taken};
+use crate::client::Client;
+use crate::error::{ClientError, ConsumeError};
+
+type Key = (TopicName, PartitionIndex);
+
+/// What the consumer and its tasks share.
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) config: ConsumerConfig,
+    pub(super) state: Mutex<State>,
+    /// Something came that [`Consumer::next`] may be waiting for.
+    pub(super) news: Notify,
+    pub(super) tasks: TaskTracker,
+    pub(super) cancelled: CancellationToken,
+    pub(super) runtime: Handle,
+}
+
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) assigned: BTreeMap<Key, (Arc<Slot>, CancellationToken)>,
+    /// Partitions that have something, in the order of their turns.
+    pub(super) ready: VecDeque<Arc<Slot>>,
+}
+
+/// One assigned partition.
+pub(super) struct Slot {
+    pub(super) topic: TopicName,
+    pub(super) id: TopicId,
+    pub(super) partition: PartitionIndex,
+    pub(super) position: Mutex<Position>,
+    /// The program has made room, or resumed.
+    pub(super) consumed: Notify,
+}
+
+impl Slot {
+    pub(super) fn key(&self) -> Key {
+        (self.topic.clone(), self.partition)
+    }
+}
+
+impl Shared {
+    pub(super) fn new(client: Client, config: ConsumerConfig) -> Self {
+        Self {
+            client,
+            config,
+            state: Mutex::default(),
+            news: Notify::new(),
+            tasks: TaskTracker::new(),
+            cancelled: CancellationToken::new(),
+            runtime: Handle::current(),
+        }
+    }
+
+    pub(super) fn slot(
+        &self,
+        topic: &str,
+        partition: PartitionIndex,
+    ) -> Result<Arc<Slot>, ConsumeError> {
+        let topic = TopicName::new(topic).map_err(ClientError::from)?;
+        let key = (topic, partition);
+        let found = self.state.lock().assigned.get(&key).map(|(slot, _)| Arc::clone(slot));
+        let (topic, partition) = key;
+        found.ok_or(ConsumeError::NotAssigned { topic, partition })
+    }
+
+    /// Begins to fetch a partition, in place of whatever was fetched of it before.
+    pub(super) fn start(
+        self: &Arc<Self>,
+        topic: TopicName,
+        id: TopicId,
+        partition: PartitionIndex,
+        start: Offset,
+    ) -> Result<(), ConsumeError> {
+        if self.cancelled.is_cancelled() {
+            return Err(ConsumeError::Closed);
+        }
+        let position = Mutex::new(Position::new(start, self.config.credit_bytes));
+        let slot = Arc::new(Slot { topic, id, partition, position, consumed: Notify::new() });
+        let cancelled = self.cancelled.child_token();
+        let entry = (Arc::clone(&slot), cancelled.clone());
+        let before = self.state.lock().assigned.insert(slot.key(), entry);
+        if let Some((old, token)) = before {
+            token.cancel();
+            old.position.lock().retire();
+        }
+        let task = driver::run(Arc::clone(self), slot, cancelled);
+        drop(self.tasks.spawn_on(task, &self.runtime));
+        Ok(())
+    }
+
+    pub(super) async fn resolve(
+        &self,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        at: StartAt,
+    ) -> Result<Offset, ConsumeError> {
+        let at = match at {
+            StartAt::Offset(offset) => return Ok(offset),
+            StartAt::Earliest => OffsetSpec::Earliest,
+            StartAt::Latest => OffsetSpec::Latest,
+            StartAt::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
+        };
+        let call = ListOffsets { topic: topic.clone(), partition: Some(partition), at };
+        let found = self.client.call(call).await?;
+        let found = found.iter().find(|found| found.partition == partition);
+        found.map(|found| found.offset).ok_or_else(|| {
+            let broker = self.client.config().brokers.join(", ");
+            let reason = format!("no offset for partition {partition} of {topic}");
+            ClientError::Protocol { broker, reason }.into()
+        })
+    }
+
+    /// A body arrived.
+    pub(super) fn arrived(&self, slot: &Arc<Slot>, data: FetchData, body: Bytes) {
+        slot.position.lock().arrived(data, body);
+        self.enqueue(slot);
+    }
+
+    /// Gives a partition its turn if it has something and does not wait for its turn already.
+    pub(super) fn enqueue(&self, slot: &Arc<Slot>) {
+        let mut position = slot.position.lock();
+        if position.queued || !position.has_news() {
+            return;
+        }
+        position.queued = true;
+        drop(position);
+        self.state.lock().ready.push_back(Arc::clone(slot));
+        self.news.notify_one();
+    }
+
+    /// The partition cannot go on, unless it was sought or unassigned meanwhile.
+    pub(super) fn fail(
+        &self,
+        slot: &Arc<Slot>,
+        cancelled: &CancellationToken,
+        at: Option<Offset>,
+        error: ConsumeError,
+    ) {
+        if !cancelled.is_cancelled() {
+            slot.position.lock().fail(at, error);
+            self.enqueue(slot);
+        }
+    }
+
+    /// One partition's failure, if no partition can go on.
+    pub(super) fn all_failed(&self) -> Option<ConsumeError> {
+        let state = self.state.lock();
+        let mut failures =
+            state.assigned.values().map(|(slot, _)| slot.position.lock().failure.clone());
+        let first = failures.next()??;
+        failures.all(|failure| failure.is_some()).then_some(first)
+    }
+
+    /// It is this partition's turn.
+    pub(super) fn take(&self, slot: &Arc<Slot>) -> Option<Result<Fetched, ConsumeError>> {
+        let mut position = slot.position.lock();
+        position.queued = false;
+        if position.paused {
+            return None;
+        }
+        let taken = match position.take() {
+            None => position.tell().map(Err),
+            Some(taken) => Some(Ok((position.next(), taken))),
+        };
+        drop(position);
+        slot.consumed.notify_one();
+        self.enqueue(slot);
+        let (at, taken) = match taken? {
+            Ok(taken) => taken,
+            Err(failure) => return Some(Err(failure)),
+        };
+        let from = taken.as_ref().map_or(at, |taken| taken.from);
+        let fetched = taken.and_then(|taken| self.decode(slot, taken));
+        Some(fetched.map_err(|reason| self.corrupt(slot, from, reason)))
+    }
+
+    pub(super) fn decode(&self, slot: &Slot, taken: Taken) -> Result<Fetched, BatchError> {
+        let records = match taken.batch {
+            None => None,
+            Some(batch) => {
+                if self.config.check_crcs {
+                    batch.verify_crc()?;
+                }
+                Some(batch.records(&DecodeLimits::default())?)
+            }
+        };
+        Ok(Fetched {
+            topic: slot.topic.clone(),
+            partition: slot.partition,
+            high_watermark: taken.high_watermark,
+            next_offset: taken.next_offset,
+            examined: taken.examined,
+            from: taken.from,
+            records,
+        })
+    }
+
+    /// Stops the partition where the damage is.
+    #[cold]
+    pub(super) fn corrupt(&self, slot: &Arc<Slot>, at: Offset, reason: BatchError) -> ConsumeError {
+        let (topic, partition, offset) = (slot.topic.clone(), slot.partition, at);
+        let error = ConsumeError::Corrupt { topic, partition, offset, reason };
+        let current = self.state.lock().assigned.get(&slot.key()).cloned();
+        if let Some((current, cancelled)) = current
+            && Arc::ptr_eq(&current, slot)
+        {
+            self.fail(slot, &cancelled, Some(at), error.clone());
+            cancelled.cancel();
+        }
+        error
+    }
+}
