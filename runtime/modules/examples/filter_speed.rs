@@ -22,28 +22,15 @@ fn main() {
     let [path, params @ ..] = args.as_slice() else {
         panic!("usage: filter_speed COMPONENT.wasm [NAME=VALUE]…");
     };
-    let params = params
-        .iter()
-        .map(|param| param.split_once('=').expect("NAME=VALUE"));
-    let params: Vec<_> = params
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect();
+    let params = params.iter().map(|param| param.split_once('=').expect("NAME=VALUE"));
+    let params: Vec<_> = params.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     println!("before the engine: {} KiB resident", resident_kib());
     let engine = Engine::new(EngineConfig::default()).expect("the engine starts");
     println!("engine, no module: {} KiB resident", resident_kib());
     let started = Instant::now();
-    let module = engine
-        .load(&std::fs::read(path).expect("the file"))
-        .expect("a module");
-    println!(
-        "compiled in {:?}: {} KiB resident",
-        started.elapsed(),
-        resident_kib()
-    );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let module = engine.load(&std::fs::read(path).expect("the file")).expect("a module");
+    println!("compiled in {:?}: {} KiB resident", started.elapsed(), resident_kib());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for value_bytes in [100, 1_024] {
         let scope = Arc::new(Scope::new(Limits::default()));
         let spec = FilterSpec {
@@ -52,9 +39,7 @@ fn main() {
             scope: Arc::clone(&scope),
         };
         let started = Instant::now();
-        let handle = runtime
-            .block_on(engine.start_filter(&module, spec))
-            .expect("an instance");
+        let handle = runtime.block_on(engine.start_filter(&module, spec)).expect("an instance");
         println!("instance in {:?}", started.elapsed());
         let batch = batch(value_bytes);
         let count = batch.count;
@@ -62,9 +47,7 @@ fn main() {
         let (mut records, started) = (0_u64, Instant::now());
         while started.elapsed() < Duration::from_secs(3) {
             let one = Instant::now();
-            let verdict = runtime
-                .block_on(handle.process(batch.clone()))
-                .expect("a verdict");
+            let verdict = runtime.block_on(handle.process(batch.clone())).expect("a verdict");
             best = best.min(one.elapsed());
             records += u64::from(count);
             if let Verdict::Keep(bitmap) = verdict {
@@ -81,7 +64,7 @@ fn main() {
             per(best, f64::from(count)),
         );
     }
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::park_timeout(Duration::from_millis(200));
     println!("at the end: {} KiB resident", resident_kib());
 }
 
@@ -121,12 +104,11 @@ fn varint(out: &mut Vec<u8>, value: i64) {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push((value & 0x7f) as u8);
 }
 
 fn resident_kib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().split(' ').next()?.parse().ok())
-        .unwrap_or(0)
+    line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }

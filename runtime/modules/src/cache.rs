@@ -30,10 +30,7 @@ impl Cache {
         fs::create_dir_all(directory)?;
         let mut hasher = DefaultHasher::new();
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self {
-            directory: directory.to_owned(),
-            compatibility: hasher.finish(),
-        })
+        Ok(Self { directory: directory.to_owned(), compatibility: hasher.finish() })
     }
 
     /// The compiled module, if it is there and whole.
@@ -81,9 +78,7 @@ impl Cache {
         // Artefacts of older engines are of no more use.
         self.remove(module);
         let number = TEMPORARY.fetch_add(1, Relaxed);
-        let temporary = self
-            .directory
-            .join(format!("{}-{number}.tmp", std::process::id()));
+        let temporary = self.directory.join(format!("{}-{number}.tmp", std::process::id()));
         let mut file = File::create(&temporary)?;
         file.write_all(MAGIC)?;
         file.write_all(&Sha256::digest(&artefact))?;
@@ -93,16 +88,12 @@ impl Cache {
     }
 
     fn path(&self, module: &[u8; 32]) -> PathBuf {
-        self.directory
-            .join(format!("{}-{:016x}.cwasm", hex(module), self.compatibility))
+        self.directory.join(format!("{}-{:016x}.cwasm", hex(module), self.compatibility))
     }
 }
 
 /// Turns the bytes of a cache file into a component, if they are whole.
-#[allow(
-    unsafe_code,
-    reason = "wasmtime trusts the machine code that it is given; see SAFETY"
-)]
+#[allow(unsafe_code, reason = "wasmtime trusts the machine code that it is given; see SAFETY")]
 fn deserialize(engine: &wasmtime::Engine, bytes: &[u8]) -> Option<Component> {
     let (header, artefact) = bytes.split_at_checked(HEADER)?;
     let digest = header.strip_prefix(MAGIC)?;

@@ -45,7 +45,7 @@ pub struct CountersSnapshot {
     pub bytes_in: u64,
     /// Bytes of rewritten records taken from the guest (none for a bitmap).
     pub bytes_out: u64,
-    /// Time in the guest.
+    /// Processor time in the guest.
     pub guest_time: Duration,
     /// Instances made, the first included.
     pub instantiations: u64,
@@ -70,8 +70,7 @@ impl Counters {
     }
 
     pub(crate) fn spent(&self, time: Duration) {
-        self.guest_nanos
-            .fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.guest_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
     pub(crate) fn instantiated(&self) {

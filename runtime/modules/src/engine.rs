@@ -122,28 +122,16 @@ impl Engine {
         let mut linker = Linker::new(&wasmtime);
         host::link(&mut linker).map_err(EngineError::Runtime)?;
         let cache = config.cache_dir.as_ref().map(|path| {
-            Cache::open(path, &wasmtime).map_err(|error| EngineError::Cache {
-                path: path.clone(),
-                error,
-            })
+            Cache::open(path, &wasmtime)
+                .map_err(|error| EngineError::Cache { path: path.clone(), error })
         });
         let cache = cache.transpose()?;
         let threads = Threads::start(config.guest_threads, config.guest_nice);
         let threads = threads.map_err(EngineError::Thread)?;
         let ticker = Arc::new(Ticker::start(wasmtime.clone()).map_err(EngineError::Thread)?);
         let instances = Arc::default();
-        let inner = Inner {
-            config,
-            wasmtime,
-            linker,
-            cache,
-            instances,
-            threads,
-            ticker,
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { config, wasmtime, linker, cache, instances, threads, ticker };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What an uploaded file is, without compiling it.
@@ -161,18 +149,11 @@ impl Engine {
     pub fn load(&self, bytes: &[u8]) -> Result<Module, UploadError> {
         let info = self.inspect(bytes)?;
         let component = self.component(bytes, &info)?;
-        let contract = |error: wasmtime::Error| UploadError::Contract {
-            message: format!("{error:#}"),
-        };
-        let pre = self
-            .inner
-            .linker
-            .instantiate_pre(&component)
-            .map_err(contract)?;
+        let contract =
+            |error: wasmtime::Error| UploadError::Contract { message: format!("{error:#}") };
+        let pre = self.inner.linker.instantiate_pre(&component).map_err(contract)?;
         let pre = FilterPre::new(pre).map_err(contract)?;
-        Ok(Module {
-            inner: Arc::new(ModuleInner { info, pre }),
-        })
+        Ok(Module { inner: Arc::new(ModuleInner { info, pre }) })
     }
 
     /// Forgets what was compiled for a module that was deleted.
@@ -200,10 +181,7 @@ impl Engine {
         if !self.inner.threads.spawn(running).await {
             return Err(GuestError::Stopped);
         }
-        result
-            .await
-            .unwrap_or(Err(GuestError::Stopped))
-            .map(|()| handle)
+        result.await.unwrap_or(Err(GuestError::Stopped)).map(|()| handle)
     }
 
     /// How many instances exist.
@@ -221,16 +199,8 @@ impl Engine {
     }
 
     fn component(&self, bytes: &[u8], info: &ModuleInfo) -> Result<Component, UploadError> {
-        let Inner {
-            wasmtime,
-            cache,
-            config,
-            ..
-        } = &*self.inner;
-        if let Some(found) = cache
-            .as_ref()
-            .and_then(|cache| cache.load(wasmtime, &info.sha256))
-        {
+        let Inner { wasmtime, cache, config, .. } = &*self.inner;
+        if let Some(found) = cache.as_ref().and_then(|cache| cache.load(wasmtime, &info.sha256)) {
             return Ok(found);
         }
         let compiled = thread::scope(|scope| {
@@ -284,11 +254,7 @@ impl Module {
     /// The seed of the hash maps in every instance of this module.
     pub(crate) fn hash_seed(&self) -> (u64, u64) {
         let half = |range: std::ops::Range<usize>| {
-            u64::from_le_bytes(
-                self.inner.info.sha256[range]
-                    .try_into()
-                    .expect("eight bytes"),
-            )
+            u64::from_le_bytes(self.inner.info.sha256[range].try_into().expect("eight bytes"))
         };
         (half(0..8), half(8..16))
     }

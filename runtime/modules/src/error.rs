@@ -145,9 +145,6 @@ impl GuestError {
 
     /// Whether the instance may serve the next call, or must be made anew.
     pub(crate) const fn leaves_instance_usable(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused { .. } | Self::OutputLimit { .. } | Self::BadOutput { .. }
-        )
+        matches!(self, Self::Refused { .. } | Self::OutputLimit { .. } | Self::BadOutput { .. })
     }
 }

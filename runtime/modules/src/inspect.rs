@@ -96,20 +96,13 @@ pub enum UploadError {
 }
 
 fn list(names: &[String]) -> String {
-    if names.is_empty() {
-        "nothing".to_owned()
-    } else {
-        names.join(", ")
-    }
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
 /// What the file is, without compiling it.
 pub(crate) fn inspect(bytes: &[u8], limit: usize) -> Result<ModuleInfo, UploadError> {
     if bytes.len() > limit {
-        return Err(UploadError::TooLarge {
-            size: bytes.len(),
-            limit,
-        });
+        return Err(UploadError::TooLarge { size: bytes.len(), limit });
     }
     if Parser::is_core_wasm(bytes) {
         return Err(UploadError::CoreModule);
@@ -117,14 +110,9 @@ pub(crate) fn inspect(bytes: &[u8], limit: usize) -> Result<ModuleInfo, UploadEr
     if !Parser::is_component(bytes) {
         return Err(UploadError::NotWasm);
     }
-    Validator::new_with_features(features())
-        .validate_all(bytes)
-        .map_err(invalid)?;
+    Validator::new_with_features(features()).validate_all(bytes).map_err(invalid)?;
     let (imports, exports) = interfaces(bytes).map_err(invalid)?;
-    let unknown: Vec<String> = imports
-        .iter()
-        .filter_map(|name| why_unknown(name))
-        .collect();
+    let unknown: Vec<String> = imports.iter().filter_map(|name| why_unknown(name)).collect();
     if !unknown.is_empty() {
         return Err(UploadError::UnknownImports { imports: unknown });
     }
@@ -132,13 +120,7 @@ pub(crate) fn inspect(bytes: &[u8], limit: usize) -> Result<ModuleInfo, UploadEr
         return Err(UploadError::NoKnownExport { exports });
     }
     let sha256 = Sha256::digest(bytes).into();
-    Ok(ModuleInfo {
-        kind: ModuleKind::Filter,
-        sha256,
-        size: bytes.len(),
-        imports,
-        exports,
-    })
+    Ok(ModuleInfo { kind: ModuleKind::Filter, sha256, size: bytes.len(), imports, exports })
 }
 
 /// What a module may use: standard WebAssembly 2 with components, no threads, no garbage collection.
@@ -148,9 +130,7 @@ fn features() -> WasmFeatures {
 }
 
 fn invalid(error: wasmparser::BinaryReaderError) -> UploadError {
-    UploadError::Invalid {
-        message: error.to_string(),
-    }
+    UploadError::Invalid { message: error.to_string() }
 }
 
 /// The outermost component's imports and exports.
@@ -203,14 +183,8 @@ mod tests {
     fn what_is_not_a_component_is_refused_by_name() {
         assert_eq!(inspect(b"#!/bin/sh", LIMIT), Err(UploadError::NotWasm));
         assert_eq!(inspect(b"", LIMIT), Err(UploadError::NotWasm));
-        assert_eq!(
-            inspect(b"\0asm\x01\0\0\0", LIMIT),
-            Err(UploadError::CoreModule)
-        );
-        let too_large = UploadError::TooLarge {
-            size: LIMIT + 1,
-            limit: LIMIT,
-        };
+        assert_eq!(inspect(b"\0asm\x01\0\0\0", LIMIT), Err(UploadError::CoreModule));
+        let too_large = UploadError::TooLarge { size: LIMIT + 1, limit: LIMIT };
         assert_eq!(inspect(&vec![0; LIMIT + 1], LIMIT), Err(too_large));
     }
 
@@ -230,14 +204,8 @@ mod tests {
     #[test]
     fn an_import_that_is_not_offered_is_named_with_its_reason() {
         let why = why_unknown("wasi:sockets/tcp@0.2.6");
-        assert_eq!(
-            why.as_deref(),
-            Some("wasi:sockets/tcp@0.2.6 (modules have no network)")
-        );
-        assert_eq!(
-            why_unknown("acme:thing/api"),
-            Some("acme:thing/api".to_owned())
-        );
+        assert_eq!(why.as_deref(), Some("wasi:sockets/tcp@0.2.6 (modules have no network)"));
+        assert_eq!(why_unknown("acme:thing/api"), Some("acme:thing/api".to_owned()));
         assert_eq!(why_unknown("wasi:io/streams@0.2.6"), None);
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Time in the guest for one batch. Time in which other guests ran on the same thread does not count.
+    /// Processor time in the guest for one batch: neither other guests on its thread nor a busy machine count.
     pub deadline: Duration,
     /// Linear memory, in bytes.
     pub memory_bytes: usize,
@@ -38,10 +38,6 @@ impl Limits {
     /// Bytes that may be output for `input` bytes.
     pub const fn output_bytes(&self, input: usize) -> usize {
         let by_ratio = input.saturating_mul(self.output_ratio);
-        if by_ratio > self.output_floor {
-            by_ratio
-        } else {
-            self.output_floor
-        }
+        if by_ratio > self.output_floor { by_ratio } else { self.output_floor }
     }
 }

@@ -60,7 +60,7 @@ struct Inner {
     refilled: Instant,
     /// Lines dropped since the last line that was not.
     dropped: u64,
-    dropped_total: u64,
+    dropped_ever: u64,
 }
 
 impl Default for LogRing {
@@ -71,11 +71,9 @@ impl Default for LogRing {
             allowance: f64::INFINITY,
             refilled: Instant::now(),
             dropped: 0,
-            dropped_total: 0,
+            dropped_ever: 0,
         };
-        Self {
-            inner: Mutex::new(inner),
-        }
+        Self { inner: Mutex::new(inner) }
     }
 }
 
@@ -91,14 +89,11 @@ impl LogRing {
         let mut inner = self.inner.lock();
         if !inner.allow(per_second) {
             inner.dropped += 1;
-            inner.dropped_total += 1;
+            inner.dropped_ever += 1;
             return;
         }
         if inner.dropped > 0 {
-            let note = format!(
-                "{} lines dropped: over {per_second} a second",
-                inner.dropped
-            );
+            let note = format!("{} lines dropped: over {per_second} a second", inner.dropped);
             inner.dropped = 0;
             inner.append(Level::Warn, None, note);
         }
@@ -118,8 +113,8 @@ impl LogRing {
     }
 
     /// How many lines were dropped by the rate limit so far.
-    pub fn dropped(&self) -> u64 {
-        self.inner.lock().dropped_total
+    pub fn dropped_ever(&self) -> u64 {
+        self.inner.lock().dropped_ever
     }
 }
 
@@ -141,19 +136,11 @@ impl Inner {
         if self.lines.len() == CAPACITY {
             self.lines.pop_front();
         }
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let at_millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.lines.push_back(LogLine {
-            sequence,
-            at_millis,
-            level,
-            partition,
-            message,
-        });
+        self.lines.push_back(LogLine { sequence, at_millis, level, partition, message });
     }
 }
 
@@ -186,7 +173,7 @@ mod tests {
             ring.push(Level::Info, None, "flood", 10);
         }
         assert!(ring.next_sequence() < 100, "{}", ring.next_sequence());
-        assert!(ring.dropped() > 9_000, "{}", ring.dropped());
+        assert!(ring.dropped_ever() > 9_000, "{}", ring.dropped_ever());
     }
 
     #[test]
@@ -194,12 +181,7 @@ mod tests {
         let ring = LogRing::default();
         ring.push(Level::Info, None, &"é".repeat(MAX_LINE_BYTES), 10);
         assert_eq!(ring.since(0, 1)[0].message.len(), MAX_LINE_BYTES);
-        ring.push(
-            Level::Info,
-            None,
-            &format!("a{}", "é".repeat(MAX_LINE_BYTES)),
-            10,
-        );
+        ring.push(Level::Info, None, &format!("a{}", "é".repeat(MAX_LINE_BYTES)), 10);
         assert_eq!(ring.since(1, 1)[0].message.len(), MAX_LINE_BYTES - 1);
     }
 }

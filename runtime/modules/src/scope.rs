@@ -17,10 +17,7 @@ pub struct Scope {
 impl Scope {
     /// With these limits, counters at zero and an empty log.
     pub fn new(limits: Limits) -> Self {
-        Self {
-            limits: RwLock::new(limits),
-            ..Self::default()
-        }
+        Self { limits: RwLock::new(limits), ..Self::default() }
     }
 
     /// The limits now.

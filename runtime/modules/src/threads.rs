@@ -40,9 +40,7 @@ impl Threads {
     /// Starts `count` threads at the priority `nice` (0 is normal, up to 19 lower).
     pub(crate) fn start(count: usize, nice: i32) -> std::io::Result<Self> {
         let threads = (0..count.max(1)).map(|number| Thread::start(number, nice));
-        Ok(Self {
-            threads: threads.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { threads: threads.collect::<Result<_, _>>()? })
     }
 
     /// Runs what `start` makes on the thread with the fewest instances. False if the threads have stopped.
@@ -51,16 +49,8 @@ impl Threads {
         F: FnOnce() -> T + Send + 'static,
         T: Future<Output = ()> + 'static,
     {
-        let thread = self
-            .threads
-            .iter()
-            .min_by_key(|thread| thread.instances.load(Relaxed));
-        let Some(Thread {
-            inbox: Some(inbox),
-            instances,
-            ..
-        }) = thread
-        else {
+        let thread = self.threads.iter().min_by_key(|thread| thread.instances.load(Relaxed));
+        let Some(Thread { inbox: Some(inbox), instances, .. }) = thread else {
             return false;
         };
         instances.fetch_add(1, Relaxed);
@@ -84,21 +74,13 @@ impl Drop for Resident {
 impl Thread {
     fn start(number: usize, nice: i32) -> std::io::Result<Self> {
         let (inbox, receiver) = mpsc::channel(INBOX);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()?;
-        let join = thread::Builder::new()
-            .name(format!("guest-{number}"))
-            .spawn(move || {
-                lower_priority(nice);
-                runtime.block_on(LocalSet::new().run_until(take_up(receiver)));
-            })?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+        let join = thread::Builder::new().name(format!("guest-{number}")).spawn(move || {
+            lower_priority(nice);
+            runtime.block_on(LocalSet::new().run_until(take_up(receiver)));
+        })?;
         let instances = Arc::new(AtomicUsize::new(0));
-        Ok(Self {
-            inbox: Some(inbox),
-            instances,
-            join: Some(join),
-        })
+        Ok(Self { inbox: Some(inbox), instances, join: Some(join) })
     }
 }
 
@@ -113,11 +95,7 @@ impl Drop for Threads {
         for thread in &mut self.threads {
             thread.inbox = None;
         }
-        for join in self
-            .threads
-            .iter_mut()
-            .filter_map(|thread| thread.join.take())
-        {
+        for join in self.threads.iter_mut().filter_map(|thread| thread.join.take()) {
             let _ = join.join();
         }
     }

@@ -43,10 +43,7 @@ impl Ticker {
                 .stack_size(64 << 10)
                 .spawn(move || tick(&shared, &engine))?
         };
-        Ok(Self {
-            shared,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Says that a guest runs until the guard is dropped.
@@ -89,7 +86,7 @@ fn tick(shared: &Shared, engine: &wasmtime::Engine) {
             sleep_until_needed(shared);
             idle = 0;
         } else {
-            thread::sleep(TICK);
+            thread::park_timeout(TICK);
             engine.increment_epoch();
         }
     }
@@ -105,4 +102,27 @@ fn sleep_until_needed(shared: &Shared) {
         thread::park();
     }
     shared.asleep.store(false, SeqCst);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait_until(asleep: bool, ticker: &Ticker) {
+        while ticker.shared.asleep.load(SeqCst) != asleep {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn it_sleeps_when_no_guest_runs_and_wakes_when_one_does() {
+        let engine = wasmtime::Engine::default();
+        let ticker = Ticker::start(engine).expect("a thread");
+        for _ in 0..3 {
+            wait_until(true, &ticker);
+            let running = ticker.running();
+            wait_until(false, &ticker);
+            drop(running);
+        }
+    }
 }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use millstream_modules::{ErrorKind, GuestError, Limits};
 use millstream_tests_modules::rig::{hostile, numbers, start};
 
-/// A second is long in a test.
+/// Short for what spins until the deadline, long enough for everything else.
 fn limits() -> Limits {
-    Limits { deadline: Duration::from_millis(100), ..Limits::default() }
+    Limits { deadline: Duration::from_millis(300), ..Limits::default() }
 }
 
 async fn error_of(mode: &str) -> GuestError {
@@ -23,9 +23,9 @@ async fn error_of(mode: &str) -> GuestError {
 #[tokio::test]
 async fn an_endless_loop_ends_at_the_deadline() {
     let started = Instant::now();
-    let deadline = Duration::from_millis(100);
+    let deadline = limits().deadline;
     assert_eq!(error_of("loop").await, GuestError::DeadlineExceeded { deadline });
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -111,6 +111,6 @@ async fn a_log_flood_is_cut_and_the_call_succeeds() {
     guest.process(numbers(0, 10)).await.unwrap();
     let log = guest.scope().log();
     assert!(log.next_sequence() < 1_000, "{} lines", log.next_sequence());
-    assert!(log.dropped() > 90_000, "{} dropped", log.dropped());
+    assert!(log.dropped_ever() > 90_000, "{} dropped", log.dropped_ever());
     assert_eq!(guest.scope().counters().snapshot().custom["floods"], 1);
 }

@@ -7,7 +7,7 @@ use millstream_tests_modules::rig::{hostile, numbers, rewritten};
 
 async fn says(mode: &str, base_offset: u64) -> String {
     let guest = hostile(mode, Limits::default()).await;
-    let verdict = guest.process(numbers(base_offset, 1)).await.unwrap();
+    let verdict = guest.process(numbers(base_offset, 1)).await.expect("it answers");
     rewritten(&verdict)[0].3.clone()
 }
 

@@ -2,13 +2,7 @@
 //!
 //! Invariant: generated, so that it cannot differ.
 
-#[allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    reason = "generated from wit/"
-)]
+#[allow(unsafe_code, missing_docs, unreachable_pub, clippy::all, reason = "generated from wit/")]
 #[allow(unused_qualifications, dead_code, reason = "generated from wit/")]
 mod generated {
     wasmtime::component::bindgen!({

@@ -37,10 +37,7 @@ impl FilterHandle {
     /// What the guest did wrong. The next call finds a usable instance in any case.
     pub async fn process(&self, batch: BatchInput) -> Result<Verdict, GuestError> {
         let (reply, verdict) = oneshot::channel();
-        self.calls
-            .send(Call { batch, reply })
-            .await
-            .map_err(|_| GuestError::Stopped)?;
+        self.calls.send(Call { batch, reply }).await.map_err(|_| GuestError::Stopped)?;
         verdict.await.unwrap_or(Err(GuestError::Stopped))
     }
 

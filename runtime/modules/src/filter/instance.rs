@@ -37,11 +37,7 @@ impl Instance {
     /// Instantiates the module and calls its `init`.
     pub(crate) async fn start(module: &Module, spec: &FilterSpec) -> Result<Self, GuestError> {
         let meter = Arc::new(Meter::new());
-        let state = State::new(
-            Arc::clone(&spec.scope),
-            Arc::clone(&meter),
-            module.hash_seed(),
-        );
+        let state = State::new(Arc::clone(&spec.scope), Arc::clone(&meter), module.hash_seed());
         let mut store = Store::new(module.pre().engine(), state);
         store.limiter(|state| state);
         store.set_max_component_handles(MAX_HANDLES);
@@ -56,15 +52,10 @@ impl Instance {
         spec.scope.counters().spent(meter.spent());
         store.data_mut().end_batch();
         match result {
-            Ok((filter, Ok(()))) => Ok(Self {
-                store,
-                filter,
-                meter,
-                outputs: spec.outputs.len(),
-            }),
-            Ok((_, Err(message))) => Err(GuestError::InitFailed {
-                message: cut(&message).to_owned(),
-            }),
+            Ok((filter, Ok(()))) => Ok(Self { store, filter, meter, outputs: spec.outputs.len() }),
+            Ok((_, Err(message))) => {
+                Err(GuestError::InitFailed { message: cut(&message).to_owned() })
+            }
             Err(error) => Err(classify(&error, store.data())),
         }
     }
@@ -75,8 +66,7 @@ impl Instance {
         state.start_batch(batch.partition, batch.base_offset, batch.base_timestamp);
         let limits = state.scope.limits();
         // What the guest returns is copied out of its memory, which is bounded by its own limit.
-        self.store
-            .set_hostcall_fuel(limits.memory_bytes.saturating_add(1 << 20));
+        self.store.set_hostcall_fuel(limits.memory_bytes.saturating_add(1 << 20));
         self.store.set_epoch_deadline(1);
         let info = transform::BatchInfo {
             topic: &batch.topic,
@@ -115,16 +105,10 @@ async fn init(
 ) -> wasmtime::Result<(Filter, Result<(), String>)> {
     store.set_epoch_deadline(1);
     let filter = module.pre().instantiate_async(&mut *store).await?;
-    let params: Vec<(&str, &str)> = spec
-        .params
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect();
+    let params: Vec<(&str, &str)> =
+        spec.params.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let outputs: Vec<&str> = spec.outputs.iter().map(String::as_str).collect();
-    let answer = filter
-        .millstream_module_transform()
-        .call_init(store, &params, &outputs)
-        .await?;
+    let answer = filter.millstream_module_transform().call_init(store, &params, &outputs).await?;
     Ok((filter, answer))
 }
 
@@ -139,23 +123,16 @@ fn check(
         transform::Verdict::None => Ok(Verdict::None),
         transform::Verdict::Bitmap(bits) => {
             let bitmap = Bitmap::check(bits, count);
-            bitmap
-                .map(Verdict::Keep)
-                .map_err(|reason| GuestError::BadOutput { reason })
+            bitmap.map(Verdict::Keep).map_err(|reason| GuestError::BadOutput { reason })
         }
         transform::Verdict::Rewritten(bytes) if bytes.len() > allowed => {
-            Err(GuestError::OutputLimit {
-                bytes: bytes.len(),
-                limit: allowed,
-            })
+            Err(GuestError::OutputLimit { bytes: bytes.len(), limit: allowed })
         }
         transform::Verdict::Rewritten(bytes) => {
             let rewritten = Rewritten::check(Bytes::from(bytes), count, outputs);
             rewritten
                 .map(Verdict::Rewritten)
-                .map_err(|error| GuestError::BadOutput {
-                    reason: error.to_string(),
-                })
+                .map_err(|error| GuestError::BadOutput { reason: error.to_string() })
         }
     }
 }
@@ -165,10 +142,7 @@ fn refused(refusal: &transform::Refusal, count: u32) -> GuestError {
         let reason = format!("it refuses record {} of {count}", refusal.index);
         return GuestError::BadOutput { reason };
     }
-    GuestError::Refused {
-        index: refusal.index,
-        message: cut(&refusal.message).to_owned(),
-    }
+    GuestError::Refused { index: refusal.index, message: cut(&refusal.message).to_owned() }
 }
 
 /// Says what an error of a call means.
@@ -176,36 +150,23 @@ fn classify(error: &wasmtime::Error, state: &State) -> GuestError {
     let limits = state.scope.limits();
     if let Some(stop) = error.downcast_ref::<HostStop>() {
         return match stop {
-            HostStop::Deadline => GuestError::DeadlineExceeded {
-                deadline: limits.deadline,
-            },
-            HostStop::Exit | HostStop::TooMuch => GuestError::Trap {
-                message: stop.to_string(),
-            },
+            HostStop::Deadline => GuestError::DeadlineExceeded { deadline: limits.deadline },
+            HostStop::Exit | HostStop::TooMuch => GuestError::Trap { message: stop.to_string() },
         };
     }
     // A guest whose allocation was refused usually aborts by a trap of its own.
     if state.memory_refused {
-        return GuestError::MemoryLimit {
-            limit: limits.memory_bytes,
-        };
+        return GuestError::MemoryLimit { limit: limits.memory_bytes };
     }
     let Some(trap) = error.downcast_ref::<Trap>() else {
-        return GuestError::BadOutput {
-            reason: format!("{error:#}"),
-        };
+        return GuestError::BadOutput { reason: format!("{error:#}") };
     };
-    let frames = error
-        .downcast_ref::<wasmtime::WasmBacktrace>()
-        .map_or(0, |trace| trace.frames().len());
+    let frames =
+        error.downcast_ref::<wasmtime::WasmBacktrace>().map_or(0, |trace| trace.frames().len());
     match trap {
         Trap::StackOverflow => GuestError::StackOverflow,
         Trap::MemoryOutOfBounds if frames >= DEEP => GuestError::StackOverflow,
-        _ if state.last_error_line.is_empty() => GuestError::Trap {
-            message: trap.to_string(),
-        },
-        _ => GuestError::Trap {
-            message: format!("{trap}: {}", state.last_error_line),
-        },
+        _ if state.last_error_line.is_empty() => GuestError::Trap { message: trap.to_string() },
+        _ => GuestError::Trap { message: format!("{trap}: {}", state.last_error_line) },
     }
 }

@@ -70,28 +70,17 @@ impl Rewritten {
     pub fn check(bytes: Bytes, count: u32, outputs: usize) -> Result<Self, RewrittenError> {
         let (mut rest, mut records, mut last_source) = (&bytes[..], 0_u32, 0);
         while !rest.is_empty() {
-            let (record, headers) = read(&mut rest).map_err(|field| RewrittenError::Malformed {
-                record: records,
-                field,
-            })?;
+            let (record, headers) = read(&mut rest)
+                .map_err(|field| RewrittenError::Malformed { record: records, field })?;
             let RewrittenRecord { output, source, .. } = record;
             if output as usize >= outputs {
-                return Err(RewrittenError::NoSuchOutput {
-                    record: records,
-                    output,
-                    outputs,
-                });
+                return Err(RewrittenError::NoSuchOutput { record: records, output, outputs });
             }
             if source < last_source || source >= count {
-                return Err(RewrittenError::BadSource {
-                    record: records,
-                    source_index: source,
-                });
+                return Err(RewrittenError::BadSource { record: records, source_index: source });
             }
-            check_headers(headers).ok_or(RewrittenError::Malformed {
-                record: records,
-                field: "headers",
-            })?;
+            check_headers(headers)
+                .ok_or(RewrittenError::Malformed { record: records, field: "headers" })?;
             last_source = source;
             records += 1;
         }
@@ -134,17 +123,7 @@ fn read<'a>(bytes: &mut &'a [u8]) -> Result<(RewrittenRecord<'a>, &'a [u8]), &'s
     let body = record;
     let key = byte_string(&mut record).ok_or("key")?;
     let value = byte_string(&mut record).ok_or("value")?;
-    Ok((
-        RewrittenRecord {
-            output,
-            source,
-            timestamp,
-            key,
-            value,
-            body,
-        },
-        record,
-    ))
+    Ok((RewrittenRecord { output, source, timestamp, key, value, body }, record))
 }
 
 fn check_headers(mut rest: &[u8]) -> Option<()> {
@@ -225,10 +204,7 @@ mod tests {
             body: &GOLDEN[5..],
         };
         assert_eq!(records[0], first);
-        assert_eq!(
-            (records[1].timestamp, records[1].key, records[1].value),
-            (None, None, None)
-        );
+        assert_eq!((records[1].timestamp, records[1].key, records[1].value), (None, None, None));
     }
 
     #[test]
@@ -247,21 +223,8 @@ mod tests {
         };
         let malformed = |field| RewrittenError::Malformed { record: 0, field };
         assert_eq!(with(0, 14), malformed("length"));
-        assert_eq!(
-            with(1, 2),
-            RewrittenError::NoSuchOutput {
-                record: 0,
-                output: 2,
-                outputs: 2
-            }
-        );
-        assert_eq!(
-            with(2, 3),
-            RewrittenError::BadSource {
-                record: 0,
-                source_index: 3
-            }
-        );
+        assert_eq!(with(1, 2), RewrittenError::NoSuchOutput { record: 0, output: 2, outputs: 2 });
+        assert_eq!(with(2, 3), RewrittenError::BadSource { record: 0, source_index: 3 });
         assert_eq!(with(3, 2), malformed("timestamp"));
         assert_eq!(with(5, 3), malformed("key"));
         assert_eq!(with(7, 60), malformed("value"));
@@ -274,13 +237,7 @@ mod tests {
         let mut earlier = SMALLEST;
         earlier[2] = 1;
         let error = check(&[SMALLEST, earlier].concat()).expect_err("2, then 1");
-        assert_eq!(
-            error,
-            RewrittenError::BadSource {
-                record: 1,
-                source_index: 1
-            }
-        );
+        assert_eq!(error, RewrittenError::BadSource { record: 1, source_index: 1 });
     }
 
     proptest! {

@@ -31,28 +31,20 @@ impl Bitmap {
     pub(crate) fn check(bits: Vec<u8>, count: u32) -> Result<Self, String> {
         let want = (count as usize).div_ceil(8);
         if bits.len() != want {
-            return Err(format!(
-                "the bitmap has {} bytes instead of {want}",
-                bits.len()
-            ));
+            return Err(format!("the bitmap has {} bytes instead of {want}", bits.len()));
         }
         let used = count % 8;
         if used != 0 && bits.last().is_some_and(|last| last >> used != 0) {
             return Err("the bitmap keeps records beyond the last".to_owned());
         }
         let kept = bits.iter().map(|byte| byte.count_ones()).sum();
-        Ok(Self {
-            bits: bits.into(),
-            kept,
-        })
+        Ok(Self { bits: bits.into(), kept })
     }
 
     /// Whether the record at this place is kept; false beyond the batch.
     #[inline]
     pub fn keeps(&self, index: u32) -> bool {
-        self.bits
-            .get(index as usize / 8)
-            .is_some_and(|byte| byte & (1 << (index % 8)) != 0)
+        self.bits.get(index as usize / 8).is_some_and(|byte| byte & (1 << (index % 8)) != 0)
     }
 
     /// How many records are kept.
@@ -62,14 +54,9 @@ impl Bitmap {
 
     /// The places of the records that are kept, in order.
     pub fn iter(&self) -> impl Iterator<Item = u32> {
-        self.bits
-            .iter()
-            .zip((0..).step_by(8))
-            .flat_map(|(&byte, base): (&u8, u32)| {
-                (0..8)
-                    .filter(move |bit| byte & (1 << bit) != 0)
-                    .map(move |bit| base + bit)
-            })
+        self.bits.iter().zip((0..).step_by(8)).flat_map(|(&byte, base): (&u8, u32)| {
+            (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| base + bit)
+        })
     }
 }
 

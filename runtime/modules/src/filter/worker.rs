@@ -23,12 +23,7 @@ impl Worker {
         permit: Permit,
         ticker: &Ticker,
     ) -> Result<Self, GuestError> {
-        let mut worker = Self {
-            module,
-            spec,
-            instance: None,
-            _permit: permit,
-        };
+        let mut worker = Self { module, spec, instance: None, _permit: permit };
         let made = {
             let _running = ticker.running();
             worker.make_instance().await
@@ -59,11 +54,7 @@ impl Worker {
     }
 
     async fn call(&mut self, batch: &BatchInput) -> Result<Verdict, GuestError> {
-        if self
-            .instance
-            .as_ref()
-            .is_some_and(|instance| instance.is_over_memory())
-        {
+        if self.instance.as_ref().is_some_and(|instance| instance.is_over_memory()) {
             self.instance = None;
         }
         if self.instance.is_none() {
@@ -71,10 +62,7 @@ impl Worker {
         }
         let instance = self.instance.as_mut().expect("just made");
         let result = instance.process(batch).await;
-        if result
-            .as_ref()
-            .is_err_and(|error| !error.leaves_instance_usable())
-        {
+        if result.as_ref().is_err_and(|error| !error.leaves_instance_usable()) {
             self.instance = None;
         }
         result

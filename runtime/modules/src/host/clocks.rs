@@ -28,22 +28,16 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     })?;
     monotonic.func_wrap("resolution", |_: Store<'_>, (): ()| Ok((NANOS_PER_MILLI,)))?;
     for subscribe in ["subscribe-instant", "subscribe-duration"] {
-        monotonic.func_wrap(subscribe, |_: Store<'_>, (_,): (u64,)| {
-            Ok((handle::<Pollable>(0),))
-        })?;
+        monotonic
+            .func_wrap(subscribe, |_: Store<'_>, (_,): (u64,)| Ok((handle::<Pollable>(0),)))?;
     }
 
     let mut wall = linker.instance(&wasi("clocks/wall-clock"))?;
-    wall.func_wrap("now", |store: Store<'_>, (): ()| {
-        Ok((datetime(store.data().clock_millis),))
-    })?;
+    wall.func_wrap("now", |store: Store<'_>, (): ()| Ok((datetime(store.data().clock_millis),)))?;
     wall.func_wrap("resolution", |_: Store<'_>, (): ()| Ok((datetime(1),)))
 }
 
 fn datetime(millis: u64) -> Datetime {
     let nanoseconds = u32::try_from(millis % 1_000 * NANOS_PER_MILLI).expect("below a second");
-    Datetime {
-        seconds: millis / 1_000,
-        nanoseconds,
-    }
+    Datetime { seconds: millis / 1_000, nanoseconds }
 }

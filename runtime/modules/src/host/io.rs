@@ -58,65 +58,39 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 fn link_poll(poll: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     poll.resource("pollable", ResourceType::host::<Pollable>(), |_, _| Ok(()))?;
-    poll.func_wrap(
-        "[method]pollable.ready",
-        |_: Store<'_>, (_,): (Resource<Pollable>,)| Ok((true,)),
-    )?;
-    poll.func_wrap(
-        "[method]pollable.block",
-        |_: Store<'_>, (_,): (Resource<Pollable>,)| Ok(()),
-    )?;
-    poll.func_wrap(
-        "poll",
-        |_: Store<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
-            let count = u32::try_from(pollables.len()).map_err(|_| HostStop::TooMuch)?;
-            Ok(((0..count).collect::<Vec<u32>>(),))
-        },
-    )
+    poll.func_wrap("[method]pollable.ready", |_: Store<'_>, (_,): (Resource<Pollable>,)| {
+        Ok((true,))
+    })?;
+    poll.func_wrap("[method]pollable.block", |_: Store<'_>, (_,): (Resource<Pollable>,)| Ok(()))?;
+    poll.func_wrap("poll", |_: Store<'_>, (pollables,): (Vec<Resource<Pollable>>,)| {
+        let count = u32::try_from(pollables.len()).map_err(|_| HostStop::TooMuch)?;
+        Ok(((0..count).collect::<Vec<u32>>(),))
+    })
 }
 
 fn link_input(streams: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
-    streams.resource(
-        "input-stream",
-        ResourceType::host::<InputStream>(),
-        |_, _| Ok(()),
-    )?;
-    for read in [
-        "[method]input-stream.read",
-        "[method]input-stream.blocking-read",
-    ] {
+    streams.resource("input-stream", ResourceType::host::<InputStream>(), |_, _| Ok(()))?;
+    for read in ["[method]input-stream.read", "[method]input-stream.blocking-read"] {
         streams.func_wrap(read, |_: Store<'_>, (_, _): (Input, u64)| {
             Ok((Err::<Vec<u8>, _>(StreamError::Closed),))
         })?;
     }
-    for skip in [
-        "[method]input-stream.skip",
-        "[method]input-stream.blocking-skip",
-    ] {
+    for skip in ["[method]input-stream.skip", "[method]input-stream.blocking-skip"] {
         streams.func_wrap(skip, |_: Store<'_>, (_, _): (Input, u64)| {
             Ok((Err::<u64, _>(StreamError::Closed),))
         })?;
     }
-    streams.func_wrap(
-        "[method]input-stream.subscribe",
-        |_: Store<'_>, (_,): (Input,)| Ok((handle::<Pollable>(0),)),
-    )
+    streams.func_wrap("[method]input-stream.subscribe", |_: Store<'_>, (_,): (Input,)| {
+        Ok((handle::<Pollable>(0),))
+    })
 }
 
 fn link_output(streams: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
-    streams.resource(
-        "output-stream",
-        ResourceType::host::<OutputStream>(),
-        |_, _| Ok(()),
-    )?;
-    streams.func_wrap(
-        "[method]output-stream.check-write",
-        |_: Store<'_>, (_,): (Output,)| Ok((Ok::<u64, StreamError>(ROOM),)),
-    )?;
-    for write in [
-        "[method]output-stream.write",
-        "[method]output-stream.blocking-write-and-flush",
-    ] {
+    streams.resource("output-stream", ResourceType::host::<OutputStream>(), |_, _| Ok(()))?;
+    streams.func_wrap("[method]output-stream.check-write", |_: Store<'_>, (_,): (Output,)| {
+        Ok((Ok::<u64, StreamError>(ROOM),))
+    })?;
+    for write in ["[method]output-stream.write", "[method]output-stream.blocking-write-and-flush"] {
         streams.func_wrap(
             write,
             |mut store: Store<'_>, (stream, bytes): (Output, WasmList<u8>)| {
@@ -133,34 +107,22 @@ fn link_output(streams: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> 
             Ok((Ok::<(), StreamError>(()),))
         })?;
     }
-    for flush in [
-        "[method]output-stream.flush",
-        "[method]output-stream.blocking-flush",
-    ] {
-        streams.func_wrap(flush, |_: Store<'_>, (_,): (Output,)| {
-            Ok((Ok::<(), StreamError>(()),))
-        })?;
+    for flush in ["[method]output-stream.flush", "[method]output-stream.blocking-flush"] {
+        streams
+            .func_wrap(flush, |_: Store<'_>, (_,): (Output,)| Ok((Ok::<(), StreamError>(()),)))?;
     }
-    for splice in [
-        "[method]output-stream.splice",
-        "[method]output-stream.blocking-splice",
-    ] {
+    for splice in ["[method]output-stream.splice", "[method]output-stream.blocking-splice"] {
         streams.func_wrap(splice, |_: Store<'_>, (_, _, _): (Output, Input, u64)| {
             Ok((Err::<u64, _>(StreamError::Closed),))
         })?;
     }
-    streams.func_wrap(
-        "[method]output-stream.subscribe",
-        |_: Store<'_>, (_,): (Output,)| Ok((handle::<Pollable>(0),)),
-    )
+    streams.func_wrap("[method]output-stream.subscribe", |_: Store<'_>, (_,): (Output,)| {
+        Ok((handle::<Pollable>(0),))
+    })
 }
 
 fn write_lines(store: &mut Store<'_>, stream: &Output, bytes: &WasmList<u8>) {
-    let level = if stream.rep() == STDERR {
-        Level::Error
-    } else {
-        Level::Info
-    };
+    let level = if stream.rep() == STDERR { Level::Error } else { Level::Info };
     // More than the stream said it takes is cut, so that a call into the host stays short.
     let taken = bytes.len().min(usize::try_from(ROOM).unwrap_or(usize::MAX));
     let bytes = bytes.as_le_slice(&*store)[..taken].to_vec();

@@ -20,14 +20,11 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             Ok(())
         },
     )?;
-    own.func_wrap(
-        "count",
-        |store: StoreContextMut<'_, State>, (name, by): (WasmStr, u64)| {
-            let name = name.to_str(&store)?;
-            store.data().scope.counters().add_custom(&name, by);
-            Ok(())
-        },
-    )
+    own.func_wrap("count", |store: StoreContextMut<'_, State>, (name, by): (WasmStr, u64)| {
+        let name = name.to_str(&store)?;
+        store.data().scope.counters().add_custom(&name, by);
+        Ok(())
+    })
 }
 
 impl From<host::Level> for Level {

@@ -48,11 +48,7 @@ type Store<'a> = StoreContextMut<'a, State>;
 pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     for (interface, bytes, number) in [
         ("random/random", "get-random-bytes", "get-random-u64"),
-        (
-            "random/insecure",
-            "get-insecure-random-bytes",
-            "get-insecure-random-u64",
-        ),
+        ("random/insecure", "get-insecure-random-bytes", "get-insecure-random-u64"),
     ] {
         let mut random = linker.instance(&wasi(interface))?;
         random.func_wrap(bytes, |mut store: Store<'_>, (count,): (u64,)| {
@@ -63,9 +59,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
         })?;
     }
     let mut seed = linker.instance(&wasi("random/insecure-seed"))?;
-    seed.func_wrap("insecure-seed", |store: Store<'_>, (): ()| {
-        Ok((store.data().hash_seed,))
-    })
+    seed.func_wrap("insecure-seed", |store: Store<'_>, (): ()| Ok((store.data().hash_seed,)))
 }
 
 #[cfg(test)]

@@ -114,11 +114,7 @@ impl State {
     }
 
     fn buffer(&mut self, level: Level) -> &mut LineBuffer {
-        if level == Level::Error {
-            &mut self.stderr
-        } else {
-            &mut self.stdout
-        }
+        if level == Level::Error { &mut self.stderr } else { &mut self.stdout }
     }
 }
 

@@ -47,7 +47,7 @@ fn act(mode: &str, batch: &BatchInfo, records: Vec<u8>) -> Result<Verdict, Refus
         "panic" => panic!("this is the end"),
         "panic-at-0" if batch.base_offset == 0 => panic!("this is the end"),
         "null" => return keep_if(HashMap::<u8, u8>::new()[&0] == 0),
-        "exit" => std::process::exit(3),
+        "exit" => exit(),
         "endless-length" => vec![0xff, 0xff, 0xff, 0xff, 0x7f],
         "no-such-output" => vec![6, 9, 0, 0, 1, 1, 0],
         "no-such-source" => vec![6, 0, 0xff, 0x7f, 0, 1, 1, 0],
@@ -80,6 +80,11 @@ fn act(mode: &str, batch: &BatchInfo, records: Vec<u8>) -> Result<Verdict, Refus
 
 fn keep_if(condition: bool) -> Result<Verdict, Refusal> {
     Ok(if condition { Verdict::All } else { Verdict::None })
+}
+
+#[allow(clippy::disallowed_methods, reason = "that is the point")]
+fn exit() -> ! {
+    std::process::exit(3)
 }
 
 fn spin() -> ! {
