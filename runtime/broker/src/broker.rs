@@ -84,7 +84,8 @@ pub(crate) struct Room {
 
 impl Room {
     pub(crate) fn new(bytes: u64) -> Self {
-        let all = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+        const MOST: u32 = 1 << 28;
+        let all = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(MOST);
         Self { kib: Arc::new(Semaphore::new(all as usize)), all }
     }
 

@@ -103,10 +103,18 @@ struct Runtime {
     stop: CancellationToken,
     tasks: tokio_util::task::TaskTracker,
     /// By input and partition.
-    progress: BTreeMap<(u8, u32), (Vec<u8>, Partition, Arc<Progress>)>,
+    tasks_of: BTreeMap<(u8, u32), Seat>,
+}
+
+/// One task: where its position is stored, and how it stands.
+#[derive(Debug)]
+struct Seat {
+    key: Vec<u8>,
+    standing: Standing,
 }
 
 /// One task's progress, for whoever asks.
+#[derive(Clone, Debug)]
 pub(crate) struct Standing {
     pub(crate) partition: Partition,
     pub(crate) progress: Arc<Progress>,
@@ -142,11 +150,7 @@ impl Jobs {
         let Some(runtime) = running.get(&job) else {
             return Vec::new();
         };
-        let standing = |(_, partition, progress): &(Vec<u8>, Partition, Arc<Progress>)| Standing {
-            partition: partition.clone(),
-            progress: Arc::clone(progress),
-        };
-        runtime.progress.values().map(standing).collect()
+        runtime.tasks_of.values().map(|seat| seat.standing.clone()).collect()
     }
 
     /// What a job's guests share: limits, counters, log.
@@ -170,12 +174,8 @@ impl Jobs {
     }
 
     async fn forget(&self, job: JobId, runtime: Runtime) {
-        let row = |(key, ..): (Vec<u8>, Partition, Arc<Progress>)| Change {
-            table: Table::Positions,
-            key,
-            value: None,
-        };
-        self.store.write(runtime.progress.into_values().map(row).collect(), |_| {});
+        let row = |seat: Seat| Change { table: Table::Positions, key: seat.key, value: None };
+        self.store.write(runtime.tasks_of.into_values().map(row).collect(), |_| {});
         for topic in self.tools.partitions.all() {
             for partition in topic.partitions.iter().flatten() {
                 // An error means that the partition is being closed.
@@ -221,7 +221,7 @@ impl Jobs {
         partition: Partition,
     ) {
         let index = partition.id().partition;
-        if runtime.progress.contains_key(&(input, index.0)) {
+        if runtime.tasks_of.contains_key(&(input, index.0)) {
             return;
         }
         let key = position_key(job, input, index.0);
@@ -241,7 +241,9 @@ impl Jobs {
         );
         let core = self.cores.of_partition(partition.id());
         core.spawn(runtime.tasks.track_future(task.run()));
-        runtime.progress.insert((input, index.0), (key, partition, progress));
+        runtime
+            .tasks_of
+            .insert((input, index.0), Seat { key, standing: Standing { partition, progress } });
     }
 
     /// Saves positions every now and then, and a last time when every task has ended.
@@ -281,10 +283,11 @@ impl Jobs {
 
     fn unsaved(&self) -> Vec<Change> {
         let running = self.running.lock();
-        let all = running.values().flat_map(|runtime| runtime.progress.values());
-        all.filter_map(|(key, _, progress)| {
-            let value = postcard::to_stdvec(&progress.unsaved()?).expect("an offset encodes");
-            Some(Change { table: Table::Positions, key: key.clone(), value: Some(value) })
+        let all = running.values().flat_map(|runtime| runtime.tasks_of.values());
+        all.filter_map(|seat| {
+            let position = seat.standing.progress.unsaved()?;
+            let value = postcard::to_stdvec(&position).expect("memory takes an offset");
+            Some(Change { table: Table::Positions, key: seat.key.clone(), value: Some(value) })
         })
         .collect()
     }
@@ -294,7 +297,7 @@ impl Runtime {
     fn new(job: &Job, stop: &CancellationToken) -> Self {
         let (wanted, _) = watch::channel(wanted(job));
         let tasks = tokio_util::task::TaskTracker::new();
-        Self { wanted, stop: stop.child_token(), tasks, progress: BTreeMap::new() }
+        Self { wanted, stop: stop.child_token(), tasks, tasks_of: BTreeMap::new() }
     }
 
     async fn end(&self) {

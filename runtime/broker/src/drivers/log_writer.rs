@@ -140,6 +140,7 @@ impl LogWriters {
         name: String,
         log: Log,
     ) -> (LogHandle, mpsc::UnboundedReceiver<Completion>) {
+        #[expect(clippy::disallowed_methods, reason = "the machine bounds what is in flight")]
         let (completions, received) = mpsc::unbounded_channel();
         let (metrics, log) = (self.metrics.clone(), Mutex::new(log));
         let desk = Desk { name, metrics, log, tray: Mutex::default(), completions };

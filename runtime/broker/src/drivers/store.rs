@@ -35,6 +35,7 @@ pub(crate) struct StoreThread(Mutex<Option<JoinHandle<()>>>);
 
 /// Starts the thread.
 pub(crate) fn start(store: Store) -> std::io::Result<(StoreHandle, StoreThread)> {
+    #[expect(clippy::disallowed_methods, reason = "each sender has one task at a time")]
     let (tasks, received) = mpsc::unbounded_channel();
     let thread = std::thread::Builder::new()
         .name("metadata".to_owned())

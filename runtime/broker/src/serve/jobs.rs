@@ -123,9 +123,11 @@ pub(super) fn logs(broker: &Broker, request: &JobLogs) -> Result<JobLogPage, Wir
     let scope = broker.jobs.scope(id, &job.spec.limits);
     // Guests count their lines from 0, and clients ask for what comes after a line: from 1.
     let most = (request.limit as usize).min(MAX_LINES);
+    // Numbers begin again with the broker: who is ahead of them has not seen these lines.
+    let after = if scope.log().next_sequence() < request.after { 0 } else { request.after };
     let lines: Vec<_> = scope
         .log()
-        .since(request.after, most)
+        .since(after, most)
         .into_iter()
         .map(|line| JobLogLine {
             number: line.sequence + 1,
@@ -136,8 +138,8 @@ pub(super) fn logs(broker: &Broker, request: &JobLogs) -> Result<JobLogPage, Wir
             text: line.message,
         })
         .collect();
-    let first = lines.first().map_or(request.after, |line| line.number - 1);
-    let dropped = first.saturating_sub(request.after) + scope.log().dropped();
+    let first = lines.first().map_or(after, |line| line.number - 1);
+    let dropped = first.saturating_sub(after) + scope.log().dropped_ever();
     Ok(JobLogPage { lines, dropped })
 }
 

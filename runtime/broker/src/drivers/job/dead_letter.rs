@@ -32,8 +32,8 @@ pub(super) fn dead_letter(
         ("millstream.error.kind", cause.error.kind().name().to_owned()),
         ("millstream.error", cause.error.to_string()),
     ];
-    let mut headers = Vec::with_capacity(record.headers.len() as usize + texts.len());
-    for header in record.headers.clone() {
+    let mut headers = Vec::with_capacity(record.headers.len() + texts.len());
+    for header in record.headers {
         let header = header.map_err(|fault| BatchError::Record { index: 0, fault })?;
         headers.push((header.key, header.value));
     }
