@@ -30,6 +30,12 @@ impl Readiness {
 #[derive(Clone, Default)]
 pub(crate) struct Refresh(Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>);
 
+impl std::fmt::Debug for Refresh {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Refresh").finish_non_exhaustive()
+    }
+}
+
 impl Refresh {
     pub(crate) fn set(&self, refresh: impl Fn() + Send + Sync + 'static) {
         let first = self.0.set(Box::new(refresh)).is_ok();

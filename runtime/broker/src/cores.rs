@@ -84,12 +84,19 @@ impl Cores {
     }
 
     /// Ends the threads. Tasks that are still there are dropped.
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(mut self) {
         self.end.cancel();
-        for thread in self.threads {
+        for thread in std::mem::take(&mut self.threads) {
             if thread.join().is_err() {
                 tracing::error!("a core thread panicked");
             }
         }
+    }
+}
+
+impl Drop for Cores {
+    /// A start that fails half-way leaves no thread behind.
+    fn drop(&mut self) {
+        self.end.cancel();
     }
 }

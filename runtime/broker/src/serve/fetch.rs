@@ -4,7 +4,7 @@
 //! at or above the high watermark is sent.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use millstream_protocol::error::{ErrorCode, WireError};
@@ -22,6 +22,7 @@ use crate::filter::FetchFilter;
 use crate::partitions::Partition;
 
 const CREDIT: FrameLimits = FrameLimits { message: 64, body: 0 };
+const MAX_CREDIT: i64 = MAX_FETCH_CREDIT_BYTES.cast_signed();
 /// The least that is read at a time: a consumer's small wish does not make a small read of the disk.
 const MIN_READ: usize = 64 << 10;
 
@@ -47,34 +48,34 @@ pub(crate) async fn serve(
     }
 }
 
-/// What the consumer has granted and we have not used.
+/// What the consumer has granted, less what was sent. Below zero after a batch that was larger than
+/// what was left: the consumer counts the same, so both always agree.
 #[derive(Debug, Default)]
 struct Purse {
-    credit: AtomicU64,
+    credit: AtomicI64,
     earned: Notify,
 }
 
 impl Purse {
     fn earn(&self, bytes: u64) {
-        let add = |credit: u64| Some(credit.saturating_add(bytes).min(MAX_FETCH_CREDIT_BYTES));
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let add = |credit: i64| Some(credit.saturating_add(bytes).min(MAX_CREDIT));
         // The closure never refuses.
         let _ = self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, add);
         self.earned.notify_one();
     }
 
-    fn spend(&self, bytes: u64) {
-        let less = |credit: u64| Some(credit.saturating_sub(bytes));
-        let _ = self.credit.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+    fn spend(&self, bytes: usize) {
+        self.credit.fetch_sub(i64::try_from(bytes).expect("a body is small"), Ordering::AcqRel);
     }
 
     /// Waits until there is credit, and says how much.
-    async fn some(&self) -> u64 {
+    async fn some(&self) -> usize {
         loop {
-            let credit = self.credit.load(Ordering::Acquire);
-            if credit > 0 {
-                return credit;
+            match usize::try_from(self.credit.load(Ordering::Acquire)) {
+                Ok(credit @ 1..) => return credit,
+                _ => self.earned.notified().await,
             }
-            self.earned.notified().await;
         }
     }
 }
@@ -112,7 +113,7 @@ impl<'a> Outlet<'a> {
             return Err(out_of_range(&partition, open.offset, &known));
         }
         let cursor = partition.reader().cursor_at(open.offset).map_err(|e| read_error(&e))?;
-        let purse = Purse { credit: AtomicU64::new(0), earned: Notify::new() };
+        let purse = Purse::default();
         purse.earn(open.credit);
         let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
         let (next, purse) = (open.offset, Arc::new(purse));
@@ -136,7 +137,6 @@ impl<'a> Outlet<'a> {
                 Ok(view) => view,
                 Err(error) => return fail(writer, error).await,
             };
-            let credit = usize::try_from(credit).unwrap_or(usize::MAX);
             let wanted = credit.clamp(MIN_READ, self.max_body);
             let up_to = view.high_watermark;
             let sealed = match self.partition.reader().read(&mut self.cursor, up_to, wanted) {
@@ -184,9 +184,7 @@ impl<'a> Outlet<'a> {
             },
         };
         let sent: usize = body.iter().map(Bytes::len).sum();
-        // A filter that drops everything still uses credit for what it looked at, a little: so that
-        // the consumer hears of the progress, and a slow consumer holds up even a filter.
-        self.purse.spend((sent.max(read / 64)) as u64);
+        self.purse.spend(sent);
         self.broker.metrics.fetched(read, sent);
         let data = FetchData {
             high_watermark: view.high_watermark,
