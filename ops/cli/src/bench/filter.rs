@@ -204,14 +204,19 @@ async fn until_done(client: &Client, name: &JobName) -> Result<(u64, u64)> {
     loop {
         tokio::time::sleep(ASK_EVERY).await;
         let job = call(client, DescribeJob { name: name.clone() }).await?;
-        if let Some(error) = job.partitions.iter().find_map(|partition| partition.last_error.clone()) {
+        if let Some(error) =
+            job.partitions.iter().find_map(|partition| partition.last_error.clone())
+        {
             return Err(Failure::new(format!("the filter failed: {error}")));
         }
         if !job.partitions.is_empty() && job.partitions.iter().all(|partition| partition.lag == 0) {
             let sum = |of: fn(&millstream_protocol::message::job::JobPartition) -> u64| {
                 job.partitions.iter().map(of).sum()
             };
-            return Ok((sum(|partition| partition.records_in), sum(|partition| partition.records_out)));
+            return Ok((
+                sum(|partition| partition.records_in),
+                sum(|partition| partition.records_out),
+            ));
         }
     }
 }

@@ -152,11 +152,8 @@ fn sent_over(schedule: Schedule, last: Instant) -> f64 {
 }
 
 fn missing(topic: &TopicName) -> Failure {
-    Failure::new(format!(
-        "records sent to {topic} did not arrive within {} s",
-        PATIENCE.as_secs()
-    ))
-    .or_hint("a lower --rate, or a topic that nobody else writes to")
+    Failure::new(format!("records sent to {topic} did not arrive within {} s", PATIENCE.as_secs()))
+        .or_hint("a lower --rate, or a topic that nobody else writes to")
 }
 
 /// What sending has shown.

@@ -25,7 +25,10 @@ impl Ticker {
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a period beyond all time"))?;
         let spec = Itimerspec { it_interval: step, it_value: step };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
-        #[expect(deprecated, reason = "its successor is unsafe; an OwnedFd never changes its number")]
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; an OwnedFd never changes its number"
+        )]
         let timer = AsyncFd::with_interest(timer, Interest::READABLE)?;
         Ok(Self(timer))
     }

@@ -76,6 +76,11 @@ impl Broker {
         Ok(answers(admin, "/readyz").then_some(()))
     }
 
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where clients find it.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen

@@ -19,7 +19,8 @@ pub(crate) struct Millstream {
 }
 
 impl Millstream {
-    pub(super) fn new(binary: &Path, broker: &str, data: &Path) -> Self {
+    /// For a broker at an address, with its data directory.
+    pub(crate) fn new(binary: &Path, broker: &str, data: &Path) -> Self {
         Self { binary: binary.to_owned(), broker: broker.to_owned(), data: data.to_owned() }
     }
 
@@ -37,7 +38,7 @@ impl Millstream {
     }
 
     /// Runs a verb and reads its answer as one JSON document.
-    pub(super) fn json(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value> {
         let printed = self.run(&[&["--output", "json"], arguments].concat())?;
         serde_json::from_str(&printed)
             .with_context(|| format!("`millstream {}` printed no JSON", arguments.join(" ")))

@@ -117,9 +117,9 @@ pub(super) fn run(args: &Args, output: Output) -> Result {
 impl Rows for Document {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let line = |throughput: &Throughput| {
-            let other = throughput.broker_cpu_seconds_per_gb.map_or_else(String::new, |cpu| {
-                format!(" + {cpu:.3}")
-            });
+            let other = throughput
+                .broker_cpu_seconds_per_gb
+                .map_or_else(String::new, |cpu| format!(" + {cpu:.3}"));
             format!(
                 "{:>8.1} MB/s {:>12} records/s {:>8.3}{other} CPU s/GB",
                 throughput.mb_per_second,

@@ -11,9 +11,7 @@ use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::message::hello::{Hello, NEWEST_VERSION, OLDEST_VERSION};
 use millstream_protocol::message::produce::{ProduceAnswers, ProduceBatch};
 use millstream_transport::dial::connect;
-use millstream_transport::{
-    CloseCode, Connection, StreamError, Target, TransportSettings, Trust,
-};
+use millstream_transport::{CloseCode, Connection, StreamError, Target, TransportSettings, Trust};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 

@@ -1,0 +1,173 @@
+//! The workloads, one after the other, against one broker.
+//!
+//! Invariant: a fresh broker and a fresh directory for each run; a workload that fails ends the run.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::figure::Figure;
+use crate::demo::{Broker, Millstream};
+use crate::workspace;
+
+/// Values of 100 bytes that W1 sends.
+const SMALL_RECORDS: u64 = 5_000_000;
+const LARGE_BYTES: u64 = 1 << 30;
+const MIB: f64 = 1_048_576.0;
+
+/// Everything once; `scale` divides the amounts.
+pub(super) fn all(binary: &Path, folder: &Path, scale: u64) -> Result<Vec<Figure>> {
+    let broker = Broker::start(binary, &folder.join("data"))?;
+    let bench = Bench { broker: broker.client(), id: broker.id().to_string(), folder, scale };
+    let measured = bench.all();
+    let mut figures = measured.map_err(|error| broker.explain(error))?;
+    drop(bench);
+    drop(broker);
+    figures.extend(startup(&Millstream::new(binary, "", folder))?);
+    Ok(figures)
+}
+
+struct Bench<'a> {
+    broker: Millstream,
+    id: String,
+    folder: &'a Path,
+    scale: u64,
+}
+
+/// MB/s and records/s of one part of `bench ceiling`.
+struct Ceiling(Value);
+
+impl Ceiling {
+    fn of(&self, part: &str, field: &str) -> Result<f64> {
+        number(&self.0[part], field)
+    }
+
+    /// The lower of two parts.
+    fn lower(&self, one: &str, other: &str, field: &str) -> Result<f64> {
+        Ok(self.of(one, field)?.min(self.of(other, field)?))
+    }
+}
+
+impl Bench<'_> {
+    fn all(&self) -> Result<Vec<Figure>> {
+        let large = ["--bytes".to_owned(), (LARGE_BYTES / self.scale).to_string()];
+        let small = ["--records".to_owned(), (SMALL_RECORDS / self.scale).to_string()];
+        let large: Vec<&str> = large.iter().map(String::as_str).chain(["--size", "1024"]).collect();
+        let small: Vec<&str> = small.iter().map(String::as_str).chain(["--size", "100"]).collect();
+        let (mb, records) = ("mb_per_second", "records_per_second");
+
+        let ceiling = self.ceiling(&large)?;
+        let synced = ceiling.lower("sink", "disk_synced", mb)?;
+        let unsynced = ceiling.lower("sink", "disk_unsynced", mb)?;
+        let mut figures = vec![
+            Figure::new("ceiling: sink, 1 KiB", "MB/s", ceiling.of("sink", mb)?),
+            Figure::new("ceiling: source, 1 KiB", "MB/s", ceiling.of("source", mb)?),
+            Figure::new("ceiling: disk, synced", "MB/s", ceiling.of("disk_synced", mb)?),
+            Figure::new("ceiling: disk, not synced", "MB/s", ceiling.of("disk_unsynced", mb)?),
+        ];
+        let told = self.produce("large", "fsync", &large)?;
+        figures.push(rate("W1 1 KiB, fsync", &told)?.bars(650.0, 1_000.0).under(synced));
+        let told = self.produce("memory", "memory", &large)?;
+        figures.push(rate("W1 1 KiB, memory", &told)?.bars(850.0, 1_250.0).under(unsynced));
+        let told = self.json(&["bench", "consume", "large"])?;
+        let source = ceiling.of("source", mb)?;
+        figures.push(rate("W2 1 KiB", &told)?.bars(1_300.0, 1_800.0).under(source));
+
+        let ceiling = self.ceiling(&small)?;
+        let synced = ceiling.lower("sink", "disk_synced", records)? / 1e6;
+        let told = self.produce("small", "fsync", &small)?;
+        figures.push(millions("W1 100 B, fsync", &told)?.bars(4.0, 6.0).under(synced));
+        let told = self.json(&["bench", "consume", "small"])?;
+        let source = ceiling.of("source", records)? / 1e6;
+        figures.push(millions("W2 100 B", &told)?.bars(6.0, 10.0).under(source));
+
+        figures.extend(self.filter()?);
+        figures.extend(self.latency()?);
+        Ok(figures)
+    }
+
+    fn ceiling(&self, amount: &[&str]) -> Result<Ceiling> {
+        let dir = self.folder.to_str().context("the directory is not UTF-8")?;
+        let told = self.broker.json(&[&["bench", "ceiling", "--dir", dir], amount].concat())?;
+        Ok(Ceiling(told))
+    }
+
+    fn produce(&self, topic: &str, durability: &str, amount: &[&str]) -> Result<Value> {
+        let durability = format!("durability={durability}");
+        let making = ["bench", "produce", topic, "--create", "--config", &durability];
+        self.json(&[&making, amount].concat())
+    }
+
+    /// W4, over the small records.
+    fn filter(&self) -> Result<Vec<Figure>> {
+        let guest = workspace::guests_directory().join("keep-late.wasm");
+        let guest = guest.to_str().context("the guests' directory is not UTF-8")?;
+        let keep_half = ["--param", "column=0", "--param", "above=4.5"];
+        let filter = ["bench", "filter", "small", "--module", guest];
+        let told = self.json(&[&filter[..], &keep_half].concat())?;
+        let ratio = number(&told["fetch"], "ratio")?;
+        let job = number(&told["job"], "records_in_per_second")? / 1e6;
+        Ok(vec![
+            Figure::new("W4 on fetch, of W2 100 B", "×", ratio).bars(0.85, 0.95),
+            Figure::new("W4 as a job, 100 B", "M/s", job).bars(1.5, 4.0),
+        ])
+    }
+
+    fn latency(&self) -> Result<Vec<Figure>> {
+        let duration = format!("{}s", 30 / self.scale);
+        let told =
+            self.json(&["bench", "latency", "latency", "--create", "--duration", &duration])?;
+        let quantiles = [
+            ("W3 p50", "p50_us", 0.4, 0.25),
+            ("W3 p99", "p99_us", 1.0, 0.6),
+            ("W3 p99.9", "p999_us", 3.0, 1.5),
+        ];
+        let figure = |(name, field, must, aim)| {
+            let ms = number(&told["end_to_end"], field)? / 1e3;
+            Ok(Figure::new(name, "ms", ms).bars(must, aim))
+        };
+        let mut figures: Vec<Figure> = quantiles.map(figure).into_iter().collect::<Result<_>>()?;
+        let sent = number(&told, "achieved_rate")?;
+        figures.push(Figure::new("W3 rate", "records/s", sent).bars(9_990.0, 9_990.0));
+        Ok(figures)
+    }
+
+    fn json(&self, arguments: &[&str]) -> Result<Value> {
+        eprintln!("bench: {}", arguments.join(" "));
+        self.broker.json(&[arguments, &["--broker-pid", &self.id]].concat())
+    }
+}
+
+fn startup(millstream: &Millstream) -> Result<Vec<Figure>> {
+    eprintln!("bench: bench startup");
+    let told = millstream.json(&["bench", "startup"])?;
+    let mib = |field| Ok::<_, anyhow::Error>(number(&told, field)? / MIB);
+    Ok(vec![
+        Figure::new("start, empty directory", "ms", number(&told, "first_start_ms")?)
+            .bars(150.0, 100.0),
+        Figure::new("start, used directory", "ms", number(&told, "later_start_ms")?)
+            .bars(150.0, 100.0),
+        Figure::new("idle RSS", "MiB", mib("idle_rss_bytes")?).bars(40.0, 30.0),
+        Figure::new("binary", "MiB", mib("binary_bytes")?).bars(45.0, 35.0),
+    ])
+}
+
+fn rate(name: &'static str, told: &Value) -> Result<Figure> {
+    cost(Figure::new(name, "MB/s", number(told, "mb_per_second")?), told)
+}
+
+fn millions(name: &'static str, told: &Value) -> Result<Figure> {
+    cost(Figure::new(name, "M/s", number(told, "records_per_second")? / 1e6), told)
+}
+
+fn cost(figure: Figure, told: &Value) -> Result<Figure> {
+    let broker = number(told, "broker_cpu_seconds_per_gb")?;
+    let client = number(told, "client_cpu_seconds_per_gb")?;
+    let peak_mib = Some(number(told, "broker_peak_rss_bytes")? / MIB);
+    Ok(Figure { cpu: Some((broker, client)), peak_mib, ..figure })
+}
+
+fn number(told: &Value, field: &str) -> Result<f64> {
+    told[field].as_f64().with_context(|| format!("no number `{field}` in {told}"))
+}
