@@ -71,10 +71,7 @@ impl<D: Disk> Blobs<D> {
     /// [`BlobError::Io`] when the file system refuses.
     pub fn open(disk: D, dir: PathBuf) -> Result<Blobs<D>, BlobError> {
         let blobs = Blobs { disk, dir };
-        blobs
-            .disk
-            .create_dir_all(&blobs.dir)
-            .map_err(blobs.failed("create"))?;
+        blobs.disk.create_dir_all(&blobs.dir).map_err(blobs.failed("create"))?;
         for name in blobs.disk.list(&blobs.dir).map_err(blobs.failed("list"))? {
             if name.ends_with(disk::TEMPORARY_SUFFIX) {
                 disk::remove_if_present(&blobs.disk, &blobs.dir.join(name))
@@ -90,21 +87,12 @@ impl<D: Disk> Blobs<D> {
     /// [`BlobError::TooLarge`], or [`BlobError::Io`] when the file system refuses.
     pub fn put(&self, bytes: &[u8]) -> Result<BlobId, BlobError> {
         if bytes.len() > MAX_MODULE_BYTES {
-            return Err(BlobError::TooLarge {
-                found: bytes.len(),
-                limit: MAX_MODULE_BYTES,
-            });
+            return Err(BlobError::TooLarge { found: bytes.len(), limit: MAX_MODULE_BYTES });
         }
         let id = BlobId::of(bytes);
         if self.get(&id).is_err() {
-            disk::replace_file(
-                &self.disk,
-                &self.dir,
-                &id.to_string(),
-                bytes,
-                SyncMode::Durable,
-            )
-            .map_err(self.failed("write to"))?;
+            disk::replace_file(&self.disk, &self.dir, &id.to_string(), bytes, SyncMode::Durable)
+                .map_err(self.failed("write to"))?;
         }
         Ok(id)
     }
@@ -121,20 +109,12 @@ impl<D: Disk> Blobs<D> {
                 return Err(BlobError::NotFound(*id));
             }
             Err(source) => {
-                return Err(BlobError::Io {
-                    action: "read",
-                    path,
-                    source,
-                });
+                return Err(BlobError::Io { action: "read", path, source });
             }
         };
         let found = BlobId::of(&bytes);
         if found != *id {
-            return Err(BlobError::Corrupt {
-                id: *id,
-                found,
-                path,
-            });
+            return Err(BlobError::Corrupt { id: *id, found, path });
         }
         Ok(bytes.into())
     }
@@ -168,11 +148,7 @@ impl<D: Disk> Blobs<D> {
 
     fn failed(&self, action: &'static str) -> impl Fn(io::Error) -> BlobError {
         let path = self.dir.clone();
-        move |source| BlobError::Io {
-            action,
-            path: path.clone(),
-            source,
-        }
+        move |source| BlobError::Io { action, path: path.clone(), source }
     }
 }
 
@@ -207,10 +183,7 @@ impl FromStr for BlobId {
         let mut id = [0; 32];
         for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
             let (high, low) = (digit(pair[0]), digit(pair[1]));
-            *byte = high
-                .zip(low)
-                .map(|(high, low)| high << 4 | low)
-                .ok_or_else(invalid)?;
+            *byte = high.zip(low).map(|(high, low)| high << 4 | low).ok_or_else(invalid)?;
         }
         Ok(BlobId(id))
     }

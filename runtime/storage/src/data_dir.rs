@@ -92,46 +92,25 @@ impl DataDir {
     pub fn open(root: &Path) -> Result<DataDir, DataDirError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
-            move |source| DataDirError::Io {
-                action,
-                path,
-                source,
-            }
+            move |source| DataDirError::Io { action, path, source }
         };
-        RealDisk
-            .create_dir_all(root)
-            .map_err(failed("create", root))?;
+        RealDisk.create_dir_all(root).map_err(failed("create", root))?;
         let version = read_version(root)?;
         if let Some(found) = version.filter(|&found| found > FORMAT_VERSION) {
             let path = root.to_owned();
-            return Err(DataDirError::Newer {
-                path,
-                found,
-                supported: FORMAT_VERSION,
-            });
+            return Err(DataDirError::Newer { path, found, supported: FORMAT_VERSION });
         }
         let lock = acquire(root)?;
         if version.is_none() {
             let line = format!("{FORMAT_NAME} {FORMAT_VERSION}\n");
-            disk::replace_file(
-                &RealDisk,
-                root,
-                FORMAT_FILE,
-                line.as_bytes(),
-                SyncMode::Durable,
-            )
-            .map_err(failed("write", &root.join(FORMAT_FILE)))?;
+            disk::replace_file(&RealDisk, root, FORMAT_FILE, line.as_bytes(), SyncMode::Durable)
+                .map_err(failed("write", &root.join(FORMAT_FILE)))?;
         }
         for name in [PARTITIONS_DIR, MODULES_DIR, CACHE_DIR, TLS_DIR] {
             let dir = root.join(name);
-            RealDisk
-                .create_dir_all(&dir)
-                .map_err(failed("create", &dir))?;
+            RealDisk.create_dir_all(&dir).map_err(failed("create", &dir))?;
         }
-        Ok(DataDir {
-            root: root.to_owned(),
-            _lock: lock,
-        })
+        Ok(DataDir { root: root.to_owned(), _lock: lock })
     }
 
     /// The directory itself.
@@ -156,8 +135,7 @@ impl DataDir {
     /// name never meets the old one's files.
     #[must_use]
     pub fn partition_dir(&self, partition: TopicPartition) -> PathBuf {
-        self.partitions_dir()
-            .join(format!("{}-{}", partition.topic, partition.partition))
+        self.partitions_dir().join(format!("{}-{}", partition.topic, partition.partition))
     }
 
     /// Uploaded modules, by digest.
@@ -185,54 +163,31 @@ fn read_version(root: &Path) -> Result<Option<u32>, DataDirError> {
     match fs::read_to_string(&path) {
         Ok(text) => match parse_version(&text) {
             Some(version) => Ok(Some(version)),
-            None => Err(DataDirError::NotOurs {
-                path: root.to_owned(),
-                entry: FORMAT_FILE.into(),
-            }),
+            None => Err(DataDirError::NotOurs { path: root.to_owned(), entry: FORMAT_FILE.into() }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             refuse_foreign(root).map(|()| None)
         }
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(DataDirError::NotOurs {
-            path: root.to_owned(),
-            entry: FORMAT_FILE.into(),
-        }),
-        Err(source) => Err(DataDirError::Io {
-            action: "read",
-            path,
-            source,
-        }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(DataDirError::NotOurs { path: root.to_owned(), entry: FORMAT_FILE.into() })
+        }
+        Err(source) => Err(DataDirError::Io { action: "read", path, source }),
     }
 }
 
 fn parse_version(text: &str) -> Option<u32> {
-    text.trim_end()
-        .strip_prefix(FORMAT_NAME)?
-        .strip_prefix(' ')?
-        .parse()
-        .ok()
+    text.trim_end().strip_prefix(FORMAT_NAME)?.strip_prefix(' ')?.parse().ok()
 }
 
 /// A directory without a format file must be empty: a first start cut short leaves at most its own lock and temporary.
 fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
-    let failed = |source| DataDirError::Io {
-        action: "list",
-        path: root.to_owned(),
-        source,
-    };
+    let failed = |source| DataDirError::Io { action: "list", path: root.to_owned(), source };
     let temporary = format!("{FORMAT_FILE}{}", disk::TEMPORARY_SUFFIX);
     for entry in fs::read_dir(root).map_err(failed)? {
-        let name = entry
-            .map_err(failed)?
-            .file_name()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
         let fine = name == LOCK_FILE || name == temporary || FOREIGN_AND_FINE.contains(&&*name);
         if !fine {
-            return Err(DataDirError::NotOurs {
-                path: root.to_owned(),
-                entry: name,
-            });
+            return Err(DataDirError::NotOurs { path: root.to_owned(), entry: name });
         }
     }
     Ok(())
@@ -243,11 +198,7 @@ fn acquire(root: &Path) -> Result<File, DataDirError> {
     let path = root.join(LOCK_FILE);
     let failed = |action| {
         let path = path.clone();
-        move |source| DataDirError::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| DataDirError::Io { action, path, source }
     };
     let mut file = File::options()
         .read(true)
@@ -259,10 +210,7 @@ fn acquire(root: &Path) -> Result<File, DataDirError> {
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            return Err(DataDirError::InUse {
-                path: root.to_owned(),
-                owner: owner_of(&mut file),
-            });
+            return Err(DataDirError::InUse { path: root.to_owned(), owner: owner_of(&mut file) });
         }
         Err(TryLockError::Error(source)) => return Err(failed("lock")(source)),
     }
@@ -276,11 +224,7 @@ fn acquire(root: &Path) -> Result<File, DataDirError> {
 fn owner_of(file: &mut File) -> String {
     let mut text = String::new();
     match file.take(32).read_to_string(&mut text) {
-        Ok(_) => text
-            .trim()
-            .parse::<u32>()
-            .map(|pid| format!(" (pid {pid})"))
-            .unwrap_or_default(),
+        Ok(_) => text.trim().parse::<u32>().map(|pid| format!(" (pid {pid})")).unwrap_or_default(),
         Err(_) => String::new(),
     }
 }
@@ -295,12 +239,7 @@ mod tests {
         let held = DataDir::open(dir.path()).unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
         assert!(matches!(error, DataDirError::InUse { .. }));
-        assert!(
-            error
-                .to_string()
-                .contains(&format!("pid {}", std::process::id())),
-            "{error}"
-        );
+        assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
         drop(held);
         DataDir::open(dir.path()).unwrap();
     }
@@ -310,17 +249,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("format"), "millstream-data 2\n").unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                DataDirError::Newer {
-                    found: 2,
-                    supported: 1,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, DataDirError::Newer { found: 2, supported: 1, .. }), "{error}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -336,23 +265,12 @@ mod tests {
     fn a_lost_or_unreadable_format_file_does_not_mean_an_empty_directory() {
         let dir = tempfile::tempdir().unwrap();
         drop(DataDir::open(dir.path()).unwrap());
-        for damage in [
-            &b"millstream-data one"[..],
-            b"",
-            b"\xff\xfe",
-            b"millstream-data1",
-        ] {
+        for damage in [&b"millstream-data one"[..], b"", b"\xff\xfe", b"millstream-data1"] {
             fs::write(dir.path().join("format"), damage).unwrap();
-            assert!(matches!(
-                DataDir::open(dir.path()),
-                Err(DataDirError::NotOurs { .. })
-            ));
+            assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::NotOurs { .. })));
         }
         fs::remove_file(dir.path().join("format")).unwrap();
-        assert!(matches!(
-            DataDir::open(dir.path()),
-            Err(DataDirError::NotOurs { .. })
-        ));
+        assert!(matches!(DataDir::open(dir.path()), Err(DataDirError::NotOurs { .. })));
     }
 
     #[test]
@@ -369,10 +287,7 @@ mod tests {
         use millstream_protocol::ids::{PartitionIndex, TopicId};
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(&dir.path().join("a/b/c")).unwrap();
-        let partition = TopicPartition {
-            topic: TopicId(7),
-            partition: PartitionIndex(3),
-        };
+        let partition = TopicPartition { topic: TopicId(7), partition: PartitionIndex(3) };
         assert!(data.partition_dir(partition).ends_with("partitions/7-3"));
         assert!(data.modules_dir().is_dir());
     }

@@ -45,14 +45,7 @@ impl DumpEntry {
     /// Whether nothing is wrong here.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        matches!(
-            self,
-            DumpEntry::Batch {
-                crc: Ok(()),
-                expected: None,
-                ..
-            }
-        )
+        matches!(self, DumpEntry::Batch { crc: Ok(()), expected: None, .. })
     }
 }
 
@@ -74,38 +67,16 @@ pub fn dump_segment<D: Disk>(
         let position = walk.position();
         let entry = match walk.next() {
             Ok(None) => return Ok(()),
-            Ok(Some(frame)) => batch(
-                position,
-                frame.unsynced,
-                frame.header,
-                Ok(()),
-                &mut expected,
-            ),
+            Ok(Some(frame)) => batch(position, frame.unsynced, frame.header, Ok(()), &mut expected),
             Err(WalkError::Io(error)) => return Err(error),
-            Err(WalkError::Bad {
-                fault,
-                header: Some(bad),
-            }) => {
+            Err(WalkError::Bad { fault, header: Some(bad) }) => {
                 walk.resync(Some(bad), Offset::ZERO)?;
-                batch(
-                    position,
-                    bad.unsynced,
-                    bad.header,
-                    Err(fault.to_string()),
-                    &mut expected,
-                )
+                batch(position, bad.unsynced, bad.header, Err(fault.to_string()), &mut expected)
             }
-            Err(WalkError::Bad {
-                fault,
-                header: None,
-            }) => {
+            Err(WalkError::Bad { fault, header: None }) => {
                 walk.resync(None, Offset::ZERO)?;
                 let len = walk.position() - position;
-                DumpEntry::Damage {
-                    position,
-                    len,
-                    what: fault.to_string(),
-                }
+                DumpEntry::Damage { position, len, what: fault.to_string() }
             }
         };
         visit(entry)?;
@@ -122,12 +93,5 @@ fn batch(
     let missed = expected.filter(|offset| *offset != header.base_offset);
     *expected = Some(header.next_offset());
     let len = frame_len(&header) as u64;
-    DumpEntry::Batch {
-        position,
-        len,
-        unsynced,
-        header,
-        crc,
-        expected: missed,
-    }
+    DumpEntry::Batch { position, len, unsynced, header, crc, expected: missed }
 }

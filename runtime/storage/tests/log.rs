@@ -17,11 +17,7 @@ use millstream_storage::log::{
 const NOW: Timestamp = Timestamp(1_000_000);
 
 fn small() -> LogConfig {
-    LogConfig {
-        segment_bytes: 600,
-        index_interval_bytes: 100,
-        ..LogConfig::default()
-    }
+    LogConfig { segment_bytes: 600, index_interval_bytes: 100, ..LogConfig::default() }
 }
 
 fn open(disk: &MemDisk, config: &LogConfig) -> (PartitionLog<MemDisk>, Recovered) {
@@ -43,28 +39,19 @@ fn tagged(tag: u64) -> Bytes {
 
 fn tags(log: &PartitionLog<MemDisk>, from: u64, max_bytes: usize) -> Vec<String> {
     let batches = read_from(&log.reader(), Offset(from), log.end(), max_bytes).unwrap();
-    batches
-        .iter()
-        .map(|batch| values(batch)[0].clone())
-        .collect()
+    batches.iter().map(|batch| values(batch)[0].clone()).collect()
 }
 
 fn segment_files(disk: &MemDisk) -> Vec<String> {
     let names = disk.list(dir()).unwrap();
-    names
-        .into_iter()
-        .filter(|name| name.ends_with(".log"))
-        .collect()
+    names.into_iter().filter(|name| name.ends_with(".log")).collect()
 }
 
 #[test]
 fn batches_come_back_as_they_came_with_place_and_epoch_stamped() {
     let disk = MemDisk::new();
     let (mut log, recovered) = open(&disk, &LogConfig::default());
-    assert_eq!(
-        (recovered.log_start, recovered.log_end),
-        (Offset(0), Offset(0))
-    );
+    assert_eq!((recovered.log_start, recovered.log_end), (Offset(0), Offset(0)));
     let given = [batch(1, 5, 10, 7), batch(2, 1, 3_000, 8)];
     append(&mut log, 4, &given).unwrap();
     let read = read_from(&log.reader(), Offset(0), log.end(), 1 << 20).unwrap();
@@ -83,11 +70,7 @@ fn every_offset_is_found_in_many_segments_with_any_read_size() {
     for from in 0..120 {
         let expected: Vec<String> = (from / 3..40).map(|tag| format!("{tag}/0")).collect();
         for max_bytes in [0, 200, 500, 1 << 20] {
-            assert_eq!(
-                tags(&log, from, max_bytes),
-                expected,
-                "from {from}, {max_bytes} bytes"
-            );
+            assert_eq!(tags(&log, from, max_bytes), expected, "from {from}, {max_bytes} bytes");
         }
     }
 }
@@ -99,11 +82,7 @@ fn a_reader_sees_nothing_at_or_beyond_the_limit_it_is_given() {
     let read = read_from(&log.reader(), Offset(0), Offset(12), 1 << 20).unwrap();
     assert_eq!(read.len(), 4);
     let read = read_from(&log.reader(), Offset(0), Offset(14), 1 << 20).unwrap();
-    assert_eq!(
-        read.len(),
-        4,
-        "a batch that reaches over the limit stays back"
-    );
+    assert_eq!(read.len(), 4, "a batch that reaches over the limit stays back");
 }
 
 #[test]
@@ -119,11 +98,7 @@ fn an_offset_outside_the_log_is_refused_with_the_range() {
             matches!(error, ReadError::OutOfRange { start, end, .. } if (start, end) == expected)
         );
     }
-    assert_eq!(
-        tags(&log, 31, 1),
-        tags(&log, 32, 1),
-        "a start within a batch reads that batch"
-    );
+    assert_eq!(tags(&log, 31, 1), tags(&log, 32, 1), "a start within a batch reads that batch");
 }
 
 #[test]
@@ -131,18 +106,11 @@ fn a_timestamp_finds_the_first_record_that_reaches_it() {
     let disk = MemDisk::new();
     let log = filled(&disk, &small(), 40);
     let reader = log.reader();
-    let find = |ts, up_to| {
-        reader
-            .offset_for_timestamp(Timestamp(ts), Offset(up_to))
-            .unwrap()
-    };
+    let find = |ts, up_to| reader.offset_for_timestamp(Timestamp(ts), Offset(up_to)).unwrap();
     for tag in 0..40u64 {
         let ts = i64::try_from(tag).unwrap() * 1_000;
         assert_eq!(find(ts, 120), Some((Offset(tag * 3), Timestamp(ts))));
-        assert_eq!(
-            find(ts + 1, 120),
-            Some((Offset(tag * 3 + 1), Timestamp(ts + 1)))
-        );
+        assert_eq!(find(ts + 1, 120), Some((Offset(tag * 3 + 1), Timestamp(ts + 1))));
     }
     assert_eq!(find(i64::MIN, 120), Some((Offset(0), Timestamp(0))));
     assert_eq!(find(39_003, 120), None);
@@ -153,18 +121,10 @@ fn a_timestamp_finds_the_first_record_that_reaches_it() {
 fn timestamps_that_jump_back_do_not_hide_records() {
     let disk = MemDisk::new();
     let (mut log, _) = open(&disk, &small());
-    for (tag, ts) in [(0, 50), (1, 10), (2, 90), (3, 20), (4, 80)]
-        .into_iter()
-        .cycle()
-        .take(40)
-    {
+    for (tag, ts) in [(0, 50), (1, 10), (2, 90), (3, 20), (4, 80)].into_iter().cycle().take(40) {
         append(&mut log, 1, &[batch(tag, 1, 30, ts)]).unwrap();
     }
-    let find = |ts| {
-        log.reader()
-            .offset_for_timestamp(Timestamp(ts), log.end())
-            .unwrap()
-    };
+    let find = |ts| log.reader().offset_for_timestamp(Timestamp(ts), log.end()).unwrap();
     assert_eq!(find(60), Some((Offset(2), Timestamp(90))));
     assert_eq!(find(10), Some((Offset(0), Timestamp(50))));
     assert_eq!(find(91), None);
@@ -179,10 +139,7 @@ fn reopening_after_a_close_scans_nothing_and_finds_everything() {
     let (log, recovered) = open(&disk, &small());
     assert_eq!(recovered.scanned_bytes, 0);
     assert_eq!(recovered.log_end, Offset(90));
-    assert_eq!(
-        recovered.producer_snapshot,
-        Some((Offset(60), b"table".to_vec()))
-    );
+    assert_eq!(recovered.producer_snapshot, Some((Offset(60), b"table".to_vec())));
     assert_eq!(recovered.epochs, [(LeaderEpoch(1), Offset(0))]);
     assert_eq!(recovered.max_timestamp, Timestamp(29_002));
     assert_eq!(recovered.notes, Vec::<String>::new());
@@ -246,17 +203,11 @@ fn a_torn_tail_is_cut_off_and_reported() {
     disk.open(&path).unwrap().truncate(synced + 30).unwrap();
     let (mut log, recovered) = open(&disk, &LogConfig::default());
     let torn = recovered.truncated.unwrap();
-    assert_eq!(
-        (torn.offset, torn.position, torn.bytes),
-        (Offset(30), synced, 30)
-    );
+    assert_eq!((torn.offset, torn.position, torn.bytes), (Offset(30), synced, 30));
     assert_eq!(log.end(), Offset(30));
     append(&mut log, 2, &[tagged(12)]).unwrap();
     log.close().unwrap();
-    assert_eq!(
-        tags(&open(&disk, &LogConfig::default()).0, 0, 100).len(),
-        11
-    );
+    assert_eq!(tags(&open(&disk, &LogConfig::default()).0, 0, 100).len(), 11);
 }
 
 #[test]
@@ -276,32 +227,15 @@ fn damage_to_what_a_later_batch_knew_to_be_synced_stops_the_log_and_deletes_noth
         disk.flip(&path, flipped, 1).unwrap();
         let (mut log, recovered) = open(&disk, &LogConfig::default());
         let damage = recovered.stopped.unwrap();
-        assert_eq!(
-            (damage.position, damage.offset),
-            (fifth, Offset(15)),
-            "byte {flipped}"
-        );
+        assert_eq!((damage.position, damage.offset), (fifth, Offset(15)), "byte {flipped}");
         assert_eq!(damage.file, path);
         let error = append(&mut log, 1, &[tagged(7)]).unwrap_err();
-        assert!(
-            matches!(error, AppendError::Stopped(StopReason::Damaged(_))),
-            "{error}"
-        );
+        assert!(matches!(error, AppendError::Stopped(StopReason::Damaged(_))), "{error}");
         assert!(matches!(log.sync(), Err(SyncError::Stopped(_))));
         assert_eq!(disk.len(&path).unwrap(), before);
         let reader = log.reader();
-        assert_eq!(
-            read_from(&reader, Offset(0), Offset(15), 1 << 20)
-                .unwrap()
-                .len(),
-            5
-        );
-        assert_eq!(
-            read_from(&reader, Offset(18), log.end(), 1 << 20)
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(read_from(&reader, Offset(0), Offset(15), 1 << 20).unwrap().len(), 5);
+        assert_eq!(read_from(&reader, Offset(18), log.end(), 1 << 20).unwrap().len(), 1);
         let error = read_from(&reader, Offset(15), log.end(), 1 << 20).unwrap_err();
         assert!(matches!(error, ReadError::Corrupt(at) if at.position == fifth));
         disk.flip(&path, flipped, 1).unwrap();
@@ -319,9 +253,7 @@ fn a_missing_segment_is_named_and_what_is_left_stays_readable() {
         filled(&disk, &small(), 40).close().unwrap();
         disk.remove(&dir().join(&files[gone])).unwrap();
         let (log, recovered) = open(&disk, &small());
-        let damage = recovered
-            .stopped
-            .unwrap_or_else(|| panic!("{} is gone", files[gone]));
+        let damage = recovered.stopped.unwrap_or_else(|| panic!("{} is gone", files[gone]));
         assert!(damage.to_string().contains(".log"), "{damage}");
         let first: u64 = files[usize::from(gone == 0)][..20].parse().unwrap();
         let read = log
@@ -329,11 +261,7 @@ fn a_missing_segment_is_named_and_what_is_left_stays_readable() {
             .cursor_at(Offset(first))
             .and_then(|mut cursor| log.reader().read(&mut cursor, log.end(), 100));
         assert!(read.unwrap().is_some());
-        assert_eq!(
-            segment_files(&disk).len(),
-            files.len() - 1,
-            "nothing else was deleted"
-        );
+        assert_eq!(segment_files(&disk).len(), files.len() - 1, "nothing else was deleted");
     }
 }
 
@@ -345,16 +273,7 @@ fn a_log_whose_segments_are_all_gone_is_not_an_empty_log() {
         disk.remove(&dir().join(name)).unwrap();
     }
     let error = PartitionLog::open(disk, dir(), small(), NOW).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            OpenError::SegmentsMissing {
-                end: Offset(120),
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::SegmentsMissing { end: Offset(120), .. }), "{error}");
 }
 
 #[test]
@@ -389,12 +308,7 @@ fn lost_or_damaged_indexes_epochs_and_checkpoints_are_made_again() {
         for damage in ["remove", "flip", "empty", "cut"] {
             let disk = MemDisk::new();
             filled(&disk, &small(), 40).close().unwrap();
-            for name in disk
-                .list(dir())
-                .unwrap()
-                .iter()
-                .filter(|name| name.ends_with(kind))
-            {
+            for name in disk.list(dir()).unwrap().iter().filter(|name| name.ends_with(kind)) {
                 let path = dir().join(name);
                 match damage {
                     "remove" => disk.remove(&path).unwrap(),
@@ -409,10 +323,7 @@ fn lost_or_damaged_indexes_epochs_and_checkpoints_are_made_again() {
             assert_eq!(recovered.epochs, [(LeaderEpoch(1), Offset(0))]);
             assert_eq!(tags(&log, 0, 300).len(), 40);
             assert_eq!(tags(&log, 70, 300).len(), 17, "{kind} {damage}");
-            let found = log
-                .reader()
-                .offset_for_timestamp(Timestamp(20_000), log.end())
-                .unwrap();
+            let found = log.reader().offset_for_timestamp(Timestamp(20_000), log.end()).unwrap();
             assert_eq!(found, Some((Offset(60), Timestamp(20_000))));
         }
     }
@@ -465,23 +376,11 @@ fn a_failed_sync_stops_the_log_for_good_and_leaves_it_readable() {
     log.sync().unwrap();
     append(&mut log, 1, &[tagged(3)]).unwrap();
     disk.inject(Fault::eio(Operation::Sync).on(".log"));
-    assert!(matches!(
-        log.sync(),
-        Err(SyncError::Stopped(StopReason::Failed { .. }))
-    ));
+    assert!(matches!(log.sync(), Err(SyncError::Stopped(StopReason::Failed { .. }))));
     assert_eq!(log.durable_end(), Offset(9));
-    assert!(
-        log.sync().is_err(),
-        "a second sync says nothing about the first"
-    );
-    assert!(matches!(
-        append(&mut log, 1, &[tagged(4)]),
-        Err(AppendError::Stopped(_))
-    ));
-    assert!(matches!(
-        log.checkpoint(),
-        Err(MaintenanceError::Stopped(_))
-    ));
+    assert!(log.sync().is_err(), "a second sync says nothing about the first");
+    assert!(matches!(append(&mut log, 1, &[tagged(4)]), Err(AppendError::Stopped(_))));
+    assert!(matches!(log.checkpoint(), Err(MaintenanceError::Stopped(_))));
     assert_eq!(tags(&log, 0, 100).len(), 4);
     disk.crash(9);
     let (log, recovered) = open(&disk, &small());
@@ -493,11 +392,7 @@ fn a_failed_sync_stops_the_log_for_good_and_leaves_it_readable() {
 fn a_failed_write_stops_the_log_and_shows_nothing_of_the_batch() {
     let disk = MemDisk::new();
     let mut log = filled(&disk, &small(), 3);
-    disk.inject(
-        Fault::eio(Operation::Write)
-            .on(".log")
-            .after_partial_write(100),
-    );
+    disk.inject(Fault::eio(Operation::Write).on(".log").after_partial_write(100));
     let error = append(&mut log, 1, &[tagged(3)]).unwrap_err();
     assert!(error.to_string().contains("restart the broker"), "{error}");
     assert_eq!(log.end(), Offset(9));
@@ -507,123 +402,68 @@ fn a_failed_write_stops_the_log_and_shows_nothing_of_the_batch() {
 #[test]
 fn a_stale_epoch_and_an_oversized_batch_are_refused_and_nothing_written() {
     let disk = MemDisk::new();
-    let config = LogConfig {
-        max_batch_bytes: 500,
-        ..LogConfig::default()
-    };
+    let config = LogConfig { max_batch_bytes: 500, ..LogConfig::default() };
     let (mut log, _) = open(&disk, &config);
     append(&mut log, 5, &[tagged(0)]).unwrap();
     let error = append(&mut log, 4, &[tagged(1)]).unwrap_err();
-    assert!(matches!(
-        error,
-        AppendError::StaleEpoch {
-            last: LeaderEpoch(5),
-            ..
-        }
-    ));
+    assert!(matches!(error, AppendError::StaleEpoch { last: LeaderEpoch(5), .. }));
     let error = append(&mut log, 5, &[tagged(1), batch(2, 1, 600, 0)]).unwrap_err();
-    assert!(matches!(
-        error,
-        AppendError::BatchTooLarge { limit: 500, .. }
-    ));
+    assert!(matches!(error, AppendError::BatchTooLarge { limit: 500, .. }));
     assert_eq!(log.end(), Offset(3));
 }
 
 #[test]
 fn retention_by_size_removes_whole_old_segments_and_survives_a_restart() {
     let disk = MemDisk::new();
-    let config = LogConfig {
-        retention_bytes: Some(1_200),
-        ..small()
-    };
+    let config = LogConfig { retention_bytes: Some(1_200), ..small() };
     let mut log = filled(&disk, &config, 40);
     let reader = log.reader();
     let mut slow = reader.cursor_at(Offset(0)).unwrap();
     reader.read(&mut slow, log.end(), 1).unwrap().unwrap();
-    assert_eq!(
-        log.enforce_retention(NOW).unwrap(),
-        Offset(0),
-        "what is not durable stays"
-    );
+    assert_eq!(log.enforce_retention(NOW).unwrap(), Offset(0), "what is not durable stays");
     log.sync().unwrap();
     let start = log.enforce_retention(NOW).unwrap();
     assert!(Offset(0) < start);
-    assert!(
-        (1_200..=1_800).contains(&log.size_bytes()),
-        "{}",
-        log.size_bytes()
-    );
-    assert!(matches!(
-        reader.read(&mut slow, log.end(), 1),
-        Err(ReadError::OutOfRange { .. })
-    ));
+    assert!((1_200..=1_800).contains(&log.size_bytes()), "{}", log.size_bytes());
+    assert!(matches!(reader.read(&mut slow, log.end(), 1), Err(ReadError::OutOfRange { .. })));
     let files = segment_files(&disk);
     disk.crash(5);
     let (log, recovered) = open(&disk, &config);
     assert_eq!((recovered.log_start, recovered.stopped), (start, None));
-    assert_eq!(
-        segment_files(&disk),
-        files,
-        "what a crash brought back is removed again"
-    );
-    assert_eq!(
-        tags(&log, start.get(), 1).len() as u64,
-        (120 - start.get()) / 3
-    );
+    assert_eq!(segment_files(&disk), files, "what a crash brought back is removed again");
+    assert_eq!(tags(&log, start.get(), 1).len() as u64, (120 - start.get()) / 3);
 }
 
 #[test]
 fn retention_by_time_rolls_and_removes_even_the_last_segment_once_all_of_it_is_old() {
     let disk = MemDisk::new();
-    let config = LogConfig {
-        retention_age: Some(Duration::from_secs(20)),
-        ..small()
-    };
+    let config = LogConfig { retention_age: Some(Duration::from_secs(20)), ..small() };
     let mut log = filled(&disk, &config, 40);
     log.sync().unwrap();
     let start = log.enforce_retention(Timestamp(40_000)).unwrap();
-    let oldest = log
-        .reader()
-        .offset_for_timestamp(Timestamp(0), log.end())
-        .unwrap()
-        .unwrap();
+    let oldest = log.reader().offset_for_timestamp(Timestamp(0), log.end()).unwrap().unwrap();
     assert_eq!(oldest.0, start);
     assert!((15_000..=20_000).contains(&oldest.1.get()), "{oldest:?}");
-    assert_eq!(
-        log.enforce_retention(Timestamp(70_000)).unwrap(),
-        Offset(120)
-    );
-    assert_eq!(
-        (log.start(), log.end(), log.size_bytes()),
-        (Offset(120), Offset(120), 0)
-    );
+    assert_eq!(log.enforce_retention(Timestamp(70_000)).unwrap(), Offset(120));
+    assert_eq!((log.start(), log.end(), log.size_bytes()), (Offset(120), Offset(120), 0));
     append(&mut log, 1, &[tagged(40)]).unwrap();
     log.sync().unwrap();
     disk.crash(2);
     let (log, recovered) = open(&disk, &config);
-    assert_eq!(
-        (recovered.log_start, recovered.log_end),
-        (Offset(120), Offset(123))
-    );
+    assert_eq!((recovered.log_start, recovered.log_end), (Offset(120), Offset(123)));
     assert_eq!(tags(&log, 120, 1), ["40/0"]);
 }
 
 #[test]
 fn a_segment_is_rolled_when_it_is_old() {
     let disk = MemDisk::new();
-    let config = LogConfig {
-        segment_age: Duration::from_secs(60),
-        ..LogConfig::default()
-    };
+    let config = LogConfig { segment_age: Duration::from_secs(60), ..LogConfig::default() };
     let mut log = filled(&disk, &config, 2);
-    log.enforce_retention(Timestamp(NOW.get() + 59_999))
-        .unwrap();
+    log.enforce_retention(Timestamp(NOW.get() + 59_999)).unwrap();
     assert_eq!(log.segment_count(), 1);
-    log.enforce_retention(Timestamp(NOW.get() + 60_000))
-        .unwrap();
+    log.enforce_retention(Timestamp(NOW.get() + 60_000)).unwrap();
     assert_eq!(log.segment_count(), 2);
-    log.enforce_retention(Timestamp(NOW.get() + 999_999))
-        .unwrap();
+    log.enforce_retention(Timestamp(NOW.get() + 999_999)).unwrap();
     assert_eq!(log.segment_count(), 2, "an empty segment does not age");
 }
 
@@ -649,10 +489,7 @@ fn truncation_cuts_whole_batches_and_readers_follow() {
         disk.crash(to);
         let (log, recovered) = PartitionLog::open(disk.clone(), &path, small(), NOW).unwrap();
         assert_eq!(recovered.stopped, None);
-        assert_eq!(
-            recovered.epochs.last(),
-            Some(&(LeaderEpoch(9), Offset(end)))
-        );
+        assert_eq!(recovered.epochs.last(), Some(&(LeaderEpoch(9), Offset(end))));
         let all = read_from(&log.reader(), Offset(0), log.end(), 200).unwrap();
         assert_eq!(all.len() as u64, end / 3 + 1);
         assert_eq!(values(all.last().unwrap())[0], "77/0");
@@ -677,10 +514,7 @@ fn headers_are_replayed_from_any_offset() {
 #[test]
 fn memory_durability_keeps_appending_past_rolls_without_a_sync() {
     let disk = MemDisk::new();
-    let config = LogConfig {
-        durability: Durability::Memory,
-        ..small()
-    };
+    let config = LogConfig { durability: Durability::Memory, ..small() };
     let before = disk.syncs();
     let log = filled(&disk, &config, 40);
     assert_eq!(disk.syncs(), before);
@@ -714,9 +548,7 @@ fn readers_on_other_threads_see_only_whole_batches_while_the_writer_writes() {
     for tag in 0..300 {
         append(&mut log, 1, &[tagged(tag)]).unwrap();
     }
-    readers
-        .into_iter()
-        .for_each(|reader| reader.join().unwrap());
+    readers.into_iter().for_each(|reader| reader.join().unwrap());
 }
 
 #[test]

@@ -58,10 +58,7 @@ impl Fault {
     #[must_use]
     pub fn enospc(operation: Operation) -> Fault {
         const ENOSPC: i32 = 28;
-        Fault {
-            errno: ENOSPC,
-            ..Fault::eio(operation)
-        }
+        Fault { errno: ENOSPC, ..Fault::eio(operation) }
     }
 
     /// Lets `count` operations go well first.
@@ -123,10 +120,7 @@ impl Faults {
 
     /// Counts one operation and says what happens to it.
     pub(super) fn hit(&mut self, operation: Operation, path: &Path) -> Option<Effect> {
-        let index = self
-            .0
-            .iter()
-            .position(|fault| fault.matches(operation, path))?;
+        let index = self.0.iter().position(|fault| fault.matches(operation, path))?;
         let fault = &mut self.0[index];
         if fault.skip > 0 {
             fault.skip -= 1;

@@ -158,12 +158,7 @@ impl MemDisk {
 
     fn handle(&self, node: Arc<Mutex<Node>>, path: &Path) -> MemFile {
         let life = self.shared.life.load(Ordering::SeqCst);
-        MemFile {
-            shared: self.shared.clone(),
-            node,
-            path: path.to_owned(),
-            life,
-        }
+        MemFile { shared: self.shared.clone(), node, path: path.to_owned(), life }
     }
 }
 
@@ -197,15 +192,7 @@ impl Disk for MemDisk {
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        Ok(self
-            .shared
-            .state
-            .lock()
-            .dir(dir)?
-            .live
-            .keys()
-            .cloned()
-            .collect())
+        Ok(self.shared.state.lock().dir(dir)?.live.keys().cloned().collect())
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -233,9 +220,7 @@ impl Disk for MemDisk {
         }
         let mut state = self.shared.state.lock();
         let node = state.node(from)?;
-        state
-            .dir(dir)?
-            .change(NameChange::Rename(old.to_owned(), new.to_owned(), node));
+        state.dir(dir)?.change(NameChange::Rename(old.to_owned(), new.to_owned(), node));
         Ok(())
     }
 
@@ -244,9 +229,7 @@ impl Disk for MemDisk {
         let (parent, name) = split(path)?;
         let mut state = self.shared.state.lock();
         state.node(path)?;
-        state
-            .dir(parent)?
-            .change(NameChange::Unlink(name.to_owned()));
+        state.dir(parent)?.change(NameChange::Unlink(name.to_owned()));
         Ok(())
     }
 
@@ -263,9 +246,7 @@ impl Disk for MemDisk {
 
 impl State {
     fn dir(&mut self, path: &Path) -> io::Result<&mut Dir> {
-        self.dirs
-            .get_mut(path)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.dirs.get_mut(path).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn node(&mut self, path: &Path) -> io::Result<Arc<Mutex<Node>>> {
@@ -332,11 +313,7 @@ impl Node {
                 change.torn(chance).apply(&mut bytes);
             }
         }
-        Node {
-            live: bytes.clone(),
-            durable: bytes,
-            pending: Vec::new(),
-        }
+        Node { live: bytes.clone(), durable: bytes, pending: Vec::new() }
     }
 }
 
@@ -352,10 +329,7 @@ impl ByteChange {
                 bytes[start..end].copy_from_slice(data);
             }
             ByteChange::Truncate(len) => {
-                bytes.resize(
-                    usize::try_from(*len).expect("a length in memory fits usize"),
-                    0,
-                );
+                bytes.resize(usize::try_from(*len).expect("a length in memory fits usize"), 0);
             }
         }
     }
@@ -378,9 +352,7 @@ impl ByteChange {
 impl MemFile {
     fn check(&self) -> io::Result<()> {
         if self.shared.life.load(Ordering::SeqCst) != self.life {
-            return Err(io::Error::other(
-                "this handle was opened before the disk crashed",
-            ));
+            return Err(io::Error::other("this handle was opened before the disk crashed"));
         }
         Ok(())
     }
@@ -402,9 +374,7 @@ impl MemFile {
         };
         let free = capacity.saturating_sub(state.used());
         let inside = (self.node.lock().live.len() as u64).saturating_sub(position);
-        usize::try_from(free + inside)
-            .unwrap_or(usize::MAX)
-            .min(wanted)
+        usize::try_from(free + inside).unwrap_or(usize::MAX).min(wanted)
     }
 }
 
@@ -524,8 +494,7 @@ mod tests {
     use super::*;
 
     fn write(file: &MemFile, bytes: &[u8], position: u64) {
-        file.write_vectored_at(&[IoSlice::new(bytes)], position)
-            .unwrap();
+        file.write_vectored_at(&[IoSlice::new(bytes)], position).unwrap();
     }
 
     fn disk_with(path: &str) -> (MemDisk, MemFile) {
@@ -595,14 +564,8 @@ mod tests {
     fn a_full_disk_takes_what_fits_and_then_refuses() {
         let (disk, file) = disk_with("/d/f");
         disk.set_capacity(Some(4));
-        assert_eq!(
-            file.write_vectored_at(&[IoSlice::new(b"abcdef")], 0)
-                .unwrap(),
-            4
-        );
-        let error = file
-            .write_vectored_at(&[IoSlice::new(b"ef")], 4)
-            .unwrap_err();
+        assert_eq!(file.write_vectored_at(&[IoSlice::new(b"abcdef")], 0).unwrap(), 4);
+        let error = file.write_vectored_at(&[IoSlice::new(b"ef")], 4).unwrap_err();
         assert!(super::super::is_disk_full(&error));
         disk.set_capacity(None);
         write(&file, b"ef", 4);

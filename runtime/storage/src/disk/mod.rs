@@ -184,8 +184,5 @@ pub(crate) fn remove_if_present<D: Disk>(disk: &D, path: &Path) -> io::Result<()
 /// Whether an error says that the disk, or the user's share of it, is full.
 #[must_use]
 pub fn is_disk_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -22,20 +22,11 @@ impl Disk for RealDisk {
     type File = RealFile;
 
     fn open(&self, path: &Path) -> io::Result<RealFile> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map(RealFile)
+        OpenOptions::new().read(true).write(true).open(path).map(RealFile)
     }
 
     fn create(&self, path: &Path) -> io::Result<RealFile> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map(RealFile)
+        OpenOptions::new().read(true).write(true).create_new(true).open(path).map(RealFile)
     }
 
     fn len(&self, path: &Path) -> io::Result<u64> {
@@ -90,8 +81,7 @@ impl Disk for RealDisk {
 
 /// The directory that holds `path`; none when that is the current directory or the root has been reached.
 fn parent_of(path: &Path) -> Option<&Path> {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
+    path.parent().filter(|parent| !parent.as_os_str().is_empty())
 }
 
 impl DiskFile for RealFile {

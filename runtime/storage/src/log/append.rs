@@ -85,8 +85,7 @@ impl<D: Disk> PartitionLog<D> {
         while !rest.is_empty() {
             let room = self.fitting(rest);
             if room == 0 {
-                self.roll()
-                    .map_err(|error| self.refused(error, rest[0].frame_len()))?;
+                self.roll().map_err(|error| self.refused(error, rest[0].frame_len()))?;
                 continue;
             }
             let (run, later) = rest.split_at(room);
@@ -102,8 +101,7 @@ impl<D: Disk> PartitionLog<D> {
         assert!(self.active.base() < base, "an empty segment is not rolled");
         let segment = Arc::new(Segment::create(&self.shared.disk, &self.shared.dir, base)?);
         let old = std::mem::replace(&mut self.active, segment.clone());
-        self.shared
-            .change_segments(|segments| segments.push(segment));
+        self.shared.change_segments(|segments| segments.push(segment));
         self.names_dirty = true;
         self.active_since = None;
         old.store_index();
@@ -124,10 +122,7 @@ impl<D: Disk> PartitionLog<D> {
                 return Err(AppendError::BatchTooLarge { bytes, limit });
             }
             if let Some(last) = last.filter(|&last| batch.epoch < last) {
-                return Err(AppendError::StaleEpoch {
-                    epoch: batch.epoch,
-                    last,
-                });
+                return Err(AppendError::StaleEpoch { epoch: batch.epoch, last });
             }
             last = Some(batch.epoch);
             end = batch.end();
@@ -164,10 +159,8 @@ impl<D: Disk> PartitionLog<D> {
         let start = self.active.published();
         // Before the write, so that not even a partial one is forgotten.
         self.mark_dirty();
-        let written = self
-            .active
-            .file()
-            .and_then(|file| disk::write_all_vectored(file, &mut slices, start));
+        let written =
+            self.active.file().and_then(|file| disk::write_all_vectored(file, &mut slices, start));
         if let Err(error) = written {
             let bytes = run.iter().map(AppendBatch::frame_len).sum();
             return Err(self.write_failed(error, start, bytes));
@@ -181,10 +174,7 @@ impl<D: Disk> PartitionLog<D> {
         let mut position = start;
         self.active.with_index_mut(|index| {
             for batch in run {
-                let header = BatchHeader {
-                    base_offset: batch.base_offset,
-                    ..*batch.header
-                };
+                let header = BatchHeader { base_offset: batch.base_offset, ..*batch.header };
                 index.note(&header, position, interval);
                 position += batch.frame_len();
             }
@@ -199,10 +189,7 @@ impl<D: Disk> PartitionLog<D> {
     }
 
     fn mark_dirty(&mut self) {
-        let known = self
-            .dirty
-            .last()
-            .is_some_and(|last| Arc::ptr_eq(last, &self.active));
+        let known = self.dirty.last().is_some_and(|last| Arc::ptr_eq(last, &self.active));
         if !known {
             self.dirty.push(self.active.clone());
         }
@@ -213,7 +200,12 @@ impl<D: Disk> PartitionLog<D> {
         if !disk::is_disk_full(&error) {
             return self.refused(error, bytes);
         }
-        match self.active.file().and_then(|file| file.truncate(start)) {
+        // Synced, because the producer is told that its batch is not there: no crash may bring it back.
+        let cut = self.active.file().and_then(|file| {
+            file.truncate(start)?;
+            file.sync_data()
+        });
+        match cut {
             Ok(()) => self.refused(error, bytes),
             Err(error) => {
                 let reason = StopReason::failed("cutting", self.active.path(), &error);

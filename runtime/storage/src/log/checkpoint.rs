@@ -56,6 +56,8 @@ pub(super) enum Found {
         checkpoint: Checkpoint,
         /// The other slot holds something that was not written by us, or not wholly.
         other_damaged: bool,
+        /// A write of start or truncation was cut short: what it said may not be durable, nor the file's name.
+        unsettled: bool,
     },
 }
 
@@ -65,6 +67,7 @@ pub(super) struct CheckpointFile<D: Disk> {
     disk: D,
     dir: PathBuf,
     file: Option<D::File>,
+    name_synced: bool,
     sequence: u64,
     current: Checkpoint,
 }
@@ -77,6 +80,7 @@ impl<D: Disk> CheckpointFile<D> {
             disk: disk.clone(),
             dir: dir.to_owned(),
             file: None,
+            name_synced: false,
             sequence: 0,
             current: empty,
         };
@@ -91,9 +95,10 @@ impl<D: Disk> CheckpointFile<D> {
         disk::read_fully(&file, &mut bytes, SLOTS * SLOT_BYTES, 0)?;
         this.file = Some(file);
         let slot = |n: usize| bytes.get(n * SLOT_BYTES..).and_then(decode);
-        let (Some((sequence, mut checkpoint)), other) = newer(slot(0), slot(1)) else {
+        let (Some((sequence, written)), other) = newer(slot(0), slot(1)) else {
             return Ok((this, Found::Damaged));
         };
+        let mut checkpoint = written;
         if let Some((under, hint)) = slot(HINT)
             && under == sequence
             && checkpoint.recovery.offset < hint.recovery.offset
@@ -101,17 +106,19 @@ impl<D: Disk> CheckpointFile<D> {
             checkpoint.recovery = hint.recovery;
         }
         this.sequence = sequence;
-        this.current = checkpoint;
+        this.current = written;
         let other_damaged = other.is_none() && sequence > 1;
-        Ok((
-            this,
-            Found::Whole {
-                checkpoint,
-                other_damaged,
-            },
-        ))
+        // A hint may have written the first slot; the second is written only after the name was synced.
+        this.name_synced = sequence > 1;
+        let matters = written.start > Offset::ZERO || written.truncate_to.is_some();
+        let differ = other.is_some_and(|(_, other)| {
+            (other.start, other.truncate_to) != (written.start, written.truncate_to)
+        });
+        let unsettled = differ || matters && !this.name_synced;
+        Ok((this, Found::Whole { checkpoint, other_damaged, unsettled }))
     }
 
+    /// What was last written durably, without what a hint says beyond it.
     pub(super) fn current(&self) -> &Checkpoint {
         &self.current
     }
@@ -120,12 +127,13 @@ impl<D: Disk> CheckpointFile<D> {
     pub(super) fn write(&mut self, checkpoint: Checkpoint) -> io::Result<()> {
         // Until it has succeeded the number is not used up: a write that is tried again must not go to the whole slot.
         let sequence = self.sequence + 1;
+        self.file()?;
+        if !self.name_synced {
+            self.disk.sync_dir(&self.dir)?;
+            self.name_synced = true;
+        }
         self.write_slot(slot_of(sequence), sequence, &checkpoint)?;
         self.file()?.sync_data()?;
-        if sequence <= 2 {
-            // The name may be new. Later it is durable, and no start was ever moved before it was.
-            self.disk.sync_dir(&self.dir)?;
-        }
         self.sequence = sequence;
         self.current = checkpoint;
         Ok(())
@@ -139,10 +147,7 @@ impl<D: Disk> CheckpointFile<D> {
 
     /// Notes how far the log is synced, without syncing the note.
     pub(super) fn hint(&mut self, recovery: Place) -> io::Result<()> {
-        let hint = Checkpoint {
-            recovery,
-            ..self.current
-        };
+        let hint = Checkpoint { recovery, ..self.current };
         if self.sequence == 0 {
             // There is no slot yet for the hint to stand beside.
             self.write_slot(slot_of(1), 1, &self.current.clone())?;
@@ -174,19 +179,11 @@ type Slot = Option<(u64, Checkpoint)>;
 
 fn newer(a: Slot, b: Slot) -> (Slot, Slot) {
     let sequence = |slot: Slot| slot.map(|(sequence, _)| sequence);
-    if sequence(a) >= sequence(b) {
-        (a, b)
-    } else {
-        (b, a)
-    }
+    if sequence(a) >= sequence(b) { (a, b) } else { (b, a) }
 }
 
 fn encode(sequence: u64, checkpoint: &Checkpoint) -> [u8; SLOT_BYTES] {
-    let Checkpoint {
-        start,
-        recovery,
-        truncate_to,
-    } = checkpoint;
+    let Checkpoint { start, recovery, truncate_to } = checkpoint;
     let mut slot = [0; SLOT_BYTES];
     slot[..8].copy_from_slice(MAGIC);
     let numbers = [
@@ -213,20 +210,10 @@ fn decode(bytes: &[u8]) -> Slot {
     }
     let body = covered.strip_prefix(MAGIC)?;
     let number = |n: usize| body[n * 8..].first_chunk().copied().map(u64::from_be_bytes);
-    let recovery = Place {
-        offset: Offset(number(2)?),
-        segment: Offset(number(3)?),
-        position: number(4)?,
-    };
+    let recovery =
+        Place { offset: Offset(number(2)?), segment: Offset(number(3)?), position: number(4)? };
     let truncate_to = number(5).filter(|&to| to != NO_TRUNCATION).map(Offset);
-    Some((
-        number(0)?,
-        Checkpoint {
-            start: Offset(number(1)?),
-            recovery,
-            truncate_to,
-        },
-    ))
+    Some((number(0)?, Checkpoint { start: Offset(number(1)?), recovery, truncate_to }))
 }
 
 #[cfg(test)]
@@ -237,19 +224,11 @@ mod tests {
     const DIR: &str = "/log";
 
     fn place(offset: u64) -> Place {
-        Place {
-            offset: Offset(offset),
-            segment: Offset::ZERO,
-            position: offset * 100,
-        }
+        Place { offset: Offset(offset), segment: Offset::ZERO, position: offset * 100 }
     }
 
     fn at(start: u64, recovery: u64) -> Checkpoint {
-        Checkpoint {
-            start: Offset(start),
-            recovery: place(recovery),
-            truncate_to: None,
-        }
+        Checkpoint { start: Offset(start), recovery: place(recovery), truncate_to: None }
     }
 
     fn open(disk: &MemDisk) -> (CheckpointFile<MemDisk>, Found) {
@@ -304,8 +283,7 @@ mod tests {
             file.write(at(0, 0)).unwrap();
             file.write_twice(at(7, 9)).unwrap();
             file.hint(place(12)).unwrap();
-            disk.flip(&Path::new(DIR).join(FILE), position, 1)
-                .unwrap_or_default();
+            disk.flip(&Path::new(DIR).join(FILE), position, 1).unwrap_or_default();
             assert_eq!(found(&disk).unwrap().start, Offset(7), "byte {position}");
         }
     }

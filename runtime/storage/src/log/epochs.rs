@@ -53,9 +53,10 @@ impl Epochs {
         self.dirty |= self.entries.len() < before;
     }
 
-    /// Forgets epochs that ended at `start` or before.
+    /// Forgets epochs that ended before `start`. That of the batch right before it stays: it is the last epoch of a log that
+    /// is cut back to its start.
     pub(super) fn advance(&mut self, start: Offset) {
-        let after = self.entries.partition_point(|(_, first)| *first <= start);
+        let after = self.entries.partition_point(|(_, first)| *first < start);
         let gone = after.saturating_sub(1);
         self.entries.drain(..gone);
         self.dirty |= gone > 0;
@@ -95,13 +96,8 @@ impl Epochs {
             let first = Offset(u64::from_be_bytes(*entry.last_chunk()?));
             entries.push((epoch, first));
         }
-        let rises = entries
-            .windows(2)
-            .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
-        rises.then_some(Epochs {
-            entries,
-            dirty: false,
-        })
+        let rises = entries.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
+        rises.then_some(Epochs { entries, dirty: false })
     }
 }
 
@@ -136,10 +132,7 @@ mod tests {
     #[test]
     fn only_a_new_epoch_makes_an_entry() {
         let epochs = table(&[(1, 0), (1, 5), (4, 9), (4, 12)]);
-        assert_eq!(
-            epochs.entries(),
-            [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(4), Offset(9))]
-        );
+        assert_eq!(epochs.entries(), [(LeaderEpoch(1), Offset(0)), (LeaderEpoch(4), Offset(9))]);
     }
 
     #[test]
@@ -150,6 +143,10 @@ mod tests {
         assert_eq!(epochs.entries(), [(LeaderEpoch(2), Offset(10))]);
         epochs.advance(Offset(10));
         assert_eq!(epochs.entries().len(), 1);
+        let mut epochs = table(&[(1, 0), (2, 10)]);
+        epochs.advance(Offset(10));
+        epochs.truncate(Offset(10));
+        assert_eq!(epochs.last(), Some(LeaderEpoch(1)));
     }
 
     #[test]

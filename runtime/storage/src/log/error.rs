@@ -24,17 +24,8 @@ pub struct Damage {
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Damage {
-            file,
-            position,
-            offset,
-            what,
-        } = self;
-        write!(
-            f,
-            "{} at byte {position}, offset {offset}: {what}",
-            file.display()
-        )
+        let Damage { file, position, offset, what } = self;
+        write!(f, "{} at byte {position}, offset {offset}: {what}", file.display())
     }
 }
 
@@ -65,11 +56,7 @@ pub enum StopReason {
 
 impl StopReason {
     pub(super) fn failed(action: &'static str, file: &Path, error: &io::Error) -> StopReason {
-        StopReason::Failed {
-            action,
-            file: file.into(),
-            message: error.to_string().into(),
-        }
+        StopReason::Failed { action, file: file.into(), message: error.to_string().into() }
     }
 }
 

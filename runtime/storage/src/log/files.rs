@@ -30,12 +30,8 @@ mod tests {
         let name = segment_name(Offset(42));
         assert_eq!(name, "00000000000000000042.log");
         assert_eq!(offset_in(&name, SEGMENT_SUFFIX), Some(Offset(42)));
-        for other in [
-            "42.log",
-            "+0000000000000000042.log",
-            "00000000000000000042.log.tmp",
-            ".log",
-        ] {
+        for other in ["42.log", "+0000000000000000042.log", "00000000000000000042.log.tmp", ".log"]
+        {
             assert_eq!(offset_in(other, SEGMENT_SUFFIX), None, "{other}");
         }
         assert_eq!(offset_in("99999999999999999999.log", SEGMENT_SUFFIX), None);

@@ -59,16 +59,8 @@ struct Entry {
 impl Index {
     /// The index of an empty segment.
     pub(crate) fn new(base: Offset) -> Index {
-        let head = Head {
-            position: 0,
-            offset: base,
-            max_timestamp: Timestamp::NONE,
-        };
-        Index {
-            base,
-            head,
-            entries: Vec::new(),
-        }
+        let head = Head { position: 0, offset: base, max_timestamp: Timestamp::NONE };
+        Index { base, head, entries: Vec::new() }
     }
 
     pub(crate) fn head(&self) -> Head {
@@ -81,17 +73,10 @@ impl Index {
         let position_32 = u32::try_from(position).expect("a segment stays below 4 GiB");
         let offset_delta = u32::try_from(header.base_offset - self.base)
             .expect("a segment is rolled before its offsets need more than 32 bits");
-        let due = self
-            .entries
-            .last()
-            .is_none_or(|last| interval <= position_32 - last.position);
+        let due = self.entries.last().is_none_or(|last| interval <= position_32 - last.position);
         if due {
             let max_before = self.head.max_timestamp.get();
-            self.entries.push(Entry {
-                offset_delta,
-                position: position_32,
-                max_before,
-            });
+            self.entries.push(Entry { offset_delta, position: position_32, max_before });
         }
         self.head.position = position + frame_len(header) as u64;
         self.head.offset = header.next_offset();
@@ -100,35 +85,28 @@ impl Index {
 
     /// A batch at or before the one that holds `offset`: its offset and position. None in an index without entries.
     pub(crate) fn before_offset(&self, offset: Offset) -> Option<(Offset, u64)> {
-        let after = self
-            .entries
-            .partition_point(|e| self.base + u64::from(e.offset_delta) <= offset);
+        let after =
+            self.entries.partition_point(|e| self.base + u64::from(e.offset_delta) <= offset);
         self.at(after.checked_sub(1)?)
     }
 
     /// A batch such that none before it reaches `timestamp`.
     pub(crate) fn before_timestamp(&self, timestamp: Timestamp) -> Option<(Offset, u64)> {
-        let after = self
-            .entries
-            .partition_point(|e| e.max_before < timestamp.get());
+        let after = self.entries.partition_point(|e| e.max_before < timestamp.get());
         self.at(after.checked_sub(1)?)
     }
 
     /// Forgets everything from `position` on, which is where the batch of `offset` began. The largest timestamp stays:
     /// it is then a bound.
     pub(crate) fn truncate(&mut self, position: u64, offset: Offset) {
-        self.entries
-            .retain(|entry| u64::from(entry.position) < position);
+        self.entries.retain(|entry| u64::from(entry.position) < position);
         self.head.position = self.head.position.min(position);
         self.head.offset = self.head.offset.min(offset);
     }
 
     fn at(&self, index: usize) -> Option<(Offset, u64)> {
         let entry = self.entries.get(index)?;
-        Some((
-            self.base + u64::from(entry.offset_delta),
-            u64::from(entry.position),
-        ))
+        Some((self.base + u64::from(entry.offset_delta), u64::from(entry.position)))
     }
 
     /// Writes both files beside their segment. Not synced: what is lost is made again.
@@ -199,18 +177,12 @@ impl Index {
     fn decode(base: Offset, index: &[u8], times: &[u8]) -> Option<Index> {
         let (head, offsets) = decode_file(OFFSETS_MAGIC, OFFSET_ENTRY, base, index)?;
         let (times_head, times) = decode_file(TIMES_MAGIC, TIME_ENTRY, base, times)?;
-        let pairs = offsets
-            .chunks_exact(OFFSET_ENTRY)
-            .zip(times.chunks_exact(TIME_ENTRY));
+        let pairs = offsets.chunks_exact(OFFSET_ENTRY).zip(times.chunks_exact(TIME_ENTRY));
         let entries: Vec<Entry> = pairs.filter_map(|(o, t)| Entry::decode(o, t)).collect();
         let whole = head == times_head
             && entries.len() * OFFSET_ENTRY == offsets.len()
             && entries.len() * TIME_ENTRY == times.len();
-        whole.then_some(Index {
-            base,
-            head,
-            entries,
-        })
+        whole.then_some(Index { base, head, entries })
     }
 }
 
@@ -220,11 +192,7 @@ impl Entry {
         let position = u32::from_be_bytes(*offset.last_chunk()?);
         let max_before = i64::from_be_bytes(*time.first_chunk()?);
         let same = u32::from_be_bytes(*time.last_chunk()?) == offset_delta;
-        same.then_some(Entry {
-            offset_delta,
-            position,
-            max_before,
-        })
+        same.then_some(Entry { offset_delta, position, max_before })
     }
 }
 
@@ -236,10 +204,7 @@ pub(crate) fn remove<D: Disk>(disk: &D, dir: &Path, base: Offset) -> io::Result<
 }
 
 fn file_names(base: Offset) -> (String, String) {
-    (
-        format!("{:020}.index", base.get()),
-        format!("{:020}.timeindex", base.get()),
-    )
+    (format!("{:020}.index", base.get()), format!("{:020}.timeindex", base.get()))
 }
 
 fn read<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<Vec<u8>>> {

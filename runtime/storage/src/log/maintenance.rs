@@ -24,13 +24,9 @@ impl<D: Disk> PartitionLog<D> {
     /// # Errors
     /// [`MaintenanceError`].
     pub fn checkpoint(&mut self) -> Result<(), MaintenanceError> {
-        self.sync()
-            .map_err(|SyncError::Stopped(reason)| MaintenanceError::Stopped(reason))?;
-        let checkpoint = Checkpoint {
-            start: self.start(),
-            recovery: self.durable_place,
-            truncate_to: None,
-        };
+        self.sync().map_err(|SyncError::Stopped(reason)| MaintenanceError::Stopped(reason))?;
+        let checkpoint =
+            Checkpoint { start: self.start(), recovery: self.durable_place, truncate_to: None };
         if *self.checkpoint.current() == checkpoint {
             return Ok(());
         }
@@ -55,25 +51,22 @@ impl<D: Disk> PartitionLog<D> {
         self.running()?;
         let (start, end) = (self.start(), self.end());
         if end < to {
-            return Err(MaintenanceError::OutOfRange {
-                offset: to,
-                start,
-                end,
-            });
+            return Err(MaintenanceError::OutOfRange { offset: to, start, end });
         }
         if to <= start {
             return Ok(());
         }
-        if self.durable_end() < to {
-            // The recovery point must stay in a segment that stays.
-            self.sync()
-                .map_err(|SyncError::Stopped(reason)| MaintenanceError::Stopped(reason))?;
+        if self.durable_end() < to || self.names_dirty {
+            // The recovery point must be in a segment that stays, and that one's name be durable before others go.
+            self.sync().map_err(|SyncError::Stopped(reason)| MaintenanceError::Stopped(reason))?;
         }
-        let checkpoint = Checkpoint {
-            start: to,
-            recovery: self.durable_place,
-            truncate_to: None,
-        };
+        let first = self.shared.segment_of(to).expect("the start is in a segment").base();
+        if self.durable_place.segment < first {
+            // The end of the segment before is the beginning of this one.
+            assert_eq!(self.durable_place.offset, first, "what is before the start is durable");
+            self.durable_place = Place { offset: first, segment: first, position: 0 };
+        }
+        let checkpoint = Checkpoint { start: to, recovery: self.durable_place, truncate_to: None };
         let written = self.checkpoint.write_twice(checkpoint);
         written.map_err(|error| self.failed("move the start", error))?;
         self.shared.set_start(to);
@@ -81,12 +74,9 @@ impl<D: Disk> PartitionLog<D> {
         let gone = self.shared.change_segments(|segments| {
             // A segment goes when the next one begins at the start or before it; the last one stays.
             let after = segments.partition_point(|segment| segment.base() <= to);
-            segments
-                .drain(..after.saturating_sub(1))
-                .collect::<Vec<_>>()
+            segments.drain(..after.saturating_sub(1)).collect::<Vec<_>>()
         });
-        self.dirty
-            .retain(|dirty| gone.iter().all(|gone| !Arc::ptr_eq(dirty, gone)));
+        self.dirty.retain(|dirty| gone.iter().all(|gone| !Arc::ptr_eq(dirty, gone)));
         for segment in gone {
             // A file that will not go now is removed when the log is next opened.
             if let Err(error) = self.remove_segment(&segment) {
@@ -118,8 +108,8 @@ impl<D: Disk> PartitionLog<D> {
     /// protect.
     ///
     /// # Errors
-    /// [`MaintenanceError::OutOfRange`] before the log's start. After any other error but `DiskFull` the truncation is
-    /// finished when the log is next opened.
+    /// [`MaintenanceError::OutOfRange`] before the log's start, or in the batch that holds it. After any other error the
+    /// log is stopped, and the truncation is finished when it is next opened, unless it had not begun.
     ///
     /// # Panics
     /// When a prepared sync was not completed.
@@ -131,34 +121,20 @@ impl<D: Disk> PartitionLog<D> {
             return Ok(());
         }
         if to < start {
-            return Err(MaintenanceError::OutOfRange {
-                offset: to,
-                start,
-                end,
-            });
+            return Err(MaintenanceError::OutOfRange { offset: to, start, end });
         }
         let place = self.batch_at(to)?;
-        let recovery = if place.offset < self.durable_end() {
-            place
-        } else {
-            self.durable_place
-        };
-        let checkpoint = Checkpoint {
-            start,
-            recovery,
-            truncate_to: None,
-        };
-        let intent = Checkpoint {
-            truncate_to: Some(place.offset),
-            ..checkpoint
-        };
+        if place.offset < start {
+            // The start is inside this batch: it was committed once, and the log cannot end before its start.
+            return Err(MaintenanceError::OutOfRange { offset: to, start, end });
+        }
+        let recovery = if place.offset < self.durable_end() { place } else { self.durable_place };
+        let checkpoint = Checkpoint { start, recovery, truncate_to: None };
+        let intent = Checkpoint { truncate_to: Some(place.offset), ..checkpoint };
         let noted = self.checkpoint.write_twice(intent);
-        noted.map_err(|error| self.failed("note a truncation", error))?;
-        let cut = self
-            .cut(place)
-            .and_then(|()| self.checkpoint.write_twice(checkpoint));
-        cut.map_err(|error| {
-            // Full or not: half a truncation is none to append after.
+        let cut = noted.and_then(|()| self.cut(place));
+        cut.and_then(|()| self.checkpoint.write_twice(checkpoint)).map_err(|error| {
+            // Full or not: the next open may finish it, so nothing may be appended that it would cut away.
             let reason = StopReason::failed("truncating", &self.shared.dir, &error);
             MaintenanceError::Stopped(self.stop(reason))
         })
@@ -179,9 +155,7 @@ impl<D: Disk> PartitionLog<D> {
     }
 
     fn running(&self) -> Result<(), MaintenanceError> {
-        self.stopped
-            .clone()
-            .map_or(Ok(()), |reason| Err(MaintenanceError::Stopped(reason)))
+        self.stopped.clone().map_or(Ok(()), |reason| Err(MaintenanceError::Stopped(reason)))
     }
 
     /// Whether the active segment is to be rolled for its age, or because all in it has expired.
@@ -190,9 +164,8 @@ impl<D: Disk> PartitionLog<D> {
             return Ok(false);
         }
         let age = |since: Timestamp| now.get().saturating_sub(since.get());
-        let rolls = self
-            .active_since
-            .is_some_and(|since| millis(self.config.segment_age) <= age(since));
+        let rolls =
+            self.active_since.is_some_and(|since| millis(self.config.segment_age) <= age(since));
         let Some(retention) = self.config.retention_age else {
             return Ok(rolls);
         };
@@ -210,10 +183,7 @@ impl<D: Disk> PartitionLog<D> {
         let mut start = self.start();
         for (segment, next) in segments.iter().zip(&segments[1..]) {
             size -= segment.published();
-            let too_large = self
-                .config
-                .retention_bytes
-                .is_some_and(|bytes| bytes <= size);
+            let too_large = self.config.retention_bytes.is_some_and(|bytes| bytes <= size);
             let expired = match self.config.retention_age {
                 Some(age) => {
                     let newest = self.newest_in(segment)?;
@@ -230,9 +200,7 @@ impl<D: Disk> PartitionLog<D> {
     }
 
     fn newest_in(&mut self, segment: &Arc<Segment<D>>) -> Result<Timestamp, MaintenanceError> {
-        segment
-            .max_timestamp()
-            .map_err(|error| self.failed("read an index", error))
+        segment.max_timestamp().map_err(|error| self.failed("read an index", error))
     }
 
     /// The batch that holds `to`.
@@ -263,8 +231,7 @@ impl<D: Disk> PartitionLog<D> {
         }
         self.shared.forget_loaded(&self.active);
         self.active.with_index(|_| ())?;
-        self.active
-            .with_index_mut(|index| index.truncate(at.position, at.offset));
+        self.active.with_index_mut(|index| index.truncate(at.position, at.offset));
         self.active.publish(at.position, at.offset);
         self.dirty.retain(|dirty| dirty.base() <= at.segment);
         self.epochs.truncate(at.offset);
@@ -292,10 +259,7 @@ impl<D: Disk> PartitionLog<D> {
     fn failed(&mut self, action: &'static str, error: io::Error) -> MaintenanceError {
         let dir = &self.shared.dir;
         if disk::is_disk_full(&error) {
-            return MaintenanceError::DiskFull {
-                action,
-                dir: dir.clone(),
-            };
+            return MaintenanceError::DiskFull { action, dir: dir.clone() };
         }
         let reason = StopReason::failed(action, dir, &error);
         MaintenanceError::Stopped(self.stop(reason))

@@ -134,11 +134,7 @@ impl<D: Disk> PartitionLog<D> {
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.shared
-            .segments()
-            .iter()
-            .map(|segment| segment.published())
-            .sum()
+        self.shared.segments().iter().map(|segment| segment.published()).sum()
     }
 
     /// Number of segments.
@@ -169,12 +165,7 @@ impl<D: Disk> PartitionLog<D> {
         mut visit: impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
         let from = from.max(self.start());
-        for segment in self
-            .shared
-            .segments()
-            .iter()
-            .filter(|segment| from < segment.end())
-        {
+        for segment in self.shared.segments().iter().filter(|segment| from < segment.end()) {
             self.replay_segment(segment, from, &mut visit)?;
         }
         Ok(())
@@ -186,16 +177,11 @@ impl<D: Disk> PartitionLog<D> {
         from: Offset,
         visit: &mut impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
-        let failed = |source| ReadError::Io {
-            file: segment.path().to_owned(),
-            source,
-        };
+        let failed = |source| ReadError::Io { file: segment.path().to_owned(), source };
         let begin = if from <= segment.base() {
             0
         } else {
-            let hint = segment
-                .with_index(|index| index.before_offset(from))
-                .map_err(failed)?;
+            let hint = segment.with_index(|index| index.before_offset(from)).map_err(failed)?;
             hint.map_or(0, |(_, position)| position)
         };
         let file = segment.file().map_err(failed)?;

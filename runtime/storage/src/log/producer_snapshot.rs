@@ -44,11 +44,7 @@ pub(super) fn load<D: Disk>(
     dir: &Path,
     end: Offset,
 ) -> io::Result<Option<(Offset, Vec<u8>)>> {
-    for at in offsets(disk, dir)?
-        .into_iter()
-        .rev()
-        .filter(|at| *at <= end)
-    {
+    for at in offsets(disk, dir)?.into_iter().rev().filter(|at| *at <= end) {
         match disk::read_file(disk, &dir.join(name(at)), MAX_FILE_BYTES) {
             Ok(bytes) => match decode(at, &bytes) {
                 Some(table) => return Ok(Some((at, table.to_vec()))),
@@ -75,9 +71,7 @@ fn name(at: Offset) -> String {
 
 fn offsets<D: Disk>(disk: &D, dir: &Path) -> io::Result<Vec<Offset>> {
     let names = disk.list(dir)?;
-    let offsets = names
-        .iter()
-        .filter_map(|name| super::files::offset_in(name, SUFFIX));
+    let offsets = names.iter().filter_map(|name| super::files::offset_in(name, SUFFIX));
     let mut offsets: Vec<Offset> = offsets.collect();
     offsets.sort_unstable();
     Ok(offsets)
@@ -112,10 +106,7 @@ mod tests {
         }
         assert_eq!(disk.list(dir).unwrap().len(), KEPT);
         assert_eq!(load(&disk, dir, Offset(99)).unwrap().unwrap().0, Offset(30));
-        assert_eq!(
-            load(&disk, dir, Offset(29)).unwrap(),
-            Some((Offset(20), b"at 20".to_vec()))
-        );
+        assert_eq!(load(&disk, dir, Offset(29)).unwrap(), Some((Offset(20), b"at 20".to_vec())));
         truncate(&disk, dir, Offset(25)).unwrap();
         assert_eq!(load(&disk, dir, Offset(99)).unwrap().unwrap().0, Offset(20));
     }

@@ -28,9 +28,7 @@ pub struct LogReader<D: Disk> {
 
 impl<D: Disk> Clone for LogReader<D> {
     fn clone(&self) -> Self {
-        LogReader {
-            shared: self.shared.clone(),
-        }
+        LogReader { shared: self.shared.clone() }
     }
 }
 
@@ -86,11 +84,7 @@ impl<D: Disk> LogReader<D> {
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        self.shared
-            .segments()
-            .iter()
-            .map(|segment| segment.published())
-            .sum()
+        self.shared.segments().iter().map(|segment| segment.published()).sum()
     }
 
     /// A cursor at the batch that holds `offset`, or at the end.
@@ -103,18 +97,9 @@ impl<D: Disk> LogReader<D> {
             return Err(ReadError::OutOfRange { offset, start, end });
         }
         let generation = self.shared.generation();
-        let segment = self
-            .shared
-            .segment_of(offset)
-            .ok_or_else(|| self.gone(offset))?;
+        let segment = self.shared.segment_of(offset).ok_or_else(|| self.gone(offset))?;
         let position = self.seek(&segment, offset)?;
-        Ok(Cursor {
-            offset,
-            segment: segment.base(),
-            position,
-            exact: false,
-            generation,
-        })
+        Ok(Cursor { offset, segment: segment.base(), position, exact: false, generation })
     }
 
     /// Reads whole sealed batches from the cursor on and moves it behind them: up to `max_bytes` of them, but at least
@@ -140,19 +125,12 @@ impl<D: Disk> LogReader<D> {
 
     /// The batch that holds `offset`, which must be in the log.
     pub(super) fn place_of(&self, offset: Offset) -> Result<Place, ReadError> {
-        let segment = self
-            .shared
-            .segment_of(offset)
-            .ok_or_else(|| self.gone(offset))?;
+        let segment = self.shared.segment_of(offset).ok_or_else(|| self.gone(offset))?;
         let position = self.seek(&segment, offset)?;
         let mut walk = self.walk(&segment, position)?;
         let found = self.step(&segment, &mut walk, &mut None)?;
         let base = found.map_or_else(|| segment.end(), |frame| frame.header.base_offset);
-        Ok(Place {
-            offset: base,
-            segment: segment.base(),
-            position,
-        })
+        Ok(Place { offset: base, segment: segment.base(), position })
     }
 
     /// The first record at or after `timestamp` in the order of offsets, and its own timestamp, if there is one before
@@ -166,9 +144,7 @@ impl<D: Disk> LogReader<D> {
         up_to: Offset,
     ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         for segment in self.shared.segments() {
-            let newest = segment
-                .max_timestamp()
-                .map_err(|error| self.failed(&segment, error))?;
+            let newest = segment.max_timestamp().map_err(|error| self.failed(&segment, error))?;
             if newest < timestamp || segment.end() <= self.start() {
                 continue;
             }
@@ -273,15 +249,10 @@ impl<D: Disk> LogReader<D> {
         bytes: &[u8],
     ) -> Result<Option<usize>, ReadError> {
         let Some(front) = bytes.first_chunk() else {
-            let what = format!(
-                "the file ends here; {} bytes were stored",
-                segment.published()
-            );
+            let what = format!("the file ends here; {} bytes were stored", segment.published());
             return Err(self.corrupt(segment, cursor.position, cursor.offset, what));
         };
-        let len = FrameHeader::parse(front)
-            .ok()
-            .map(|frame| frame.total_len());
+        let len = FrameHeader::parse(front).ok().map(|frame| frame.total_len());
         Ok(len.filter(|&len| len <= MAX_BATCH_BYTES + FrameHeader::SIZE))
     }
 
@@ -293,10 +264,7 @@ impl<D: Disk> LogReader<D> {
         limit: Offset,
         bytes: &[u8],
     ) -> Result<Checked, ReadError> {
-        let mut checked = Checked {
-            len: 0,
-            next: cursor.offset,
-        };
+        let mut checked = Checked { len: 0, next: cursor.offset };
         let mut exact = cursor.exact;
         while checked.len < bytes.len() {
             let position = cursor.position + checked.len as u64;
@@ -423,15 +391,8 @@ impl<D: Disk> LogReader<D> {
         segment: &'s Arc<Segment<D>>,
         position: u64,
     ) -> Result<Walk<'s, D::File>, ReadError> {
-        let file = segment
-            .file()
-            .map_err(|error| self.failed(segment, error))?;
-        Ok(Walk::new(
-            file,
-            position.min(segment.published()),
-            segment.published(),
-            Depth::Headers,
-        ))
+        let file = segment.file().map_err(|error| self.failed(segment, error))?;
+        Ok(Walk::new(file, position.min(segment.published()), segment.published(), Depth::Headers))
     }
 
     /// The next frame with a good header. Damage before it is stepped over, and the first of it noted in `damage`.
@@ -455,11 +416,7 @@ impl<D: Disk> LogReader<D> {
     }
 
     fn gone(&self, offset: Offset) -> ReadError {
-        ReadError::OutOfRange {
-            offset,
-            start: self.start(),
-            end: self.end(),
-        }
+        ReadError::OutOfRange { offset, start: self.start(), end: self.end() }
     }
 
     fn failed(&self, segment: &Arc<Segment<D>>, source: io::Error) -> ReadError {
@@ -467,10 +424,7 @@ impl<D: Disk> LogReader<D> {
         if source.kind() == io::ErrorKind::NotFound && segment.end() <= self.start() {
             return self.gone(segment.base());
         }
-        ReadError::Io {
-            file: segment.path().to_owned(),
-            source,
-        }
+        ReadError::Io { file: segment.path().to_owned(), source }
     }
 
     fn corrupt(
@@ -481,12 +435,7 @@ impl<D: Disk> LogReader<D> {
         what: String,
     ) -> ReadError {
         let file = segment.path().to_owned();
-        ReadError::Corrupt(Damage {
-            file,
-            position,
-            offset,
-            what,
-        })
+        ReadError::Corrupt(Damage { file, position, offset, what })
     }
 }
 

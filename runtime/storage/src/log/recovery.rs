@@ -9,7 +9,7 @@
 //! Invariant: what is cut off was never known to be synced; where what was synced is damaged or gone, nothing is changed
 //! and the log opens stopped. What was scanned is synced before it is served.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,6 +66,9 @@ pub struct TornTail {
     pub what: String,
 }
 
+/// Bytes written over themselves at once.
+const REWRITE_BYTES: usize = 1 << 20;
+
 /// What goes wrong inside: the system's error with what was tried, on what.
 type Failure = (&'static str, PathBuf, io::Error);
 
@@ -82,20 +85,12 @@ pub(super) fn open<D: Disk>(
     config: LogConfig,
     now: Timestamp,
 ) -> Result<(PartitionLog<D>, Recovered), OpenError> {
-    let mut opening = Opening {
-        disk: &disk,
-        dir,
-        interval: config.index_interval_bytes,
-        notes: Vec::new(),
-    };
+    let mut opening =
+        Opening { disk: &disk, dir, interval: config.index_interval_bytes, notes: Vec::new() };
     match opening.run(&config, now) {
         Ok(opened) => Ok(opened),
         Err(Stop::Open(error)) => Err(error),
-        Err(Stop::Io((action, path, source))) => Err(OpenError::Io {
-            action,
-            path,
-            source,
-        }),
+        Err(Stop::Io((action, path, source))) => Err(OpenError::Io { action, path, source }),
     }
 }
 
@@ -127,52 +122,46 @@ impl<D: Disk> Opening<'_, D> {
         config: &LogConfig,
         now: Timestamp,
     ) -> Result<(PartitionLog<D>, Recovered), Stop> {
-        self.disk
-            .create_dir_all(self.dir)
-            .map_err(self.failed("create"))?;
+        self.disk.create_dir_all(self.dir).map_err(self.failed("create"))?;
         self.clear_leftovers()?;
         let mut bases = self.bases()?;
         let first = bases.first().copied().unwrap_or(Offset::ZERO);
-        let unknown = Checkpoint {
-            start: first,
-            recovery: beginning(first),
-            truncate_to: None,
-        };
+        let unknown = Checkpoint { start: first, recovery: beginning(first), truncate_to: None };
         let (mut checkpoint, found) = CheckpointFile::open(self.disk, self.dir, unknown)
             .map_err(self.failed("read the checkpoint of"))?;
         self.note_checkpoint(found, &bases)?;
+        if matches!(found, Found::Whole { unsettled: true, .. }) {
+            let said = *checkpoint.current();
+            checkpoint.write_twice(said).map_err(self.failed("write the checkpoint of"))?;
+        }
         self.finish_truncation(&mut checkpoint, &mut bases)?;
-        let said = *checkpoint.current();
-        self.remove_before_start(said.start, &mut bases)?;
-        let created = bases.is_empty();
-        if created {
+        let written = *checkpoint.current();
+        self.remove_before_start(&mut checkpoint, &mut bases)?;
+        let said = match found {
+            Found::Whole { checkpoint, .. } => {
+                Checkpoint { recovery: checkpoint.recovery, ..written }
+            }
+            Found::Missing | Found::Damaged => written,
+        };
+        if bases.is_empty() {
             self.create_first(said)?;
             bases.push(said.start);
         }
         let mut findings = self.examine(&bases, said)?;
         if findings.changed && findings.stopped.is_none() {
-            self.settle(&findings)?;
+            self.settle(&mut findings, said.recovery)?;
             let end = findings.segments.last().map(|last| end_place(last));
             let place = end.expect("a log has a segment");
-            let whole = matches!(
-                found,
-                Found::Whole {
-                    other_damaged: false,
-                    ..
-                }
-            );
+            let whole = matches!(found, Found::Whole { other_damaged: false, .. });
             let noted = if whole || found == Found::Missing {
                 checkpoint.hint(place)
             } else {
-                checkpoint.write_twice(Checkpoint {
-                    recovery: place,
-                    ..said
-                })
+                checkpoint.write_twice(Checkpoint { recovery: place, ..said })
             };
             noted.map_err(self.failed("write the checkpoint of"))?;
         }
         findings.epochs.advance(said.start);
-        self.finish(config, now, checkpoint, findings, said.start, created)
+        self.finish(config, now, checkpoint, findings, said.start)
     }
 
     fn finish(
@@ -182,21 +171,10 @@ impl<D: Disk> Opening<'_, D> {
         checkpoint: CheckpointFile<D>,
         findings: Findings<D>,
         start: Offset,
-        created: bool,
     ) -> Result<(PartitionLog<D>, Recovered), Stop> {
-        let Findings {
-            segments,
-            end,
-            truncated,
-            stopped,
-            scanned_bytes,
-            epochs,
-            ..
-        } = findings;
+        let Findings { segments, end, truncated, stopped, scanned_bytes, epochs, .. } = findings;
         let active = segments.last().expect("a log has a segment").clone();
-        let max_timestamp = active
-            .max_timestamp()
-            .map_err(self.failed("read an index of"))?;
+        let max_timestamp = active.max_timestamp().map_err(self.failed("read an index of"))?;
         let active_since = self.first_timestamp(&active)?.map(|since| since.min(now));
         let producer_snapshot = producer_snapshot::load(self.disk, self.dir, end)
             .map_err(self.failed("read a producer snapshot of"))?;
@@ -220,7 +198,7 @@ impl<D: Disk> Opening<'_, D> {
             active,
             stopped: stopped.map(StopReason::Damaged),
             dirty: Vec::new(),
-            names_dirty: created,
+            names_dirty: false,
             sync_pending: false,
             durable_place,
             epochs,
@@ -244,10 +222,8 @@ impl<D: Disk> Opening<'_, D> {
 
     fn bases(&self) -> Result<Vec<Offset>, Failure> {
         let names = self.disk.list(self.dir).map_err(self.failed("list"))?;
-        let mut bases: Vec<Offset> = names
-            .iter()
-            .filter_map(|name| offset_in(name, SEGMENT_SUFFIX))
-            .collect();
+        let mut bases: Vec<Offset> =
+            names.iter().filter_map(|name| offset_in(name, SEGMENT_SUFFIX)).collect();
         bases.sort_unstable();
         Ok(bases)
     }
@@ -260,19 +236,13 @@ impl<D: Disk> Opening<'_, D> {
         };
         match found {
             Found::Missing if has_data => {
-                self.notes
-                    .push("the checkpoint is missing: all of the log was scanned".into());
+                self.notes.push("the checkpoint is missing: all of the log was scanned".into());
             }
             Found::Damaged if has_data => {
-                self.notes
-                    .push("the checkpoint is damaged: all of the log was scanned".into());
+                self.notes.push("the checkpoint is damaged: all of the log was scanned".into());
             }
-            Found::Whole {
-                other_damaged: true,
-                ..
-            } => {
-                self.notes
-                    .push("one slot of the checkpoint is damaged: the other was used".into());
+            Found::Whole { other_damaged: true, .. } => {
+                self.notes.push("one slot of the checkpoint is damaged: the other was used".into());
             }
             _ => {}
         }
@@ -294,15 +264,9 @@ impl<D: Disk> Opening<'_, D> {
         if let Some(&last) = bases.last() {
             self.cut_at_offset(last, to)?;
         }
-        let done = Checkpoint {
-            truncate_to: None,
-            ..said
-        };
-        checkpoint
-            .write_twice(done)
-            .map_err(self.failed("write the checkpoint of"))?;
-        self.notes
-            .push(format!("a truncation to offset {to} was finished"));
+        let done = Checkpoint { truncate_to: None, ..said };
+        checkpoint.write_twice(done).map_err(self.failed("write the checkpoint of"))?;
+        self.notes.push(format!("a truncation to offset {to} was finished"));
         Ok(())
     }
 
@@ -319,8 +283,10 @@ impl<D: Disk> Opening<'_, D> {
                 Ok(Some(frame)) if to <= frame.header.base_offset => break frame.position,
                 Ok(Some(frame)) => expected = frame.header.next_offset(),
                 Err(WalkError::Bad { .. }) if expected == to => break walk.position(),
-                // Shorter already, or bad before it gets there, which the scan will judge.
-                Ok(None) | Err(WalkError::Bad { .. }) => return Ok(()),
+                // Cut already, though perhaps not durably.
+                Ok(None) => break walk.position(),
+                // Bad before it gets there, which the scan will judge.
+                Err(WalkError::Bad { .. }) => return Ok(()),
                 Err(WalkError::Io(error)) => return Err(at("read")(error)),
             }
         };
@@ -354,15 +320,22 @@ impl<D: Disk> Opening<'_, D> {
         Ok(())
     }
 
-    /// Removes segments that lie wholly before the start: what retention had not got round to.
+    /// Removes segments that lie wholly before the start: what retention had not got round to. The recovery point's own
+    /// may do so too, when nothing behind it is durably noted to be synced, and is kept.
     fn remove_before_start(
         &mut self,
-        start: Offset,
+        checkpoint: &mut CheckpointFile<D>,
         bases: &mut Vec<Offset>,
     ) -> Result<(), Failure> {
-        let keep = bases
-            .partition_point(|base| *base <= start)
-            .saturating_sub(1);
+        let said = *checkpoint.current();
+        let before = bases.partition_point(|base| *base <= said.start).saturating_sub(1);
+        let settled = bases.partition_point(|base| *base < said.recovery.segment);
+        let keep = before.min(settled);
+        if keep == 0 {
+            return Ok(());
+        }
+        // What was read may have been in the system's memory only.
+        checkpoint.write_twice(said).map_err(self.failed("write the checkpoint of"))?;
         let gone: Vec<Offset> = bases.drain(..keep).collect();
         self.remove_segments(&gone)
     }
@@ -376,30 +349,20 @@ impl<D: Disk> Opening<'_, D> {
                 end: said.recovery.offset,
             }));
         }
-        let created = Segment::create(self.disk, self.dir, said.start);
-        created.map_err(self.failed("create a segment in"))?;
+        // Durable at once, so that a log whose first segment is not at its start can only be one that has lost something.
+        Segment::create(self.disk, self.dir, said.start)
+            .and_then(|_| self.disk.sync_dir(self.dir))
+            .map_err(self.failed("create a segment in"))?;
         Ok(())
     }
 
     /// Looks at every segment: briefly before the recovery point, at every byte behind it.
     fn examine(&mut self, bases: &[Offset], said: Checkpoint) -> Result<Findings<D>, Failure> {
-        let Checkpoint {
-            start,
-            recovery: from,
-            ..
-        } = said;
+        let Checkpoint { start, recovery: from, .. } = said;
         if start < bases[0] {
             let what = format!("the log begins at offset {start}, and its first segment is gone");
             let file = self.dir.join(segment_name(bases[0]));
-            return self.stopped(
-                bases,
-                Damage {
-                    file,
-                    position: 0,
-                    offset: start,
-                    what,
-                },
-            );
+            return self.stopped(bases, Damage { file, position: 0, offset: start, what });
         }
         let settled = bases.partition_point(|base| *base < from.segment);
         let mut segments = Vec::with_capacity(bases.len());
@@ -413,15 +376,8 @@ impl<D: Disk> Opening<'_, D> {
             Ok(index) => index,
             Err(damage) => return self.stopped(bases, damage),
         };
-        let scan = tail::scan(
-            self.disk,
-            self.dir,
-            &bases[settled..],
-            from,
-            index,
-            self.interval,
-        )
-        .map_err(self.failed("scan"))?;
+        let scan = tail::scan(self.disk, self.dir, &bases[settled..], from, index, self.interval)
+            .map_err(self.failed("scan"))?;
         if let Verdict::Damaged(damage) = scan.verdict {
             return self.stopped(bases, damage);
         }
@@ -440,9 +396,7 @@ impl<D: Disk> Opening<'_, D> {
             return Ok(Ok(segment));
         }
         // Missing, damaged or out of date: the segment itself is asked.
-        let head = segment
-            .with_index(Index::head)
-            .map_err(self.failed("read"))?;
+        let head = self.head_of(&segment, as_stored)?;
         if as_stored(&head) {
             segment.drop_index();
             return Ok(Ok(segment));
@@ -452,60 +406,64 @@ impl<D: Disk> Opening<'_, D> {
             head.offset
         );
         let file = segment.path().to_owned();
-        Ok(Err(Damage {
-            file,
-            position: head.position,
-            offset: head.offset,
-            what,
-        }))
+        Ok(Err(Damage { file, position: head.position, offset: head.offset, what }))
     }
 
     /// The index of the recovery point's segment up to that point, which must be there.
     fn index_up_to(&self, bases: &[Offset], from: Place) -> Result<Result<Index, Damage>, Failure> {
         let file = self.dir.join(segment_name(from.segment));
-        let damage = |position, what| Damage {
-            file: file.clone(),
-            position,
-            offset: from.offset,
-            what,
-        };
+        let damage =
+            |position, what| Damage { file: file.clone(), position, offset: from.offset, what };
         if bases.first() != Some(&from.segment) {
-            let what = format!(
-                "the segment is gone, and offsets up to {} were synced in it",
-                from.offset
-            );
+            let what =
+                format!("the segment is gone, and offsets up to {} were synced in it", from.offset);
             return Ok(Err(damage(0, what)));
         }
         let len = self.len(from.segment)?;
         if len < from.position {
-            let what = format!(
-                "the file ends here, and {} bytes of it were synced",
-                from.position
-            );
+            let what = format!("the file ends here, and {} bytes of it were synced", from.position);
             return Ok(Err(damage(len, what)));
         }
-        let known = Segment::existing(
-            self.disk,
-            self.dir,
-            from.segment,
-            from.position,
-            from.offset,
-        );
-        let index = known
-            .with_index(Index::clone)
-            .map_err(self.failed("read"))?;
-        let head = index.head();
-        if head.position != from.position || head.offset != from.offset {
-            let what = format!(
-                "the last batch before offset {} is not what was synced",
-                from.offset
-            );
-            return Ok(Err(Damage {
-                offset: head.offset,
-                ..damage(head.position, what)
-            }));
+        self.remove_index_beyond(from)?;
+        let known =
+            Segment::existing(self.disk, self.dir, from.segment, from.position, from.offset);
+        let as_noted =
+            |head: &index::Head| head.position == from.position && head.offset == from.offset;
+        let head = self.head_of(&known, as_noted)?;
+        if !as_noted(&head) {
+            let what =
+                format!("the last batch before offset {} is not what was synced", from.offset);
+            return Ok(Err(Damage { offset: head.offset, ..damage(head.position, what) }));
         }
-        Ok(Ok(index))
+        known.with_index(Index::clone).map(Ok).map_err(self.failed("read"))
+    }
+
+    /// How a segment ends by its index, made again from the segment itself if that is not as it should be.
+    fn head_of(
+        &self,
+        segment: &Segment<D>,
+        fits: impl Fn(&index::Head) -> bool,
+    ) -> Result<index::Head, Failure> {
+        let failed = self.failed_at("read", segment.path());
+        let head = segment.with_index(Index::head).map_err(&failed)?;
+        if fits(&head) {
+            return Ok(head);
+        }
+        segment.rebuild_index().map_err(&failed)?;
+        segment.with_index(Index::head).map_err(&failed)
+    }
+
+    /// Removes an index that knows batches behind the recovery point: a crash may have lost them, and other ones may come to
+    /// stand there.
+    fn remove_index_beyond(&self, from: Place) -> Result<(), Failure> {
+        let failed = self.failed("check an index of");
+        let head = Index::load_head(self.disk, self.dir, from.segment).map_err(&failed)?;
+        if head.is_none_or(|head| head.position <= from.position) {
+            return Ok(());
+        }
+        index::remove(self.disk, self.dir, from.segment)
+            .and_then(|()| self.disk.sync_dir(self.dir))
+            .map_err(failed)
     }
 
     /// The epoch table as stored up to the recovery point, and as scanned from there on.
@@ -521,8 +479,7 @@ impl<D: Disk> Opening<'_, D> {
             Some(epochs) => epochs,
             None if from.offset == Offset::ZERO => Epochs::default(),
             None => {
-                self.notes
-                    .push("the epoch table is missing or damaged: it was made again".into());
+                self.notes.push("the epoch table is missing or damaged: it was made again".into());
                 self.epochs_from_log(settled, from)?
             }
         };
@@ -535,13 +492,7 @@ impl<D: Disk> Opening<'_, D> {
 
     fn epochs_from_log(&self, settled: &[Arc<Segment<D>>], from: Place) -> Result<Epochs, Failure> {
         let mut epochs = Epochs::default();
-        let last = Segment::existing(
-            self.disk,
-            self.dir,
-            from.segment,
-            from.position,
-            from.offset,
-        );
+        let last = Segment::existing(self.disk, self.dir, from.segment, from.position, from.offset);
         for segment in settled.iter().map(|segment| &**segment).chain([&last]) {
             let at = |error| self.failed_at("read", segment.path())(error);
             let file = segment.file().map_err(at)?;
@@ -573,35 +524,17 @@ impl<D: Disk> Opening<'_, D> {
         let kept = scan.segments.len();
         let mut truncated = None;
         if let Verdict::Torn(place) = scan.verdict {
-            let last = scan
-                .segments
-                .last()
-                .expect("the first segment is always scanned");
+            let last = scan.segments.last().expect("the first segment is always scanned");
             let mut bytes = self.len(last.base)? - last.len;
             for &base in &bases[kept..] {
                 bytes += self.len(base)?;
             }
             self.remove_segments(&bases[kept..])?;
             self.cut(last.base, last.len)?;
-            let Damage {
-                file,
-                position,
-                offset,
-                what,
-            } = place;
-            truncated = Some(TornTail {
-                file,
-                position,
-                offset,
-                bytes,
-                what,
-            });
+            let Damage { file, position, offset, what } = place;
+            truncated = Some(TornTail { file, position, offset, bytes, what });
         }
-        let end = scan
-            .segments
-            .last()
-            .map(|last| last.end)
-            .expect("one is always scanned");
+        let end = scan.segments.last().map(|last| last.end).expect("one is always scanned");
         for scanned in scan.segments {
             let (base, len, end) = (scanned.base, scanned.len, scanned.end);
             let segment = Segment::existing(self.disk, self.dir, base, len, end);
@@ -609,17 +542,10 @@ impl<D: Disk> Opening<'_, D> {
             segments.push(Arc::new(segment));
         }
         epochs.truncate(end);
-        let changed = scan.bytes > 0 || truncated.is_some();
+        // A segment behind the recovery point's may have a name that was never synced, even while it is empty.
+        let changed = scan.bytes > 0 || truncated.is_some() || kept > 1;
         let scanned_bytes = scan.bytes;
-        Ok(Findings {
-            segments,
-            end,
-            truncated,
-            stopped: None,
-            scanned_bytes,
-            epochs,
-            changed,
-        })
+        Ok(Findings { segments, end, truncated, stopped: None, scanned_bytes, epochs, changed })
     }
 
     /// All that can be read of a log that is damaged; nothing is changed.
@@ -630,17 +556,12 @@ impl<D: Disk> Opening<'_, D> {
             let end = bases.get(n + 1).copied().unwrap_or(Offset::MAX);
             let segment = Segment::existing(self.disk, self.dir, base, len, end);
             if end == Offset::MAX {
-                let head = segment
-                    .with_index(Index::head)
-                    .map_err(self.failed("read"))?;
+                let head = segment.with_index(Index::head).map_err(self.failed("read"))?;
                 segment.publish(head.position, head.offset);
             }
             segments.push(Arc::new(segment));
         }
-        let end = segments
-            .last()
-            .map(|last| last.end())
-            .expect("a log has a segment");
+        let end = segments.last().map(|last| last.end()).expect("a log has a segment");
         let stored =
             epochs::load(self.disk, self.dir).map_err(self.failed("read the epochs of"))?;
         Ok(Findings {
@@ -654,28 +575,34 @@ impl<D: Disk> Opening<'_, D> {
         })
     }
 
-    /// Makes what was scanned durable: after a kill it may be in the system's memory only.
-    fn settle(&self, findings: &Findings<D>) -> Result<(), Failure> {
-        for segment in findings
-            .segments
-            .iter()
-            .filter(|segment| segment.has_index())
-        {
-            let synced = segment.file().and_then(DiskFile::sync_data);
-            synced.map_err(self.failed_at("sync", segment.path()))?;
+    /// Makes what was scanned durable: after a kill it may be in the system's memory only. It is written once more, byte
+    /// for byte, because a sync that failed in an earlier life has left pages that count as clean and are not on the disk:
+    /// another sync alone would say that all is well.
+    fn settle(&self, findings: &mut Findings<D>, from: Place) -> Result<(), Failure> {
+        for segment in findings.segments.iter().filter(|segment| from.segment <= segment.base()) {
+            let start = if segment.base() == from.segment { from.position } else { 0 };
+            rewrite(segment, start).map_err(self.failed_at("sync", segment.path()))?;
+            if from.segment < segment.base() {
+                // As in `remove_index_beyond`.
+                index::remove(self.disk, self.dir, segment.base())
+                    .map_err(self.failed("remove an index from"))?;
+            }
         }
         producer_snapshot::truncate(self.disk, self.dir, findings.end)
             .map_err(self.failed("remove a producer snapshot from"))?;
-        self.disk.sync_dir(self.dir).map_err(self.failed("sync"))
+        self.disk.sync_dir(self.dir).map_err(self.failed("sync"))?;
+        match findings.epochs.take_changes() {
+            Some(table) => epochs::store(self.disk, self.dir, &table)
+                .map_err(self.failed("write the epochs of")),
+            None => Ok(()),
+        }
     }
 
     fn first_timestamp(&self, segment: &Segment<D>) -> Result<Option<Timestamp>, Failure> {
         if segment.published() == 0 {
             return Ok(None);
         }
-        let file = segment
-            .file()
-            .map_err(self.failed_at("open", segment.path()))?;
+        let file = segment.file().map_err(self.failed_at("open", segment.path()))?;
         let first = Walk::new(file, 0, segment.published(), Depth::Headers).next();
         Ok(first.ok().flatten().map(|frame| frame.header.max_timestamp))
     }
@@ -699,31 +626,36 @@ impl<D: Disk> Opening<'_, D> {
     }
 }
 
-fn beginning(base: Offset) -> Place {
-    Place {
-        offset: base,
-        segment: base,
-        position: 0,
+/// Writes the bytes of a segment from `position` on over themselves, and syncs them.
+fn rewrite<D: Disk>(segment: &Segment<D>, mut position: u64) -> io::Result<()> {
+    let file = segment.file()?;
+    let mut bytes = Vec::with_capacity(REWRITE_BYTES);
+    while position < segment.published() {
+        let left = usize::try_from(segment.published() - position).unwrap_or(usize::MAX);
+        bytes.clear();
+        let read = disk::read_fully(file, &mut bytes, left.min(REWRITE_BYTES), position)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        disk::write_all_vectored(file, &mut [IoSlice::new(&bytes)], position)?;
+        position += read as u64;
     }
+    // The same for its length, should it have been cut.
+    file.truncate(position)?;
+    file.sync_data()
+}
+
+fn beginning(base: Offset) -> Place {
+    Place { offset: base, segment: base, position: 0 }
 }
 
 fn end_place<D: Disk>(segment: &Segment<D>) -> Place {
-    Place {
-        offset: segment.end(),
-        segment: segment.base(),
-        position: segment.published(),
-    }
+    Place { offset: segment.end(), segment: segment.base(), position: segment.published() }
 }
 
 fn report(dir: &Path, recovered: &Recovered) {
     let dir = dir.display();
-    if let Some(TornTail {
-        offset,
-        bytes,
-        what,
-        ..
-    }) = &recovered.truncated
-    {
+    if let Some(TornTail { offset, bytes, what, .. }) = &recovered.truncated {
         tracing::warn!(%dir, %offset, bytes, what, "a torn tail was cut off");
     }
     if let Some(damage) = &recovered.stopped {

@@ -54,10 +54,7 @@ impl<D: Disk> Segment<D> {
         // What is left of an index under this name belongs to a segment that is no more.
         index::remove(disk, dir, base)?;
         let file = disk.create(&segment.path)?;
-        assert!(
-            segment.file.set(file).is_ok(),
-            "a new segment has no file yet"
-        );
+        assert!(segment.file.set(file).is_ok(), "a new segment has no file yet");
         *segment.index.write() = Some(Index::new(base));
         Ok(segment)
     }
@@ -98,12 +95,9 @@ impl<D: Disk> Segment<D> {
     /// Changes the index of the segment that is written to; it is always in memory.
     pub(super) fn with_index_mut<R>(&self, change: impl FnOnce(&mut Index) -> R) -> R {
         let mut index = self.index.write();
-        let index = index
-            .as_mut()
-            .expect("the index of the segment being written is in memory");
+        let index = index.as_mut().expect("the index of the segment being written is in memory");
         let result = change(index);
-        self.max_timestamp
-            .store(index.head().max_timestamp.get(), Ordering::Relaxed);
+        self.max_timestamp.store(index.head().max_timestamp.get(), Ordering::Relaxed);
         result
     }
 
@@ -117,14 +111,12 @@ impl<D: Disk> Segment<D> {
             Some(index) => index,
             None => self.load_index()?,
         };
-        self.max_timestamp
-            .store(index.head().max_timestamp.get(), Ordering::Relaxed);
+        self.max_timestamp.store(index.head().max_timestamp.get(), Ordering::Relaxed);
         Ok(ask(slot.insert(index)))
     }
 
     pub(super) fn set_index(&self, index: Index) {
-        self.max_timestamp
-            .store(index.head().max_timestamp.get(), Ordering::Relaxed);
+        self.max_timestamp.store(index.head().max_timestamp.get(), Ordering::Relaxed);
         *self.index.write() = Some(index);
     }
 
@@ -179,9 +171,7 @@ impl<D: Disk> Segment<D> {
     fn load_index(&self) -> io::Result<Index> {
         let stored = Index::load(&self.disk, &self.dir, self.base)?
             .filter(|index| index.head().position <= self.published());
-        let complete = stored
-            .as_ref()
-            .is_some_and(|i| i.head().position == self.published());
+        let complete = stored.as_ref().is_some_and(|i| i.head().position == self.published());
         let index = self.extend(stored.unwrap_or_else(|| Index::new(self.base)))?;
         if !complete {
             self.store(&index);
@@ -192,12 +182,7 @@ impl<D: Disk> Segment<D> {
     /// Walks the headers of what the index does not know yet. Damage is stepped over: reading will meet it.
     fn extend(&self, mut index: Index) -> io::Result<Index> {
         let head = index.head();
-        let mut walk = Walk::new(
-            self.file()?,
-            head.position,
-            self.published(),
-            Depth::Headers,
-        );
+        let mut walk = Walk::new(self.file()?, head.position, self.published(), Depth::Headers);
         loop {
             match walk.next() {
                 Ok(None) => return Ok(index),

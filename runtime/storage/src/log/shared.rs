@@ -98,11 +98,7 @@ impl<D: Disk> Shared<D> {
     }
 
     pub(super) fn last(&self) -> Arc<Segment<D>> {
-        self.segments
-            .read()
-            .last()
-            .expect("a log has a segment")
-            .clone()
+        self.segments.read().last().expect("a log has a segment").clone()
     }
 
     /// The last segment that begins at `offset` or before.
@@ -114,8 +110,7 @@ impl<D: Disk> Shared<D> {
 
     /// The segment that begins at `base`.
     pub(super) fn segment_at(&self, base: Offset) -> Option<Arc<Segment<D>>> {
-        self.segment_of(base)
-            .filter(|segment| segment.base() == base)
+        self.segment_of(base).filter(|segment| segment.base() == base)
     }
 
     /// The first segment that begins after `base`.

@@ -49,11 +49,7 @@ impl<D: Disk> PendingSync<D> {
     /// Blocks until the disk has it all.
     pub fn run(self) -> CompletedSync {
         let result = self.sync();
-        CompletedSync {
-            place: self.place,
-            generation: self.generation,
-            result,
-        }
+        CompletedSync { place: self.place, generation: self.generation, result }
     }
 
     fn sync(&self) -> Result<(), StopReason> {
@@ -136,11 +132,7 @@ impl<D: Disk> PartitionLog<D> {
 
     /// Where the next batch will be.
     pub(super) fn end_place(&self) -> Place {
-        Place {
-            offset: self.end(),
-            segment: self.active.base(),
-            position: self.active.published(),
-        }
+        Place { offset: self.end(), segment: self.active.base(), position: self.active.published() }
     }
 
     /// Saves the next open from scanning what has just been synced, and lets it tell damage from a torn tail.

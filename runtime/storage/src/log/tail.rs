@@ -60,17 +60,9 @@ pub(super) fn scan<D: Disk>(
     index: Index,
     interval: u32,
 ) -> io::Result<Scan> {
-    assert_eq!(
-        bases.first(),
-        Some(&from.segment),
-        "a scan begins in its first segment"
-    );
-    let mut scan = Scan {
-        segments: Vec::new(),
-        verdict: Verdict::Clean,
-        epochs: Vec::new(),
-        bytes: 0,
-    };
+    assert_eq!(bases.first(), Some(&from.segment), "a scan begins in its first segment");
+    let mut scan =
+        Scan { segments: Vec::new(), verdict: Verdict::Clean, epochs: Vec::new(), bytes: 0 };
     let mut expected = from.offset;
     let mut first = Some((from.position, index));
     for (n, &base) in bases.iter().enumerate() {
@@ -79,12 +71,7 @@ pub(super) fn scan<D: Disk>(
         if position == 0 && base != expected {
             let what =
                 format!("offset {expected} should be next, and the next segment begins at {base}");
-            let place = Damage {
-                file: path,
-                position: 0,
-                offset: expected,
-                what,
-            };
+            let place = Damage { file: path, position: 0, offset: expected, what };
             // Two segments that overlap are nothing that a crash leaves.
             scan.verdict = if base < expected {
                 Verdict::Damaged(place)
@@ -95,24 +82,14 @@ pub(super) fn scan<D: Disk>(
         }
         let file = disk.open(&path)?;
         let mut walk = Walk::new(&file, position, file.len()?, Depth::Full);
-        let mut scanned = Scanned {
-            base,
-            len: position,
-            end: expected,
-            index,
-        };
+        let mut scanned = Scanned { base, len: position, end: expected, index };
         let bad = scan_segment(&mut walk, &mut scanned, &mut scan.epochs, interval)?;
         scan.bytes += scanned.len - position;
         expected = scanned.end;
         let position = scanned.len;
         scan.segments.push(scanned);
         if let Some((what, skip)) = bad {
-            let place = Damage {
-                file: path,
-                position,
-                offset: expected,
-                what,
-            };
+            let place = Damage { file: path, position, offset: expected, what };
             scan.verdict = judge(disk, dir, &bases[n..], place, skip)?;
             return Ok(scan);
         }
@@ -155,10 +132,7 @@ fn scan_segment<F: DiskFile>(
             );
             return Ok(Some((what, Skip::Nothing)));
         }
-        if epochs
-            .last()
-            .is_none_or(|(last, _)| *last < header.leader_epoch)
-        {
+        if epochs.last().is_none_or(|(last, _)| *last < header.leader_epoch) {
             epochs.push((header.leader_epoch, header.base_offset));
         }
         scanned.index.note(header, frame.position, interval);
@@ -201,10 +175,7 @@ fn any_knew<F: DiskFile>(walk: &mut Walk<'_, F>, offset: Offset) -> io::Result<b
         match walk.next() {
             Ok(None) => return Ok(false),
             Ok(Some(frame)) => {
-                let known = frame
-                    .header
-                    .base_offset
-                    .checked_sub(u64::from(frame.unsynced));
+                let known = frame.header.base_offset.checked_sub(u64::from(frame.unsynced));
                 let speaks = frame.unsynced != UNSYNCED_UNKNOWN;
                 if speaks && known.is_some_and(|durable| offset < durable) {
                     return Ok(true);

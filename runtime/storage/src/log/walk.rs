@@ -57,18 +57,12 @@ pub(crate) enum WalkError {
     Io(#[from] io::Error),
     /// The file ends inside the frame, or the frame is not what was written. Holds the header if that was good.
     #[error("{fault}")]
-    Bad {
-        fault: BatchError,
-        header: Option<FrameHeader>,
-    },
+    Bad { fault: BatchError, header: Option<FrameHeader> },
 }
 
 impl WalkError {
     fn bad(fault: BatchError) -> WalkError {
-        WalkError::Bad {
-            fault,
-            header: None,
-        }
+        WalkError::Bad { fault, header: None }
     }
 }
 
@@ -87,14 +81,7 @@ impl<'f, F: DiskFile> Walk<'f, F> {
     /// A walk over `file` from `position` up to `end`, which need not be the file's own.
     pub(crate) fn new(file: &'f F, position: u64, end: u64, depth: Depth) -> Walk<'f, F> {
         assert!(position <= end, "a walk from {position} to {end}");
-        Walk {
-            file,
-            position,
-            end,
-            depth,
-            window: Vec::new(),
-            window_start: 0,
-        }
+        Walk { file, position, end, depth, window: Vec::new(), window_start: 0 }
     }
 
     /// Where the next frame begins.
@@ -111,11 +98,7 @@ impl<'f, F: DiskFile> Walk<'f, F> {
         if self.depth == Depth::Full {
             self.check_body(FrameHeader { unsynced, header })?;
         }
-        let frame = Frame {
-            position: self.position,
-            unsynced,
-            header,
-        };
+        let frame = Frame { position: self.position, unsynced, header };
         self.position = frame.end();
         Ok(Some(frame))
     }
@@ -175,28 +158,20 @@ impl<'f, F: DiskFile> Walk<'f, F> {
         let bytes = self.bytes(needed)?;
         if bytes.len() < needed {
             let have = bytes.len() as u64;
-            return Err(WalkError::bad(BatchError::Truncated {
-                needed: needed as u64,
-                have,
-            }));
+            return Err(WalkError::bad(BatchError::Truncated { needed: needed as u64, have }));
         }
-        check_crc(&frame.header, &bytes[..needed]).map_err(|fault| WalkError::Bad {
-            fault,
-            header: Some(frame),
-        })
+        check_crc(&frame.header, &bytes[..needed])
+            .map_err(|fault| WalkError::Bad { fault, header: Some(frame) })
     }
 
     /// `wanted` bytes or more at the position, or less where file or walk ends.
     fn bytes(&mut self, wanted: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
         let wanted = wanted.min(left);
-        let inside = self
-            .position
-            .checked_sub(self.window_start)
-            .and_then(|skip| {
-                let skip = usize::try_from(skip).ok()?;
-                (skip + wanted <= self.window.len()).then_some(skip)
-            });
+        let inside = self.position.checked_sub(self.window_start).and_then(|skip| {
+            let skip = usize::try_from(skip).ok()?;
+            (skip + wanted <= self.window.len()).then_some(skip)
+        });
         let skip = match inside {
             Some(skip) => skip,
             None => {
@@ -219,11 +194,7 @@ impl<'f, F: DiskFile> Walk<'f, F> {
 pub(crate) fn check_crc(header: &BatchHeader, frame: &[u8]) -> Result<(), BatchError> {
     let computed = crc32c(&frame[SEAL_SIZE + CRC_START..]);
     let found = header.crc;
-    if found == computed {
-        Ok(())
-    } else {
-        Err(BatchError::Crc { found, computed })
-    }
+    if found == computed { Ok(()) } else { Err(BatchError::Crc { found, computed }) }
 }
 
 /// Looks for a frame with a good seal and an offset of at least `least`; returns whether there is one and how many bytes

@@ -61,11 +61,7 @@ impl MetadataError {
         let path = path.to_owned();
         match error.into() {
             redb::Error::Corrupted(what) => MetadataError::Corrupt { path, what },
-            error => MetadataError::Io {
-                action,
-                path,
-                source: Box::new(error),
-            },
+            error => MetadataError::Io { action, path, source: Box::new(error) },
         }
     }
 }

@@ -24,11 +24,7 @@ pub(super) fn migrate(
     let supported = u32::try_from(steps.len()).expect("few steps") + 1;
     let found = read_version(path, transaction)?;
     if found > supported {
-        return Err(MetadataError::Newer {
-            path: path.to_owned(),
-            found,
-            supported,
-        });
+        return Err(MetadataError::Newer { path: path.to_owned(), found, supported });
     }
     if found == supported {
         return Ok(found);
@@ -54,12 +50,8 @@ pub(super) fn write_version(
 
 fn read_version(path: &Path, transaction: &WriteTransaction) -> Result<u32, MetadataError> {
     let failed = |error: redb::Error| MetadataError::redb("read", path, error);
-    let meta = transaction
-        .open_table(META)
-        .map_err(|error| failed(error.into()))?;
-    let stored = meta
-        .get(META_SCHEMA)
-        .map_err(|error| failed(error.into()))?;
+    let meta = transaction.open_table(META).map_err(|error| failed(error.into()))?;
+    let stored = meta.get(META_SCHEMA).map_err(|error| failed(error.into()))?;
     let version = stored.and_then(|stored| stored.value().try_into().ok().map(u32::from_be_bytes));
     match version {
         Some(version) if version > 0 => Ok(version),
@@ -102,12 +94,7 @@ mod tests {
     fn value(database: &Database) -> Vec<u8> {
         let transaction = database.begin_write().unwrap();
         let topics = transaction.open_table(Table::Topics.definition()).unwrap();
-        topics
-            .get(b"a".as_slice())
-            .unwrap()
-            .unwrap()
-            .value()
-            .to_vec()
+        topics.get(b"a".as_slice()).unwrap().unwrap().value().to_vec()
     }
 
     #[test]
@@ -140,16 +127,6 @@ mod tests {
         let transaction = database.begin_write().unwrap();
         write_version(&transaction, 9).unwrap();
         let error = migrate(&path, &transaction, &[]).unwrap_err();
-        assert!(
-            matches!(
-                error,
-                MetadataError::Newer {
-                    found: 9,
-                    supported: 1,
-                    ..
-                }
-            ),
-            "{error}"
-        );
+        assert!(matches!(error, MetadataError::Newer { found: 9, supported: 1, .. }), "{error}");
     }
 }

@@ -98,11 +98,7 @@ impl Store {
     /// # Errors
     /// [`MetadataError`]; what the store then holds is the state before or, if the system lied, after.
     pub fn commit(&mut self, applied: Offset, changes: &[Change]) -> Result<(), MetadataError> {
-        assert!(
-            self.applied <= applied,
-            "applied offset {applied} is before {}",
-            self.applied
-        );
+        assert!(self.applied <= applied, "applied offset {applied} is before {}", self.applied);
         self.write("commit to", |transaction| {
             write_changes(transaction, changes)?;
             write_applied(transaction, applied)
@@ -116,9 +112,7 @@ impl Store {
     /// # Errors
     /// [`MetadataError`], as [`Store::commit`].
     pub fn write_rows(&mut self, changes: &[Change]) -> Result<(), MetadataError> {
-        self.write("write to", |transaction| {
-            write_changes(transaction, changes)
-        })
+        self.write("write to", |transaction| write_changes(transaction, changes))
     }
 
     /// Reads everything.
@@ -130,10 +124,7 @@ impl Store {
         for table in Table::ALL {
             tables.push((table, self.rows(table)?));
         }
-        Ok(Loaded {
-            applied: self.applied,
-            tables,
-        })
+        Ok(Loaded { applied: self.applied, tables })
     }
 
     /// Reads all rows of one table.
@@ -142,13 +133,9 @@ impl Store {
     /// As [`Store::load`].
     pub fn rows(&self, table: Table) -> Result<Vec<Row>, MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
-        let transaction = self
-            .database
-            .begin_read()
-            .map_err(|error| failed(error.into()))?;
-        let rows = transaction
-            .open_table(table.definition())
-            .map_err(|error| failed(error.into()))?;
+        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let rows =
+            transaction.open_table(table.definition()).map_err(|error| failed(error.into()))?;
         let mut found = Vec::new();
         for row in rows.iter().map_err(|error| failed(error.into()))? {
             let (key, stored) = row.map_err(|error| failed(error.into()))?;
@@ -159,15 +146,8 @@ impl Store {
         }
         let expected = rows.len().map_err(|error| failed(error.into()))?;
         if found.len() as u64 != expected {
-            let what = format!(
-                "table {} has {} of its {expected} rows",
-                table.name(),
-                found.len()
-            );
-            return Err(MetadataError::Corrupt {
-                path: self.path.clone(),
-                what,
-            });
+            let what = format!("table {} has {} of its {expected} rows", table.name(), found.len());
+            return Err(MetadataError::Corrupt { path: self.path.clone(), what });
         }
         Ok(found)
     }
@@ -178,13 +158,9 @@ impl Store {
     /// As [`Store::load`].
     pub fn row(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
-        let transaction = self
-            .database
-            .begin_read()
-            .map_err(|error| failed(error.into()))?;
-        let rows = transaction
-            .open_table(table.definition())
-            .map_err(|error| failed(error.into()))?;
+        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let rows =
+            transaction.open_table(table.definition()).map_err(|error| failed(error.into()))?;
         let Some(stored) = rows.get(key).map_err(|error| failed(error.into()))? else {
             return Ok(None);
         };
@@ -223,10 +199,7 @@ impl Store {
             database,
             path: path.to_owned(),
             applied: Offset::ZERO,
-            identity: Identity {
-                cluster: 0,
-                incarnation: 0,
-            },
+            identity: Identity { cluster: 0, incarnation: 0 },
         };
         store.migrate()?;
         store.identity = Identity {
@@ -239,10 +212,7 @@ impl Store {
 
     fn migrate(&mut self) -> Result<(), MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("open", &self.path, error);
-        let transaction = self
-            .database
-            .begin_write()
-            .map_err(|error| failed(error.into()))?;
+        let transaction = self.database.begin_write().map_err(|error| failed(error.into()))?;
         let found = migrate::migrate(&self.path, &transaction, STEPS)?;
         if found == SCHEMA_VERSION {
             return transaction.abort().map_err(|error| failed(error.into()));
@@ -257,30 +227,19 @@ impl Store {
     ) -> Result<(), MetadataError> {
         let path = &self.path;
         let failed = |error: redb::Error| MetadataError::redb(action, path, error);
-        let transaction = self
-            .database
-            .begin_write()
-            .map_err(|error| failed(error.into()))?;
+        let transaction = self.database.begin_write().map_err(|error| failed(error.into()))?;
         change(&transaction).map_err(failed)?;
         transaction.commit().map_err(|error| failed(error.into()))
     }
 
     fn meta<const N: usize>(&self, key: &str) -> Result<[u8; N], MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
-        let transaction = self
-            .database
-            .begin_read()
-            .map_err(|error| failed(error.into()))?;
-        let meta = transaction
-            .open_table(META)
-            .map_err(|error| failed(error.into()))?;
+        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let meta = transaction.open_table(META).map_err(|error| failed(error.into()))?;
         let stored = meta.get(key).map_err(|error| failed(error.into()))?;
         let Some(stored) = stored else {
             let what = format!("it has no {key}");
-            return Err(MetadataError::Incomplete {
-                path: self.path.clone(),
-                what,
-            });
+            return Err(MetadataError::Incomplete { path: self.path.clone(), what });
         };
         schema::open_value("meta", key.as_bytes(), stored.value())
             .and_then(|value| value.try_into().ok())
@@ -289,19 +248,13 @@ impl Store {
 
     fn damaged(&self, table: &str, key: &[u8]) -> MetadataError {
         let what = format!("row {} of table {table} fails its checksum", KeyText(key));
-        MetadataError::Corrupt {
-            path: self.path.clone(),
-            what,
-        }
+        MetadataError::Corrupt { path: self.path.clone(), what }
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store")
-            .field("path", &self.path)
-            .field("applied", &self.applied)
-            .finish()
+        f.debug_struct("Store").field("path", &self.path).field("applied", &self.applied).finish()
     }
 }
 
@@ -328,11 +281,7 @@ fn initialise<F: DiskFile>(file: F, fresh: Identity) -> Result<(), redb::Error> 
     let transaction = database.begin_write()?;
     migrate::write_version(&transaction, SCHEMA_VERSION)?;
     write_meta(&transaction, META_CLUSTER, &fresh.cluster.to_be_bytes())?;
-    write_meta(
-        &transaction,
-        META_INCARNATION,
-        &fresh.incarnation.to_be_bytes(),
-    )?;
+    write_meta(&transaction, META_INCARNATION, &fresh.incarnation.to_be_bytes())?;
     write_applied(&transaction, Offset::ZERO)?;
     write_changes(&transaction, &[])?;
     transaction.commit()?;
@@ -341,10 +290,7 @@ fn initialise<F: DiskFile>(file: F, fresh: Identity) -> Result<(), redb::Error> 
 
 fn write_meta(transaction: &WriteTransaction, key: &str, value: &[u8]) -> Result<(), redb::Error> {
     let mut meta = transaction.open_table(META)?;
-    meta.insert(
-        key,
-        schema::seal_value("meta", key.as_bytes(), value).as_slice(),
-    )?;
+    meta.insert(key, schema::seal_value("meta", key.as_bytes(), value).as_slice())?;
     Ok(())
 }
 

@@ -25,24 +25,16 @@ pub(crate) fn batch(tag: u64, records: u32, size: usize, timestamp: i64) -> Byte
     let mut builder = BatchBuilder::new(1 << 10);
     for n in 0..records {
         let mut value = format!("{tag}/{n}").into_bytes();
-        value.resize(
-            value.len().max(size),
-            128 + u8::try_from(tag % 120).unwrap(),
-        );
+        value.resize(value.len().max(size), 128 + u8::try_from(tag % 120).unwrap());
         let at = Timestamp(timestamp + i64::from(n));
         builder.push(at, None, Some(&value), &[]).unwrap();
     }
-    builder
-        .finish(Compression::None, ProducerStamp::NONE)
-        .unwrap()
+    builder.finish(Compression::None, ProducerStamp::NONE).unwrap()
 }
 
 /// Cuts bytes into pieces of `piece` bytes, as they come from a connection.
 pub(crate) fn pieces(bytes: &Bytes, piece: usize) -> Vec<Bytes> {
-    (0..bytes.len())
-        .step_by(piece)
-        .map(|at| bytes.slice(at..bytes.len().min(at + piece)))
-        .collect()
+    (0..bytes.len()).step_by(piece).map(|at| bytes.slice(at..bytes.len().min(at + piece))).collect()
 }
 
 /// Appends batches at the end of the log, in one call.
@@ -52,19 +44,12 @@ pub(crate) fn append<D: Disk>(
     batches: &[Bytes],
 ) -> Result<(), AppendError> {
     let chunks: Vec<Vec<Bytes>> = batches.iter().map(|bytes| pieces(bytes, 50)).collect();
-    let headers: Vec<BatchHeader> = batches
-        .iter()
-        .map(|bytes| BatchHeader::parse(bytes).unwrap())
-        .collect();
+    let headers: Vec<BatchHeader> =
+        batches.iter().map(|bytes| BatchHeader::parse(bytes).unwrap()).collect();
     let mut next = log.end();
     let mut appends = Vec::new();
     for (header, chunks) in headers.iter().zip(&chunks) {
-        appends.push(AppendBatch {
-            base_offset: next,
-            epoch: LeaderEpoch(epoch),
-            header,
-            chunks,
-        });
+        appends.push(AppendBatch { base_offset: next, epoch: LeaderEpoch(epoch), header, chunks });
         next = next + u64::from(header.last_offset_delta) + 1;
     }
     log.append(&appends)

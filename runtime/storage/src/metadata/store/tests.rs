@@ -3,17 +3,10 @@
 use super::*;
 use crate::disk::{Fault, MemDisk, Operation, RealDisk};
 
-const FRESH: Identity = Identity {
-    cluster: 7,
-    incarnation: 8,
-};
+const FRESH: Identity = Identity { cluster: 7, incarnation: 8 };
 
 fn set(table: Table, key: &str, value: &str) -> Change {
-    Change {
-        table,
-        key: key.into(),
-        value: Some(value.into()),
-    }
+    Change { table, key: key.into(), value: Some(value.into()) }
 }
 
 fn memory() -> (MemDisk, PathBuf) {
@@ -23,10 +16,7 @@ fn memory() -> (MemDisk, PathBuf) {
 }
 
 fn value(store: &Store, table: Table, key: &str) -> Option<String> {
-    store
-        .row(table, key.as_bytes())
-        .unwrap()
-        .map(|value| String::from_utf8(value).unwrap())
+    store.row(table, key.as_bytes()).unwrap().map(|value| String::from_utf8(value).unwrap())
 }
 
 #[test]
@@ -34,51 +24,20 @@ fn rows_identity_and_applied_offset_come_back_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("metadata.redb");
     let mut store = Store::open(&RealDisk, &path, FRESH).unwrap();
-    store
-        .commit(
-            Offset(3),
-            &[set(Table::Topics, "a", "1"), set(Table::Jobs, "a", "2")],
-        )
-        .unwrap();
-    let remove = Change {
-        table: Table::Topics,
-        key: b"a".to_vec(),
-        value: None,
-    };
-    store
-        .commit(Offset(4), &[remove, set(Table::Topics, "b", "3")])
-        .unwrap();
-    store
-        .write_rows(&[set(Table::Positions, "p", "9")])
-        .unwrap();
+    store.commit(Offset(3), &[set(Table::Topics, "a", "1"), set(Table::Jobs, "a", "2")]).unwrap();
+    let remove = Change { table: Table::Topics, key: b"a".to_vec(), value: None };
+    store.commit(Offset(4), &[remove, set(Table::Topics, "b", "3")]).unwrap();
+    store.write_rows(&[set(Table::Positions, "p", "9")]).unwrap();
     drop(store);
-    let store = Store::open(
-        &RealDisk,
-        &path,
-        Identity {
-            cluster: 0,
-            incarnation: 0,
-        },
-    )
-    .unwrap();
+    let store = Store::open(&RealDisk, &path, Identity { cluster: 0, incarnation: 0 }).unwrap();
     assert_eq!(store.identity(), FRESH);
     assert_eq!(store.applied(), Offset(4));
-    assert_eq!(
-        store.rows(Table::Topics).unwrap(),
-        [(b"b".to_vec(), b"3".to_vec())]
-    );
+    assert_eq!(store.rows(Table::Topics).unwrap(), [(b"b".to_vec(), b"3".to_vec())]);
     assert_eq!(value(&store, Table::Jobs, "a").as_deref(), Some("2"));
     assert_eq!(value(&store, Table::Positions, "p").as_deref(), Some("9"));
     let loaded = store.load().unwrap();
     assert_eq!(loaded.applied, Offset(4));
-    assert_eq!(
-        loaded
-            .tables
-            .iter()
-            .map(|(_, rows)| rows.len())
-            .sum::<usize>(),
-        3
-    );
+    assert_eq!(loaded.tables.iter().map(|(_, rows)| rows.len()).sum::<usize>(), 3);
 }
 
 #[test]
@@ -88,21 +47,11 @@ fn after_any_crash_the_store_is_at_a_commit_not_before_the_last_acknowledged_one
         let mut acknowledged = 0;
         // Which of its writes and syncs a commit dies at moves with the seed.
         let mut store = Store::open(&disk, &path, FRESH).unwrap();
-        let operation = if seed % 2 == 0 {
-            Operation::Sync
-        } else {
-            Operation::Write
-        };
-        disk.inject(
-            Fault::eio(operation)
-                .after(u32::try_from(seed).unwrap() / 3)
-                .times(1_000),
-        );
+        let operation = if seed % 2 == 0 { Operation::Sync } else { Operation::Write };
+        disk.inject(Fault::eio(operation).after(u32::try_from(seed).unwrap() / 3).times(1_000));
         for n in 1..40u64 {
-            let changes = [
-                set(Table::Topics, "n", &n.to_string()),
-                set(Table::Jobs, "n", &n.to_string()),
-            ];
+            let changes =
+                [set(Table::Topics, "n", &n.to_string()), set(Table::Jobs, "n", &n.to_string())];
             if store.commit(Offset(n), &changes).is_err() {
                 break;
             }
@@ -112,10 +61,7 @@ fn after_any_crash_the_store_is_at_a_commit_not_before_the_last_acknowledged_one
         drop(store);
         let store = Store::open(&disk, &path, FRESH).unwrap();
         let applied = store.applied().get();
-        assert!(
-            acknowledged <= applied,
-            "seed {seed}: {applied} after {acknowledged}"
-        );
+        assert!(acknowledged <= applied, "seed {seed}: {applied} after {acknowledged}");
         assert!(applied <= acknowledged + 1);
         let expected = (applied > 0).then(|| applied.to_string());
         assert_eq!(value(&store, Table::Topics, "n"), expected, "seed {seed}");
@@ -127,11 +73,7 @@ fn after_any_crash_the_store_is_at_a_commit_not_before_the_last_acknowledged_one
 fn a_first_start_cut_short_starts_afresh() {
     for seed in 0..30 {
         let (disk, path) = memory();
-        disk.inject(
-            Fault::eio(Operation::Sync)
-                .after(u32::try_from(seed).unwrap() % 4)
-                .times(100),
-        );
+        disk.inject(Fault::eio(Operation::Sync).after(u32::try_from(seed).unwrap() % 4).times(100));
         drop(Store::open(&disk, &path, FRESH));
         disk.crash(seed);
         let store = Store::open(&disk, &path, FRESH).unwrap();
@@ -152,24 +94,10 @@ fn an_emptied_file_is_not_taken_for_a_new_store() {
 fn a_store_of_a_newer_schema_is_refused() {
     let (disk, path) = memory();
     let mut store = Store::open(&disk, &path, FRESH).unwrap();
-    store
-        .write("write to", |transaction| {
-            migrate::write_version(transaction, 2)
-        })
-        .unwrap();
+    store.write("write to", |transaction| migrate::write_version(transaction, 2)).unwrap();
     drop(store);
     let error = Store::open(&disk, &path, FRESH).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            MetadataError::Newer {
-                found: 2,
-                supported: 1,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, MetadataError::Newer { found: 2, supported: 1, .. }), "{error}");
 }
 
 #[test]
@@ -177,9 +105,7 @@ fn a_damaged_value_is_found_when_read() {
     let (disk, path) = memory();
     let mut store = Store::open(&disk, &path, FRESH).unwrap();
     let text = "a value that is easy to find in the file";
-    store
-        .commit(Offset(1), &[set(Table::Topics, "a", text)])
-        .unwrap();
+    store.commit(Offset(1), &[set(Table::Topics, "a", text)]).unwrap();
     drop(store);
     let bytes = disk.bytes(&path).unwrap();
     let needle = text.as_bytes();
