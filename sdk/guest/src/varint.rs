@@ -54,10 +54,14 @@ pub(crate) fn read_bytes<'a>(bytes: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
 
 pub(crate) fn write_unsigned(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
-        out.push(value as u8 | 0x80);
+        out.push(low_bits(value) | 0x80);
         value >>= 7;
     }
-    out.push(value as u8);
+    out.push(low_bits(value));
+}
+
+fn low_bits(value: u64) -> u8 {
+    (value & 0x7f) as u8
 }
 
 pub(crate) fn write_signed(out: &mut Vec<u8>, value: i64) {
