@@ -61,13 +61,19 @@ pub enum IdentityError {
         reason: String,
     },
     /// The broker has a certificate, but the authority that signed it is gone.
-    #[error("{} is missing but broker.pem is there: restore it, or remove broker.pem and broker.key too to found a new authority that every client has to be given", path.display())]
+    #[error(
+        "{} is missing but broker.pem is there: restore it, or remove broker.pem and broker.key too \
+         to found a new authority that every client has to be given", path.display()
+    )]
     AuthorityMissing {
         /// Where the authority's certificate should be.
         path: PathBuf,
     },
     /// A certificate has to be issued, but the authority's key is not here.
-    #[error("this broker needs a new certificate ({reason}), but the authority's key {} is not here: restore it", path.display())]
+    #[error(
+        "this broker needs a new certificate ({reason}), but the authority's key {} is not here: \
+         restore it", path.display()
+    )]
     AuthorityKeyMissing {
         /// Where the key should be.
         path: PathBuf,

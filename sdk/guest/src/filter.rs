@@ -21,8 +21,8 @@ pub trait Filter: Sized + 'static {
         true
     }
 
-    /// Says what becomes of the record: nothing (it is dropped), [`Output::keep`], [`Output::forward`] or [`Output::emit`],
-    /// as often as needed. The default asks [`Filter::keep`].
+    /// Says what becomes of the record: nothing (it is dropped), [`Output::keep`],
+    /// [`Output::forward`] or [`Output::emit`], as often as needed. The default asks [`Filter::keep`].
     ///
     /// # Errors
     /// What is wrong with this record. Nothing of the batch is then output, and the job's error policy decides.
@@ -34,8 +34,8 @@ pub trait Filter: Sized + 'static {
     }
 }
 
-/// Exports a [`Filter`] as this component's module. Once per crate; it does nothing outside WebAssembly, so that the same
-/// crate builds and tests natively.
+/// Exports a [`Filter`] as this component's module. Once per crate; it does nothing outside
+/// WebAssembly, so that the same crate builds and tests natively.
 #[macro_export]
 macro_rules! export {
     ($filter:ty) => {

@@ -8,8 +8,9 @@
 //!                                 your Filter
 //! ```
 //!
-//! A filter that only keeps or drops implements [`Filter::keep`]; one that changes, multiplies or routes records implements
-//! [`Filter::process`]. Both are exported with [`export!`] and compiled with `--target wasm32-wasip2`, and both run in a plain
+//! A filter that only keeps or drops implements [`Filter::keep`]; one that changes, multiplies or
+//! routes records implements [`Filter::process`]. Both are exported with [`export!`] and compiled
+//! with `--target wasm32-wasip2`, and both run in a plain
 //! `cargo test` through [`testing`], with no broker.
 //!
 //! ```
@@ -30,7 +31,8 @@
 //! export!(Short);
 //! ```
 //!
-//! Read in this order: `filter` (the trait), `params`, `record`, `output`, `driver` (what turns a batch into calls), `log`,
+//! Read in this order: `filter` (the trait), `params`, `record`, `output`, `driver` (what turns a
+//! batch into calls), `log`,
 //! `testing`. This crate never does anything that a record does not ask for: no threads, no clock, no state of its own.
 
 mod driver;

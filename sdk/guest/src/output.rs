@@ -1,7 +1,7 @@
 //! Output: what becomes of the records of one batch.
 //!
-//! Invariant: while records are only kept or dropped, the answer is a bitmap; the first record that is forwarded or new turns
-//! it into rewritten records, and what was kept before stays kept, in order.
+//! Invariant: while records are only kept or dropped, the answer is a bitmap; the first record that
+//! is forwarded or new turns it into rewritten records, and what was kept before stays kept, in order.
 
 use crate::{OutputId, Record, Verdict, varint};
 

@@ -64,7 +64,8 @@ impl Params {
         parts.map(str::trim).filter(|part| !part.is_empty()).collect()
     }
 
-    /// Refuses every parameter that is not in `known`: a mistyped name then fails the deployment instead of being ignored.
+    /// Refuses every parameter that is not in `known`: a mistyped name then fails the deployment
+    /// instead of being ignored.
     ///
     /// # Errors
     /// Names the first unknown parameter and the known ones.

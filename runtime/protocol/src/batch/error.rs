@@ -43,7 +43,8 @@ pub enum BatchError {
     },
     /// Attribute bits that the sender may not set.
     #[error(
-        "batch attributes {0:#06x} set bits that a producer may not set (timestamp type, control, delete horizon or unknown)"
+        "batch attributes {0:#06x} set bits that a producer may not set \
+         (timestamp type, control, delete horizon or unknown)"
     )]
     Attributes(u16),
     /// The batch's own checksum does not match its bytes.

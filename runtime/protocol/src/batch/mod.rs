@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Reading order: [`header`](BatchHeader), [`record`](Record), [`records`](Records), [`builder`](BatchBuilder),
-//! [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`, `checksum`, [`error`](BatchError).
+//! [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`,
+//! `checksum`, [`error`](BatchError).
 //!
 //! ```
 //! use millstream_protocol::batch::{Batch, BatchBuilder, Compression, DecodeLimits, Origin, ProducerStamp, Rules};

@@ -220,7 +220,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_number_comes_back_and_takes_the_bytes_foretold(a in any::<i32>(), b in any::<i64>(), shift in 0u32..63) {
+        fn every_number_comes_back_and_takes_the_bytes_foretold(
+            a in any::<i32>(), b in any::<i64>(), shift in 0u32..63,
+        ) {
             let b = b >> shift;
             let a = a >> (shift / 2);
             let mut out = [0; 16];

@@ -1,3 +1,5 @@
+//! A broker's identity: made once, kept, renewed in time, and never overwritten by mistake.
+
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;

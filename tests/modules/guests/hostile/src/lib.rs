@@ -1,5 +1,5 @@
-//! Does what its parameter `do` says, all of it wrong. Written against the bare contract, so that it can return what the SDK
-//! never would.
+//! Does what its parameter `do` says, all of it wrong. Written against the bare contract, so that
+//! it can return what the SDK never would.
 
 #![cfg(target_arch = "wasm32")]
 

@@ -1,4 +1,5 @@
-//! Keeps about half of the records, by the last bit of the value's first byte: the cheapest filter that looks at its records.
+//! Keeps about half of the records, by the last bit of the value's first byte: the cheapest filter
+//! that looks at its records.
 
 use millstream_guest::{Filter, Params, Record, export};
 
