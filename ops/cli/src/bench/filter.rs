@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::arguments::Watched;
 use super::consume::{Read, read_all};
-use super::report::{Rows, Told};
+use super::report::{Rows, Told, whole};
 use super::spent::Meter;
 use super::topic;
 use crate::connection::call;
@@ -223,7 +223,6 @@ async fn until_done(client: &Client, name: &JobName) -> Result<(u64, u64)> {
 
 impl Rows for Document {
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let whole = |rate: f64| format::thousands(rate as u64);
         let mut rows = vec![("module", self.module.to_string())];
         if let Some(fetch) = &self.fetch {
             rows.push(("read records/s", whole(fetch.plain_records_per_second)));

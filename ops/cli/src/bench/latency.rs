@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use super::arguments::{Producing, Watched};
 use super::pace::Ticker;
 use super::payload::Pool;
-use super::report::{Latency, Rows, Throughput, Times, Told};
+use super::report::{Latency, Rows, Throughput, Times, Told, whole};
 use super::spent::Meter;
 use super::topic::Making;
 use crate::failure::{Failure, Result};
@@ -47,7 +47,8 @@ pub(super) struct Args {
     /// The topic.
     topic: TopicName,
     /// Records a second.
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: u32,
     /// Bytes of each value, at least 16.
     #[arg(long, value_name = "SIZE", default_value = "1024")]
@@ -94,7 +95,10 @@ struct Schedule {
 
 impl Schedule {
     fn new(args: &Args) -> Self {
-        let records = |time: Span| (time.0.as_secs_f64() * f64::from(args.rate)) as u64;
+        let records = |time: Span| {
+            let records = time.0.as_millis() * u128::from(args.rate) / 1_000;
+            u64::try_from(records).unwrap_or(u64::MAX)
+        };
         let warmup = records(args.warmup);
         let total = warmup + records(args.duration).max(1);
         Self { origin: Instant::now(), rate: args.rate, warmup, total }
@@ -269,7 +273,7 @@ fn foreign(number: u64) -> Failure {
 impl Rows for Document {
     fn rows(&self) -> Vec<(&'static str, String)> {
         let held = if self.rate_held { "held" } else { "NOT held" };
-        let achieved = format::thousands(self.achieved_rate.round() as u64);
+        let achieved = whole(self.achieved_rate);
         let rate = format!("{} records/s wanted, {achieved} sent: {held}", self.rate);
         let mut rows = vec![
             ("rate", rate),

@@ -56,7 +56,7 @@ impl Throughput {
         let mut rows = vec![
             ("records", format::thousands(self.records)),
             ("seconds", format!("{:.3}", self.spent.seconds)),
-            ("records/s", format::thousands(self.records_per_second as u64)),
+            ("records/s", whole(self.records_per_second)),
             ("MB/s", format!("{:.1}", self.mb_per_second)),
             ("client CPU s/GB", format!("{:.3}", self.client_cpu_seconds_per_gb)),
         ];
@@ -69,6 +69,12 @@ impl Throughput {
         rows.push(("client peak RSS", format::bytes(self.spent.client_peak_rss_bytes)));
         rows
     }
+}
+
+/// A rate without its fraction, with its thousands separated.
+#[expect(clippy::cast_possible_truncation, reason = "no rate is beyond what 64 bits hold")]
+pub(super) fn whole(rate: f64) -> String {
+    format::thousands(rate.round() as u64)
 }
 
 /// Latencies, in microseconds.

@@ -3,7 +3,7 @@
 //! ```text
 //!   sink     this process ──▶ transport ──▶ another process, which drops what comes and answers
 //!   source   this process ◀── transport ◀── another process, which has it ready
-//!   disk     this process ──▶ one file, synced after each group of batches, or never
+//!   disk     this process ──▶ files side by side, synced after each group of batches, or never
 //! ```
 //!
 //! Invariant: the batches are the ones a producer would send, made beforehand, and the transport has the
@@ -23,7 +23,7 @@ use serde::Serialize;
 
 use super::arguments::Amount;
 use super::payload::Pool;
-use super::report::{Rows, Throughput, Told};
+use super::report::{Rows, Throughput, Told, whole};
 use super::spent::Spent;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
@@ -40,7 +40,7 @@ const DISTINCT: usize = 256;
 pub(crate) struct Args {
     #[command(flatten)]
     amount: Amount,
-    /// Streams side by side, as a topic has partitions.
+    /// Streams, and files, side by side: as a topic has partitions.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     streams: u32,
     /// A directory on the disk that is measured.
@@ -108,8 +108,8 @@ pub(super) fn run(args: &Args, output: Output) -> Result {
         value_size: usize::try_from(load.value_size).unwrap_or(usize::MAX),
         sink: load.throughput(sink),
         source: load.throughput(source),
-        disk_synced: load.throughput(disk::measure(&load, &args.dir, true)?),
-        disk_unsynced: load.throughput(disk::measure(&load, &args.dir, false)?),
+        disk_synced: load.throughput(disk::measure(&load, &args.dir, args.streams, true)?),
+        disk_unsynced: load.throughput(disk::measure(&load, &args.dir, args.streams, false)?),
     };
     print(&Told(document), output)
 }
@@ -123,7 +123,7 @@ impl Rows for Document {
             format!(
                 "{:>8.1} MB/s {:>12} records/s {:>8.3}{other} CPU s/GB",
                 throughput.mb_per_second,
-                crate::format::thousands(throughput.records_per_second as u64),
+                whole(throughput.records_per_second),
                 throughput.client_cpu_seconds_per_gb,
             )
         };
