@@ -3,15 +3,18 @@
 //! Invariant: a module is compiled and linked before its version exists; what exists can be run.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use millstream_core::metadata::Image;
-use millstream_modules::{Engine, EngineConfig, FilterHandle, FilterSpec, Module, ModuleInfo};
+use millstream_modules::{
+    Artefacts, Engine, EngineConfig, FilterHandle, FilterSpec, Module, ModuleInfo,
+};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::ModuleRef;
 use millstream_storage::blobs::{BlobId, Blobs};
+use millstream_storage::cache_dir::CacheDir;
 use millstream_storage::disk::RealDisk;
 use parking_lot::Mutex;
 
@@ -27,11 +30,15 @@ pub(crate) struct Modules {
 }
 
 impl Modules {
-    pub(crate) fn new(section: &config::Modules, blobs: Blobs<RealDisk>, cache: PathBuf) -> Self {
+    pub(crate) fn new(
+        section: &config::Modules,
+        blobs: Blobs<RealDisk>,
+        cache: CacheDir<RealDisk>,
+    ) -> Self {
         let default = EngineConfig::default();
         let threads = section.guest_threads;
         let config = EngineConfig {
-            cache_dir: Some(cache),
+            artefacts: Some(Arc::new(Compiled(cache))),
             guest_threads: if threads == 0 { default.guest_threads } else { threads },
             max_instances: u32::try_from(section.max_instances).unwrap_or(u32::MAX),
             max_module_bytes: usize::try_from(section.max_bytes.0).unwrap_or(usize::MAX),
@@ -127,6 +134,31 @@ impl Modules {
 impl std::fmt::Debug for Modules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Modules").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a compiled module: a few times those of the largest upload.
+const MAX_COMPILED_BYTES: u64 = 1 << 30;
+
+/// Compiled modules beside the data.
+#[derive(Debug)]
+struct Compiled(CacheDir<RealDisk>);
+
+impl Artefacts for Compiled {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.0.read(name, MAX_COMPILED_BYTES)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.0.write(name, bytes)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.0.remove(name)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.0.names()
     }
 }
 

@@ -1,11 +1,10 @@
 //! Engine: uploads become modules, modules become running instances.
 //!
-//! Invariant: a module that loads has been compiled, linked and checked against the contract; starting an instance of it can only
-//! fail by what the guest itself does, or by too many instances.
+//! Invariant: a module that loads has been compiled, linked and checked against the contract;
+//! starting an instance of it can only fail by what the guest itself does, or by too many instances.
 
 use std::{
     num::NonZeroUsize,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -21,7 +20,7 @@ use wasmtime::{
 
 use crate::{
     FilterHandle, FilterSpec, GuestError, ModuleInfo, UploadError,
-    cache::Cache,
+    cache::{Artefacts, Cache},
     filter::{Call, DEEP, QUEUE, Worker, contract::FilterPre},
     host::{self, State},
     inspect::inspect,
@@ -33,7 +32,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct EngineConfig {
     /// Where compiled modules are kept; `None` compiles anew after every start.
-    pub cache_dir: Option<PathBuf>,
+    pub artefacts: Option<Arc<dyn Artefacts>>,
     /// Threads on which all guests run.
     pub guest_threads: usize,
     /// How much lower their priority is than the broker's own: 0 (the same) to 19.
@@ -47,7 +46,7 @@ pub struct EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         Self {
-            cache_dir: None,
+            artefacts: None,
             guest_threads: thread::available_parallelism().map_or(2, usize::from),
             guest_nice: 5,
             max_instances: 256,
@@ -62,14 +61,6 @@ pub enum EngineError {
     /// The runtime refuses its settings or this machine.
     #[error("the WebAssembly runtime does not start: {0:#}")]
     Runtime(wasmtime::Error),
-    /// The directory of compiled modules cannot be made.
-    #[error("cannot use {path} for compiled modules: {error}")]
-    Cache {
-        /// The directory.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
     /// A thread cannot be started.
     #[error("cannot start a guest thread: {0}")]
     Thread(std::io::Error),
@@ -121,11 +112,7 @@ impl Engine {
         let wasmtime = wasmtime::Engine::new(&settings(&config)).map_err(EngineError::Runtime)?;
         let mut linker = Linker::new(&wasmtime);
         host::link(&mut linker).map_err(EngineError::Runtime)?;
-        let cache = config.cache_dir.as_ref().map(|path| {
-            Cache::open(path, &wasmtime)
-                .map_err(|error| EngineError::Cache { path: path.clone(), error })
-        });
-        let cache = cache.transpose()?;
+        let cache = config.artefacts.clone().map(|artefacts| Cache::new(artefacts, &wasmtime));
         let threads = Threads::start(config.guest_threads, config.guest_nice);
         let threads = threads.map_err(EngineError::Thread)?;
         let ticker = Arc::new(Ticker::start(wasmtime.clone()).map_err(EngineError::Thread)?);
@@ -142,7 +129,8 @@ impl Engine {
         inspect(bytes, self.inner.config.max_module_bytes)
     }
 
-    /// Compiles a file (or takes what was compiled before) and links it. Takes a while: not for a thread that serves others.
+    /// Compiles a file (or takes what was compiled before) and links it. Takes a while: not for a
+    /// thread that serves others.
     ///
     /// # Errors
     /// Why it is refused.

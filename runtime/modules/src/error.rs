@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-/// Why a guest's call failed. All but [`GuestError::Refused`], [`GuestError::OutputLimit`] and [`GuestError::BadOutput`] end
-/// the instance; the next call makes a new one.
+/// Why a guest's call failed. All but [`GuestError::Refused`], [`GuestError::OutputLimit`] and
+/// [`GuestError::BadOutput`] end the instance; the next call makes a new one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuestError {
     /// The call took more time in the guest than the limit allows.

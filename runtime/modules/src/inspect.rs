@@ -1,6 +1,7 @@
 //! Inspect: what an uploaded file is, and why it is refused.
 //!
-//! Invariant: nothing is compiled before the file has been found to be a component that imports only what a broker offers.
+//! Invariant: nothing is compiled before the file has been found to be a component that imports
+//! only what a broker offers.
 
 use sha2::{Digest, Sha256};
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};

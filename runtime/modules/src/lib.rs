@@ -9,9 +9,11 @@
 //!            GuestError                        Ticker
 //! ```
 //!
-//! Read in this order: `engine` (upload, compile, start), `inspect` (what is refused at upload), `cache` (compiled artefacts),
-//! `filter` (the filter kind: contract, handle, worker, verdicts), `error`, `limits`, `scope` (what the instances of one job
-//! share: limits, counters, log), `meter` and `ticker` (time), `threads`, `host` (everything that a guest can import).
+//! Read in this order: `engine` (upload, compile, start), `inspect` (what is refused at upload),
+//! `cache` (compiled artefacts),
+//! `filter` (the filter kind: contract, handle, worker, verdicts), `error`, `limits`, `scope` (what
+//! the instances of one job share: limits, counters, log), `meter` and `ticker` (time), `threads`,
+//! `host` (everything that a guest can import).
 //!
 //! This crate never lets a guest see a file, a socket, an environment or the wall clock; it never runs a guest on the
 //! caller's thread; it never reads a batch's headers or writes to a log: bytes in, verdict out.
@@ -30,6 +32,7 @@ mod scope;
 mod threads;
 mod ticker;
 
+pub use cache::Artefacts;
 pub use counters::{Counters, CountersSnapshot};
 pub use engine::{Engine, EngineConfig, EngineError, Module};
 pub use error::{ErrorKind, GuestError};

@@ -1,7 +1,7 @@
 //! LogRing: the last lines that the instances of one job logged.
 //!
-//! Invariant: it holds at most `CAPACITY` lines of at most `MAX_LINE_BYTES`; a guest that floods loses lines, and the ring says
-//! how many.
+//! Invariant: it holds at most `CAPACITY` lines of at most `MAX_LINE_BYTES`; a guest that floods
+//! loses lines, and the ring says how many.
 
 use std::{
     collections::VecDeque,

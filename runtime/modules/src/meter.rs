@@ -1,7 +1,7 @@
 //! Meter: how long one call has been in the guest.
 //!
-//! Invariant: only processor time between entering and leaving a poll counts, so that a guest pays neither for the others on its
-//! thread nor for a busy machine.
+//! Invariant: only processor time between entering and leaving a poll counts, so that a guest pays
+//! neither for the others on its thread nor for a busy machine.
 
 use std::{
     future::{Future, poll_fn},

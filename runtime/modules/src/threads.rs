@@ -103,7 +103,8 @@ impl Drop for Threads {
 
 /// Lets the broker's own threads go first. A guest that cannot be lowered still yields every tick.
 pub(crate) fn lower_priority(nice: i32) {
-    // On Linux a priority belongs to a thread, and "no process" means the calling one; elsewhere it would be the broker's.
+    // On Linux a priority belongs to a thread, and "no process" means the calling one; elsewhere it
+    // would be the broker's.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, nice) {
         tracing::debug!(%error, nice, "guest thread keeps its priority");

@@ -1,6 +1,7 @@
 //! Ticker: advances the engine's epoch every millisecond while guests run.
 //!
-//! Invariant: with no guest running it sleeps without waking, after a short linger that spares busy guests the wake-ups.
+//! Invariant: with no guest running it sleeps without waking, after a short linger that spares busy
+//! guests the wake-ups.
 
 use std::{
     sync::{

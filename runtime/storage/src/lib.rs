@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blobs;
+pub mod cache_dir;
 pub mod data_dir;
 pub mod disk;
 pub mod dump;

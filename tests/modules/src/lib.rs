@@ -2,7 +2,10 @@
 //!
 //! Invariant: guests are built once, by the same command that users run, and never taken from an old build.
 
+mod folder;
 pub mod rig;
+
+pub use folder::Folder;
 
 use std::{
     path::{Path, PathBuf},

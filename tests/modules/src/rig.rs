@@ -6,9 +6,11 @@ use std::sync::{Arc, OnceLock};
 
 use millstream_guest::testing::{Input, encode};
 use millstream_modules::{
-    BatchInput, Engine, EngineConfig, FilterHandle, FilterSpec, GuestError, Limits, Module, Scope,
-    Verdict,
+    Artefacts, BatchInput, Engine, EngineConfig, FilterHandle, FilterSpec, GuestError, Limits,
+    Module, Scope, Verdict,
 };
+
+use crate::Folder;
 
 /// The engine of this process.
 ///
@@ -17,8 +19,9 @@ use millstream_modules::{
 pub fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| {
-        let cache_dir = Some(crate::cache_dir());
-        Engine::new(EngineConfig { cache_dir, ..EngineConfig::default() }).expect("it starts")
+        let artefacts: Arc<dyn Artefacts> = Arc::new(Folder::open(crate::cache_dir()));
+        let config = EngineConfig { artefacts: Some(artefacts), ..EngineConfig::default() };
+        Engine::new(config).expect("it starts")
     })
 }
 

@@ -1,7 +1,9 @@
 //! What is refused when it is uploaded, and what is kept of what is not.
 
-use millstream_modules::{Engine, EngineConfig, ModuleKind, UploadError};
-use millstream_tests_modules::{guest, rig::engine};
+use std::sync::Arc;
+
+use millstream_modules::{Artefacts, Engine, EngineConfig, ModuleKind, UploadError};
+use millstream_tests_modules::{Folder, guest, rig::engine};
 
 #[test]
 fn a_filter_is_known_by_what_it_exports() {
@@ -40,8 +42,9 @@ fn cut_and_flipped_components_are_refused_and_never_panic() {
 #[test]
 fn a_module_is_compiled_once_and_a_damaged_artefact_is_compiled_again() {
     let directory = tempfile::tempdir().unwrap();
-    let cache_dir = Some(directory.path().join("compiled"));
-    let engine = Engine::new(EngineConfig { cache_dir, ..EngineConfig::default() }).unwrap();
+    let folder: Arc<dyn Artefacts> = Arc::new(Folder::open(directory.path().join("compiled")));
+    let config = EngineConfig { artefacts: Some(folder), ..EngineConfig::default() };
+    let engine = Engine::new(config).unwrap();
     let bytes = guest("keep-half");
     let module = engine.load(&bytes).unwrap();
     let artefacts = || {

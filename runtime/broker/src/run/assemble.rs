@@ -10,6 +10,7 @@ use millstream_core::replication::{ReplicaId, Vote};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{Offset, TopicName};
 use millstream_storage::blobs::Blobs;
+use millstream_storage::cache_dir::CacheDir;
 use millstream_storage::disk::RealDisk;
 use millstream_storage::log::LogConfig;
 use tokio::sync::watch;
@@ -63,7 +64,8 @@ pub(super) async fn assemble(config: &Config, ground: &Ground) -> Result<Assembl
     register(&metadata, &opener, &ground.advertised).await.map_err(StartError::MetadataLog)?;
 
     let blobs = Blobs::open(RealDisk, data.modules_dir())?;
-    let modules = Arc::new(Modules::new(&config.modules, blobs, data.cache_dir()));
+    let cache = CacheDir::open(RealDisk, &data.cache_dir())?;
+    let modules = Arc::new(Modules::new(&config.modules, blobs, cache));
     let partitions = Arc::new(Partitions::default());
     let jobs = Arc::new(Jobs::new(
         (Arc::clone(&partitions), Arc::clone(&modules)),

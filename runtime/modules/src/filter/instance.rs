@@ -21,8 +21,8 @@ use crate::{
 
 /// Handles (streams, pollables) that a guest may hold at once.
 const MAX_HANDLES: usize = 1_000;
-/// Call frames from which an access outside memory is taken for the end of the guest's own stack, which lies at the bottom of
-/// its memory.
+/// Call frames from which an access outside memory is taken for the end of the guest's own stack,
+/// which lies at the bottom of its memory.
 pub(crate) const DEEP: usize = 500;
 
 /// One filter in its store.

@@ -24,8 +24,8 @@ pub struct RewrittenRecord<'a> {
     pub key: Option<&'a [u8]>,
     /// The value.
     pub value: Option<&'a [u8]>,
-    /// Key, value and headers as they are stored: a record of a batch is length, attributes, timestamp delta, offset delta,
-    /// and then this.
+    /// Key, value and headers as they are stored: a record of a batch is length, attributes,
+    /// timestamp delta, offset delta, and then this.
     pub body: &'a [u8],
 }
 
@@ -63,7 +63,8 @@ pub enum RewrittenError {
 }
 
 impl Rewritten {
-    /// Checks every field of every record: `count` is how many records the batch had, `outputs` how many outputs the job has.
+    /// Checks every field of every record: `count` is how many records the batch had, `outputs` how
+    /// many outputs the job has.
     ///
     /// # Errors
     /// The first thing that is wrong.

@@ -1,4 +1,5 @@
-//! `wasi:io`: standard input that is at its end, standard output and error that become log lines, and waiting that is over at once.
+//! `wasi:io`: standard input that is at its end, standard output and error that become log lines,
+//! and waiting that is over at once.
 //!
 //! Invariant: nothing here blocks, and no handle has anything behind it on the host.
 

@@ -1,8 +1,8 @@
 //! `wasi:random`: numbers that are the same on every replay of a batch.
 //!
-//! Invariant: they depend on the partition and the batch's offset, and on nothing else. The seed of hash maps does not even
-//! depend on these, because a guest takes it once and keeps it: after a restart at another batch the order of its maps must
-//! be the same.
+//! Invariant: they depend on the partition and the batch's offset, and on nothing else. The seed of
+//! hash maps does not even depend on these, because a guest takes it once and keeps it: after a
+//! restart at another batch the order of its maps must be the same.
 
 use wasmtime::{StoreContextMut, component::Linker};
 

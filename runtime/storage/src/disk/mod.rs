@@ -21,8 +21,8 @@ const MAX_SLICES: usize = 1024;
 /// A file system, as far as storage needs one.
 ///
 /// Names inside a directory are plain UTF-8 strings. Nothing is durable until it is synced: a file's bytes by
-/// [`DiskFile::sync_data`], a created, renamed or removed name by [`Disk::sync_dir`]. Directories themselves are durable
-/// when [`Disk::create_dir_all`] returns.
+/// [`DiskFile::sync_data`], a created, renamed or removed name by [`Disk::sync_dir`]. Directories
+/// themselves are durable when [`Disk::create_dir_all`] returns.
 pub trait Disk: fmt::Debug + Clone + Send + Sync + 'static {
     /// An open file of this disk.
     type File: DiskFile;

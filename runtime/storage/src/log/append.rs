@@ -68,8 +68,8 @@ impl AppendBatch<'_> {
 }
 
 impl<D: Disk> PartitionLog<D> {
-    /// Appends batches, in one write as long as they go into one segment. Returns when the system has them, which is not
-    /// when they are durable: [`PartitionLog::sync`] makes them so.
+    /// Appends batches, in one write as long as they go into one segment. Returns when the system
+    /// has them, which is not when they are durable: [`PartitionLog::sync`] makes them so.
     ///
     /// # Errors
     /// [`AppendError`]. Batches that went into an earlier segment may have been appended: [`PartitionLog::end`] says.

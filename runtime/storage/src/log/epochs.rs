@@ -53,8 +53,8 @@ impl Epochs {
         self.dirty |= self.entries.len() < before;
     }
 
-    /// Forgets epochs that ended before `start`. That of the batch right before it stays: it is the last epoch of a log that
-    /// is cut back to its start.
+    /// Forgets epochs that ended before `start`. That of the batch right before it stays: it is the
+    /// last epoch of a log that is cut back to its start.
     pub(super) fn advance(&mut self, start: Offset) {
         let after = self.entries.partition_point(|(_, first)| *first < start);
         let gone = after.saturating_sub(1);

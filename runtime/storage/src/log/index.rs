@@ -1,7 +1,8 @@
 //! The sparse indexes of a segment: offset to position (`.index`), timestamp to offset (`.timeindex`).
 //!
 //! ```text
-//! .index      MSINDEX1 | base u64 | position u64 | offset u64 | max timestamp i64 | count u32 | entries' crc u32 | crc u32
+//! .index      MSINDEX1 | base u64 | position u64 | offset u64 | max timestamp i64 | count u32 |
+//! entries' crc u32 | crc u32
 //!             then count × ( offset - base u32 | position u32 )
 //! .timeindex  MSTIMES1 | the same head
 //!             then count × ( largest timestamp before u64 | offset - base u32 )

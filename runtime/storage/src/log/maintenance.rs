@@ -1,7 +1,7 @@
 //! What shortens a log, and what is noted down about it: retention, truncation, checkpoints.
 //!
-//! Invariant: a new start, or a truncation, is on the disk before the first file goes, so that a crash in between leaves
-//! files too many and never a hole.
+//! Invariant: a new start, or a truncation, is on the disk before the first file goes, so that a
+//! crash in between leaves files too many and never a hole.
 
 use std::io;
 use std::path::Path;
@@ -87,8 +87,8 @@ impl<D: Disk> PartitionLog<D> {
     }
 
     /// Removes old segments as the settings say, and rolls one that is old itself. Whole segments only, never what is
-    /// not durable under [`Durability::Fsync`], and never the last one, which is rolled first when all in it has expired.
-    /// Returns the log's start.
+    /// not durable under [`Durability::Fsync`], and never the last one, which is rolled first when
+    /// all in it has expired. Returns the log's start.
     ///
     /// # Errors
     /// [`MaintenanceError`].
@@ -104,12 +104,13 @@ impl<D: Disk> PartitionLog<D> {
         Ok(self.start())
     }
 
-    /// Cuts away every batch that holds an offset of `to` or more. For replication; what is committed is the caller's to
-    /// protect.
+    /// Cuts away every batch that holds an offset of `to` or more. For replication; what is
+    /// committed is the caller's to protect.
     ///
     /// # Errors
-    /// [`MaintenanceError::OutOfRange`] before the log's start, or in the batch that holds it. After any other error the
-    /// log is stopped, and the truncation is finished when it is next opened, unless it had not begun.
+    /// [`MaintenanceError::OutOfRange`] before the log's start, or in the batch that holds it.
+    /// After any other error the log is stopped, and the truncation is finished when it is next
+    /// opened, unless it had not begun.
     ///
     /// # Panics
     /// When a prepared sync was not completed.

@@ -11,8 +11,9 @@
 //! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`; under them `segment`, `index`, `walk`,
 //! `checkpoint`, `epochs`.
 //!
-//! Invariant: what [`PartitionLog::sync`] has said to be durable is found again after any crash, or the log says where it
-//! is damaged and stops; it is never dropped in silence, and never deleted but by retention and truncation.
+//! Invariant: what [`PartitionLog::sync`] has said to be durable is found again after any crash, or
+//! the log says where it is damaged and stops; it is never dropped in silence, and never deleted
+//! but by retention and truncation.
 
 mod append;
 mod checkpoint;

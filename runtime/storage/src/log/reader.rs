@@ -1,7 +1,7 @@
 //! Reading a log while it is written: seek by offset or time, then read frame after frame.
 //!
-//! Invariant: what is handed out is whole batches in unbroken order of offsets, each with seal and checksum verified, and
-//! none beyond what the writer has published.
+//! Invariant: what is handed out is whole batches in unbroken order of offsets, each with seal and
+//! checksum verified, and none beyond what the writer has published.
 
 use std::io;
 use std::sync::Arc;

@@ -6,8 +6,8 @@
 //!                        recovery point          end of log   torn tail, cut off
 //! ```
 //!
-//! Invariant: what is cut off was never known to be synced; where what was synced is damaged or gone, nothing is changed
-//! and the log opens stopped. What was scanned is synced before it is served.
+//! Invariant: what is cut off was never known to be synced; where what was synced is damaged or
+//! gone, nothing is changed and the log opens stopped. What was scanned is synced before it is served.
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -349,7 +349,8 @@ impl<D: Disk> Opening<'_, D> {
                 end: said.recovery.offset,
             }));
         }
-        // Durable at once, so that a log whose first segment is not at its start can only be one that has lost something.
+        // Durable at once, so that a log whose first segment is not at its start can only be one
+        // that has lost something.
         Segment::create(self.disk, self.dir, said.start)
             .and_then(|_| self.disk.sync_dir(self.dir))
             .map_err(self.failed("create a segment in"))?;
@@ -453,8 +454,8 @@ impl<D: Disk> Opening<'_, D> {
         segment.with_index(Index::head).map_err(&failed)
     }
 
-    /// Removes an index that knows batches behind the recovery point: a crash may have lost them, and other ones may come to
-    /// stand there.
+    /// Removes an index that knows batches behind the recovery point: a crash may have lost them,
+    /// and other ones may come to stand there.
     fn remove_index_beyond(&self, from: Place) -> Result<(), Failure> {
         let failed = self.failed("check an index of");
         let head = Index::load_head(self.disk, self.dir, from.segment).map_err(&failed)?;
@@ -575,9 +576,9 @@ impl<D: Disk> Opening<'_, D> {
         })
     }
 
-    /// Makes what was scanned durable: after a kill it may be in the system's memory only. It is written once more, byte
-    /// for byte, because a sync that failed in an earlier life has left pages that count as clean and are not on the disk:
-    /// another sync alone would say that all is well.
+    /// Makes what was scanned durable: after a kill it may be in the system's memory only. It is
+    /// written once more, byte for byte, because a sync that failed in an earlier life has left
+    /// pages that count as clean and are not on the disk: another sync alone would say that all is well.
     fn settle(&self, findings: &mut Findings<D>, from: Place) -> Result<(), Failure> {
         for segment in findings.segments.iter().filter(|segment| from.segment <= segment.base()) {
             let start = if segment.base() == from.segment { from.position } else { 0 };

@@ -1,7 +1,7 @@
 //! Syncing: one fdatasync makes everything appended before it durable, for every producer that waits.
 //!
-//! Invariant: the durable end moves only after bytes, names and epochs up to it are on the disk; a sync that failed stops
-//! the log, because what a second one would say is not known.
+//! Invariant: the durable end moves only after bytes, names and epochs up to it are on the disk; a
+//! sync that failed stops the log, because what a second one would say is not known.
 
 use std::io;
 use std::path::Path;

@@ -1,9 +1,10 @@
 //! Scanning the end of a log after a crash, and judging what is wrong there.
 //!
-//! A frame that is not whole may be what a crash tore, or damage to what was synced. Which, the frames behind it say: each
-//! carries how many offsets before it were not known to be durable when it was written. If a later frame knew the bad
-//! place to be durable it is damage, else it is a torn tail. What was synced last has no later frame to speak for it; for
-//! that there is the recovery point in the checkpoint, noted after every sync.
+//! A frame that is not whole may be what a crash tore, or damage to what was synced. Which, the
+//! frames behind it say: each carries how many offsets before it were not known to be durable when
+//! it was written. If a later frame knew the bad place to be durable it is damage, else it is a
+//! torn tail. What was synced last has no later frame to speak for it; for that there is the
+//! recovery point in the checkpoint, noted after every sync.
 //!
 //! Invariant: scanning changes nothing on the disk.
 

@@ -103,8 +103,8 @@ impl<'f, F: DiskFile> Walk<'f, F> {
         Ok(Some(frame))
     }
 
-    /// Moves past a bad frame to the next place where a frame with a good seal and `least` or more as its offset begins:
-    /// to where a good header says, else byte by byte. False if there is none.
+    /// Moves past a bad frame to the next place where a frame with a good seal and `least` or more
+    /// as its offset begins: to where a good header says, else byte by byte. False if there is none.
     pub(crate) fn resync(&mut self, bad: Option<FrameHeader>, least: Offset) -> io::Result<bool> {
         if let Some(bad) = bad {
             self.position = (self.position + bad.total_len() as u64).min(self.end);
@@ -197,8 +197,8 @@ pub(crate) fn check_crc(header: &BatchHeader, frame: &[u8]) -> Result<(), BatchE
     if found == computed { Ok(()) } else { Err(BatchError::Crc { found, computed }) }
 }
 
-/// Looks for a frame with a good seal and an offset of at least `least`; returns whether there is one and how many bytes
-/// lie before it, or before what was too short to tell.
+/// Looks for a frame with a good seal and an offset of at least `least`; returns whether there is
+/// one and how many bytes lie before it, or before what was too short to tell.
 fn find_frame(bytes: &[u8], least: Offset) -> (bool, usize) {
     let mut at = 0;
     while let Some(candidate) = bytes[at..].first_chunk::<{ FrameHeader::SIZE }>() {

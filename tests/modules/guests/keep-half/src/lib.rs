@@ -13,10 +13,7 @@ impl Filter for KeepHalf {
     }
 
     fn keep(&mut self, record: &Record<'_>) -> bool {
-        record
-            .value()
-            .and_then(|value| value.first())
-            .is_some_and(|first| first & 1 == 1)
+        record.value().and_then(|value| value.first()).is_some_and(|first| first & 1 == 1)
     }
 }
 
