@@ -21,9 +21,7 @@ impl Condition {
         let (Some(name), Some(operator), Some(number), None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
-            return Err(format!(
-                "`where` = `{text}`: write it as COLUMN OPERATOR NUMBER"
-            ));
+            return Err(format!("`where` = `{text}`: write it as COLUMN OPERATOR NUMBER"));
         };
         let compare = match operator {
             ">" => f64::gt,
@@ -33,24 +31,16 @@ impl Condition {
             "=" => f64::eq,
             "!=" => f64::ne,
             _ => {
-                return Err(format!(
-                    "`where` = `{text}`: `{operator}` is none of > >= < <= = !="
-                ));
+                return Err(format!("`where` = `{text}`: `{operator}` is none of > >= < <= = !="));
             }
         };
         let number = number
             .parse()
             .map_err(|_| format!("`where` = `{text}`: `{number}` is not a number"))?;
-        Ok(Self {
-            column: column(name)?,
-            compare,
-            number,
-        })
+        Ok(Self { column: column(name)?, compare, number })
     }
 
     pub(crate) fn holds(&self, row: &Row<'_>) -> bool {
-        row.cell(self.column)
-            .parse()
-            .is_ok_and(|cell| (self.compare)(&cell, &self.number))
+        row.cell(self.column).parse().is_ok_and(|cell| (self.compare)(&cell, &self.number))
     }
 }

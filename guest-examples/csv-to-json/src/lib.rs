@@ -35,33 +35,18 @@ impl Filter for CsvToJson {
     fn new(params: &Params) -> Result<Self, String> {
         params.allow_only(&["columns", "fields", "key", "where"])?;
         params.require("columns")?;
-        let columns: Vec<String> = params
-            .list("columns")
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let columns: Vec<String> = params.list("columns").into_iter().map(str::to_owned).collect();
         let fields = match params.get("fields") {
             Some(_) => params.list("fields"),
             None => columns.iter().map(String::as_str).collect(),
         };
-        let fields = fields
-            .into_iter()
-            .map(|name| field(&columns, name))
-            .collect::<Result<_, _>>()?;
-        let key = params
-            .get("key")
-            .map(|name| column(&columns, name))
-            .transpose()?;
+        let fields =
+            fields.into_iter().map(|name| field(&columns, name)).collect::<Result<_, _>>()?;
+        let key = params.get("key").map(|name| column(&columns, name)).transpose()?;
         let condition = params.get("where");
         let condition = condition.map(|text| Condition::parse(text, |name| column(&columns, name)));
         let condition = condition.transpose()?;
-        Ok(Self {
-            fields,
-            key,
-            condition,
-            columns,
-            json: Vec::new(),
-        })
+        Ok(Self { fields, key, condition, columns, json: Vec::new() })
     }
 
     fn process(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), String> {
@@ -70,12 +55,7 @@ impl Filter for CsvToJson {
             let (found, want) = (row.len(), self.columns.len());
             return Err(format!("the row has {found} columns instead of {want}"));
         }
-        if self.is_header(&row)
-            || self
-                .condition
-                .as_ref()
-                .is_some_and(|only| !only.holds(&row))
-        {
+        if self.is_header(&row) || self.condition.as_ref().is_some_and(|only| !only.holds(&row)) {
             return Ok(());
         }
         self.write(&row);
@@ -90,10 +70,7 @@ impl Filter for CsvToJson {
 
 impl CsvToJson {
     fn is_header(&self, row: &Row<'_>) -> bool {
-        self.columns
-            .iter()
-            .enumerate()
-            .all(|(column, name)| row.cell(column) == name)
+        self.columns.iter().enumerate().all(|(column, name)| row.cell(column) == name)
     }
 
     fn write(&mut self, row: &Row<'_>) {
@@ -119,10 +96,7 @@ impl CsvToJson {
 
 fn field(columns: &[String], name: &str) -> Result<Field, String> {
     match column(columns, name) {
-        Ok(column) => Ok(Field::Column {
-            name: name.to_owned(),
-            column,
-        }),
+        Ok(column) => Ok(Field::Column { name: name.to_owned(), column }),
         Err(_) if name == "date" => Ok(Field::Date([
             column(columns, "year")?,
             column(columns, "month")?,
@@ -169,19 +143,10 @@ mod tests {
         let out = late(&rows.map(value));
         let found: Vec<_> = out.iter().map(|out| (out.key_text(), out.text())).collect();
         let want = [
-            (
-                "UA",
-                r#"{"carrier":"UA","flight":1545,"arr_delay":61,"date":"2013-01-02"}"#,
-            ),
-            (
-                "B6",
-                r#"{"carrier":"B6","flight":"0707","arr_delay":851,"date":"2013-11-30"}"#,
-            ),
+            ("UA", r#"{"carrier":"UA","flight":1545,"arr_delay":61,"date":"2013-01-02"}"#),
+            ("B6", r#"{"carrier":"B6","flight":"0707","arr_delay":851,"date":"2013-11-30"}"#),
         ];
-        assert_eq!(
-            found,
-            want.map(|(key, text)| (key.to_owned(), text.to_owned()))
-        );
+        assert_eq!(found, want.map(|(key, text)| (key.to_owned(), text.to_owned())));
     }
 
     #[test]
@@ -202,16 +167,10 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_column_refuses_the_deployment() {
-        for wrong in [
-            ("key", "carier"),
-            ("fields", "a"),
-            ("where", "delay > 1"),
-            ("where", "day ~ 1"),
-        ] {
-            assert!(
-                filter::<CsvToJson>(&[COLUMNS, wrong], &["late"]).is_err(),
-                "{wrong:?}"
-            );
+        for wrong in
+            [("key", "carier"), ("fields", "a"), ("where", "delay > 1"), ("where", "day ~ 1")]
+        {
+            assert!(filter::<CsvToJson>(&[COLUMNS, wrong], &["late"]).is_err(), "{wrong:?}");
         }
     }
 }

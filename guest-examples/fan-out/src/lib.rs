@@ -15,10 +15,7 @@ impl Filter for FanOut {
     fn new(params: &Params) -> Result<Self, String> {
         params.allow_only(&["text"])?;
         let text = params.get("text").unwrap_or("ERROR").to_owned();
-        Ok(Self {
-            text,
-            matching: params.output_at(1)?,
-        })
+        Ok(Self { text, matching: params.output_at(1)? })
     }
 
     fn process(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), String> {
@@ -43,24 +40,11 @@ mod tests {
     fn every_record_reaches_the_first_output_and_matching_ones_the_second() {
         let lines = ["INFO up", "ERROR disk", "INFO down"].map(|line| value(line).key("host"));
         let out = run(filter::<FanOut>(&[], &["all", "errors"]).unwrap(), &lines).unwrap();
-        let found: Vec<_> = out
-            .iter()
-            .map(|out| (out.output, out.source, out.text()))
-            .collect();
-        let want = [
-            (0, 0, "INFO up"),
-            (0, 1, "ERROR disk"),
-            (1, 1, "ERROR disk"),
-            (0, 2, "INFO down"),
-        ];
-        assert_eq!(
-            found,
-            want.map(|(output, source, text)| (output, source, text.to_owned()))
-        );
-        assert_eq!(
-            out[2].headers,
-            [("matched".to_owned(), Some(b"ERROR".to_vec()))]
-        );
+        let found: Vec<_> = out.iter().map(|out| (out.output, out.source, out.text())).collect();
+        let want =
+            [(0, 0, "INFO up"), (0, 1, "ERROR disk"), (1, 1, "ERROR disk"), (0, 2, "INFO down")];
+        assert_eq!(found, want.map(|(output, source, text)| (output, source, text.to_owned())));
+        assert_eq!(out[2].headers, [("matched".to_owned(), Some(b"ERROR".to_vec()))]);
         assert_eq!(out[2].key_text(), "host");
     }
 

@@ -15,22 +15,13 @@ impl Filter for KeepLate {
     fn new(params: &Params) -> Result<Self, String> {
         params.allow_only(&["column", "above"])?;
         let column = params.parse("column")?.unwrap_or(8);
-        Ok(Self {
-            column,
-            above: params.parse("above")?.unwrap_or(60.0),
-        })
+        Ok(Self { column, above: params.parse("above")?.unwrap_or(60.0) })
     }
 
     fn keep(&mut self, record: &Record<'_>) -> bool {
-        let mut cells = record
-            .value()
-            .unwrap_or_default()
-            .split(|&byte| byte == b',');
-        let cell = cells
-            .nth(self.column)
-            .and_then(|cell| std::str::from_utf8(cell).ok());
-        cell.and_then(|cell| cell.trim().parse::<f64>().ok())
-            .is_some_and(|n| n > self.above)
+        let mut cells = record.value().unwrap_or_default().split(|&byte| byte == b',');
+        let cell = cells.nth(self.column).and_then(|cell| std::str::from_utf8(cell).ok());
+        cell.and_then(|cell| cell.trim().parse::<f64>().ok()).is_some_and(|n| n > self.above)
     }
 }
 
@@ -46,11 +37,7 @@ mod tests {
     fn rows_above_the_threshold_are_kept_and_others_dropped() {
         let rows = ["a,61", "b,60", "c,NA", "d", "e,1e3", ""].map(value);
         let keep = filter::<KeepLate>(&[("column", "1")], &["late"]).unwrap();
-        let kept: Vec<_> = run(keep, &rows)
-            .unwrap()
-            .iter()
-            .map(|out| out.text())
-            .collect();
+        let kept: Vec<_> = run(keep, &rows).unwrap().iter().map(|out| out.text()).collect();
         assert_eq!(kept, ["a,61", "e,1e3"]);
     }
 

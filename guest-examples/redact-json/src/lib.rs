@@ -21,21 +21,13 @@ impl Filter for RedactJson {
     fn new(params: &Params) -> Result<Self, String> {
         params.allow_only(&["fields", "replacement"])?;
         params.require("fields")?;
-        let fields: Vec<String> = params
-            .list("fields")
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let fields: Vec<String> = params.list("fields").into_iter().map(str::to_owned).collect();
         if fields.is_empty() {
             return Err("parameter `fields` names no field".to_owned());
         }
         let replacement = params.get("replacement").unwrap_or("***");
         let replacement = serde_json::to_string(replacement).map_err(|error| error.to_string())?;
-        Ok(Self {
-            fields,
-            replacement,
-            scratch: Vec::new(),
-        })
+        Ok(Self { fields, replacement, scratch: Vec::new() })
     }
 
     fn process(&mut self, record: &Record<'_>, out: &mut Output<'_>) -> Result<(), String> {
@@ -44,13 +36,8 @@ impl Filter for RedactJson {
             return Ok(());
         }
         self.scratch.clear();
-        redact(
-            record.text()?,
-            &self.fields,
-            &self.replacement,
-            &mut self.scratch,
-        )
-        .map_err(|error| format!("the value is not JSON: {error}"))?;
+        redact(record.text()?, &self.fields, &self.replacement, &mut self.scratch)
+            .map_err(|error| format!("the value is not JSON: {error}"))?;
         out.emit(&NewRecord::from(record).value(&self.scratch));
         Ok(())
     }
@@ -84,10 +71,7 @@ mod tests {
     #[test]
     fn key_headers_and_deletions_stay() {
         let filter = filter::<RedactJson>(&[("fields", "a")], &["out"]).unwrap();
-        let inputs = [
-            value("{}").key("k").header("h", "v"),
-            value("").null_value().key("k"),
-        ];
+        let inputs = [value("{}").key("k").header("h", "v"), value("").null_value().key("k")];
         let out = run(filter, &inputs).unwrap();
         assert_eq!(out[0].key_text(), "k");
         assert_eq!(out[0].headers, [("h".to_owned(), Some(b"v".to_vec()))]);
