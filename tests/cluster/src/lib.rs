@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Reading order: [`process`] (a broker), [`binary`] (what is run), [`load`] and [`reading`] (what
-//! goes in, what comes out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`wait`],
-//! [`random`].
+//! goes in, what comes out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`raw`] (what no
+//! honest client says), [`wait`], [`random`].
 //!
 //! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
 //! deadline, and a test that misses it fails with the broker's own words.
@@ -19,6 +19,7 @@ pub mod oracle;
 pub mod pace;
 pub mod process;
 pub mod random;
+pub mod raw;
 pub mod reading;
 pub mod wait;
 

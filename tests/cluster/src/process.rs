@@ -183,6 +183,14 @@ impl Broker {
         String::from_utf8_lossy(&all[from..]).into_owned()
     }
 
+    /// What its own threads said in a panic. A guest's panic is a log line, and none of these.
+    #[must_use]
+    pub fn panics(&self) -> Vec<String> {
+        let said = self.said();
+        let panics = said.lines().filter(|line| line.starts_with("thread '"));
+        panics.map(str::to_owned).collect()
+    }
+
     /// Bytes of memory it holds.
     ///
     /// # Panics

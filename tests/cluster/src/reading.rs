@@ -46,23 +46,26 @@ impl Whole {
     }
 }
 
-/// Every record of a load that a topic holds now.
+/// Every record of a load that a topic holds now, partition by partition.
 ///
 /// # Panics
 /// If it cannot be read to its end.
 pub async fn read_all(client: &Client, topic: &str) -> Vec<Seen> {
     let mut all = Vec::new();
     walk(client, topic, |fetched| all.extend(seen(fetched))).await;
+    // Stable: within a partition the order stays the one they came in.
+    all.sort_by_key(|seen| seen.partition);
     all
 }
 
-/// Every record that a topic holds now, whole.
+/// Every record that a topic holds now, whole, partition by partition.
 ///
 /// # Panics
 /// If it cannot be read to its end.
 pub async fn read_whole(client: &Client, topic: &str) -> Vec<Whole> {
     let mut all = Vec::new();
     walk(client, topic, |fetched| all.extend(whole(fetched))).await;
+    all.sort_by_key(|record| record.partition);
     all
 }
 

@@ -1,0 +1,160 @@
+//! Bounds: a client that takes without end costs a bounded amount of memory and nobody's progress.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_client::protocol::batch::{BatchBuilder, Compression, ProducerStamp};
+use millstream_client::protocol::ids::Timestamp;
+use millstream_client::protocol::message::produce::ProduceBatch;
+use millstream_client::{Client, ProducerConfig, ProducerRecord};
+use millstream_tests_cluster::pace::{Walker, check_kept};
+use millstream_tests_cluster::{Broker, raw};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// What one bad client may cost: its windows, its streams' tasks, and the batches that were read for
+/// it and that it does not take.
+const BOUND: u64 = 192 << 20;
+/// Time for the bad client to do its worst.
+const WORST: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumers_that_never_read_cost_a_bound_and_nobodys_pace() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let (walker, resident) = prepare(&broker, &client).await;
+    fill(&client, 64 << 20).await;
+    let before = walker.pace().await;
+
+    let connection = raw::dial(&broker).await;
+    let mut streams = Vec::new();
+    for _ in 0..64 {
+        streams.push(raw::fetch(&connection, "t", (256 << 20, 32 << 20)).await);
+    }
+    tokio::time::sleep(WORST).await;
+    let during = walker.pace().await;
+    check_bounded(&broker, resident, "64 consumers that do not read");
+    check_kept(before, during, "beside 64 consumers that do not read");
+    drop(streams);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_never_reads_its_acknowledgements_costs_a_bound_and_nobodys_pace() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let (walker, resident) = prepare(&broker, &client).await;
+    let before = walker.pace().await;
+
+    let connection = raw::dial(&broker).await;
+    let mut streams = JoinSet::new();
+    for _ in 0..16 {
+        let (mut writer, reader) = raw::produce(&connection, "t").await;
+        streams.spawn(async move {
+            let batch = batch(100);
+            // Ends when nothing is taken any more, or when the broker has had enough.
+            while let Ok(Ok(())) =
+                timeout(WORST, writer.send(&ProduceBatch {}, [batch.clone()])).await
+            {}
+            (writer, reader)
+        });
+    }
+    tokio::time::sleep(WORST).await;
+    let during = walker.pace().await;
+    check_bounded(&broker, resident, "16 producers that do not read acknowledgements");
+    // They write for as long as they are let: a fair share of the disk and of two cores is theirs.
+    assert!(before / 8.0 <= during, "{during:.0} records/s of {before:.0}");
+    streams.abort_all();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn producers_that_fall_silent_in_the_middle_of_batches_hold_up_nobody() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let (walker, resident) = prepare(&broker, &client).await;
+    let before = walker.pace().await;
+
+    let connection = raw::dial(&broker).await;
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let (mut writer, reader) = raw::produce(&connection, "t").await;
+        writer.feed(&ProduceBatch {}, [Bytes::from(vec![0; 15 << 20])]);
+        // As much as goes out at once; the rest never follows.
+        tokio::select! { biased; _ = writer.flush() => {}, () = tokio::task::yield_now() => {} }
+        streams.push((writer, reader));
+    }
+    tokio::time::sleep(WORST).await;
+    let during = timeout(Duration::from_secs(60), walker.pace()).await.expect("a pace");
+    check_bounded(&broker, resident, "40 batches that never end");
+    check_kept(before, during, "beside 40 batches that never end");
+    drop(streams);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_streams_cost_a_bound_and_nobodys_pace() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let (walker, resident) = prepare(&broker, &client).await;
+    let before = walker.pace().await;
+
+    let connection = raw::dial(&broker).await;
+    let mut opening = JoinSet::new();
+    for _ in 0..10_000 {
+        let connection = connection.clone();
+        opening.spawn(async move {
+            let (mut writer, reader) = connection.open().await.ok()?;
+            // A frame that announces a message and does not end.
+            writer.feed(&vec![0_u8; 100_000], []);
+            drop(timeout(Duration::from_millis(1), writer.flush()).await);
+            Some((writer, reader))
+        });
+    }
+    tokio::time::sleep(WORST).await;
+    let during = walker.pace().await;
+    check_bounded(&broker, resident, "10,000 streams");
+    check_kept(before, during, "beside 10,000 streams");
+    opening.abort_all();
+
+    // Ten thousand that wait at the end of a log, one after the other given up.
+    let connection = raw::dial(&broker).await;
+    for _ in 0..10_000 {
+        let (mut writer, mut reader) = raw::fetch(&connection, "t", (1 << 20, 1 << 20)).await;
+        writer.reset(millstream_transport::StreamCode::Cancelled);
+        reader.stop(millstream_transport::StreamCode::Cancelled);
+    }
+    check_bounded(&broker, resident, "10,000 streams given up");
+    check_kept(before, walker.pace().await, "after 10,000 streams given up");
+}
+
+async fn prepare(broker: &Broker, client: &Client) -> (Walker, u64) {
+    client.admin().create_topic("t", 1).await.unwrap();
+    let walker = Walker::start(client, "walked").await;
+    for _ in 0..200 {
+        walker.step().await;
+    }
+    (walker, broker.resident_bytes())
+}
+
+fn check_bounded(broker: &Broker, resident: u64, what: &str) {
+    let grown = broker.resident_bytes().saturating_sub(resident);
+    eprintln!("{what}: {} MiB", grown >> 20);
+    assert!(grown < BOUND, "{what}: {} MiB", grown >> 20);
+}
+
+async fn fill(client: &Client, bytes: usize) {
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let value = vec![7; 64 << 10];
+    for _ in 0..bytes / value.len() {
+        drop(producer.send(ProducerRecord::new("t").value(&value)).await.unwrap());
+    }
+    producer.close().await.unwrap();
+}
+
+fn batch(records: u32) -> Bytes {
+    let mut batch = BatchBuilder::new(1 << 10);
+    for _ in 0..records {
+        batch.push(Timestamp(0), None, Some(b"never acknowledged"), &[]).unwrap();
+    }
+    batch.finish(Compression::None, ProducerStamp::NONE).unwrap()
+}
