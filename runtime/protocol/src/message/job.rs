@@ -230,7 +230,8 @@ pub struct JobLogLine {
     pub topic: TopicName,
     /// The input partition.
     pub partition: PartitionIndex,
-    /// `error`, `warn`, `info`, `debug`, `stdout` or `stderr`.
+    /// `error`, `warn`, `info` or `debug`; a guest's standard output is `info`, its standard error
+    /// `error`.
     pub level: String,
     /// The text.
     pub text: String,
