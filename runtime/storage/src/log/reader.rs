@@ -98,7 +98,7 @@ impl<D: Disk> LogReader<D> {
         }
         let generation = self.shared.generation();
         let segment = self.shared.segment_of(offset).ok_or_else(|| self.gone(offset))?;
-        let position = self.seek(&segment, offset)?;
+        let position = self.seek(&segment, offset, end)?;
         Ok(Cursor { offset, segment: segment.base(), position, exact: false, generation })
     }
 
@@ -126,7 +126,7 @@ impl<D: Disk> LogReader<D> {
     /// The batch that holds `offset`, which must be in the log.
     pub(super) fn place_of(&self, offset: Offset) -> Result<Place, ReadError> {
         let segment = self.shared.segment_of(offset).ok_or_else(|| self.gone(offset))?;
-        let position = self.seek(&segment, offset)?;
+        let position = self.seek(&segment, offset, self.end())?;
         let mut walk = self.walk(&segment, position)?;
         let found = self.step(&segment, &mut walk, &mut None)?;
         let base = found.map_or_else(|| segment.end(), |frame| frame.header.base_offset);
@@ -174,30 +174,27 @@ impl<D: Disk> LogReader<D> {
         if cursor.offset < self.start() {
             return Err(self.gone(cursor.offset));
         }
-        let Some(segment) = self.segment_for(cursor)? else {
-            return Ok(None);
-        };
+        let segment = self.segment_for(cursor)?;
         self.read_segment(&segment, cursor, limit, max_bytes)
     }
 
     /// The segment with the cursor's next batch, moving on to the one after where this one ends.
-    fn segment_for(&self, cursor: &mut Cursor) -> Result<Option<Arc<Segment<D>>>, ReadError> {
+    fn segment_for(&self, cursor: &mut Cursor) -> Result<Arc<Segment<D>>, ReadError> {
         let Some(segment) = self.shared.segment_at(cursor.segment) else {
             return Err(self.gone(cursor.offset));
         };
         if cursor.position < segment.published() {
-            return Ok(Some(segment));
+            return Ok(segment);
         }
-        let Some(next) = self.shared.segment_after(segment.base()) else {
-            return Ok(None);
-        };
-        if cursor.offset < next.base() {
-            let what = format!("nothing is stored from here up to offset {}", next.base());
+        // Everything before the end was published before it: what is not here is in the next segment, or nowhere.
+        let next = self.shared.segment_after(segment.base());
+        let Some(next) = next.filter(|next| next.base() <= cursor.offset) else {
+            let what = "what was stored from here on is not there".to_owned();
             return Err(self.corrupt(&segment, cursor.position, cursor.offset, what));
-        }
+        };
         cursor.segment = next.base();
         cursor.position = 0;
-        Ok((next.published() > 0).then_some(next))
+        Ok(next)
     }
 
     fn read_segment(
@@ -207,7 +204,8 @@ impl<D: Disk> LogReader<D> {
         limit: Offset,
         max_bytes: usize,
     ) -> Result<Option<Bytes>, ReadError> {
-        let available = segment.published() - cursor.position;
+        // A truncation may have passed the cursor: then there is nothing, and the cursor is looked up anew.
+        let available = segment.published().saturating_sub(cursor.position);
         let wanted = max_bytes.clamp(FrameHeader::SIZE, MAX_FETCH_BODY_BYTES) as u64;
         let mut bytes = self.fetch(segment, cursor.position, wanted.min(available))?;
         if let Some(needed) = self.first_frame_len(segment, cursor, &bytes)?
@@ -283,11 +281,14 @@ impl<D: Disk> LogReader<D> {
         Ok(checked)
     }
 
-    /// The position of the batch that holds `offset`, or where it will be.
-    fn seek(&self, segment: &Arc<Segment<D>>, offset: Offset) -> Result<u64, ReadError> {
-        if segment.end() <= offset {
-            return Ok(segment.published());
-        }
+    /// The position of the batch that holds `offset`, or where it will be if that is `end`, which was looked up before what
+    /// is published now.
+    fn seek(
+        &self,
+        segment: &Arc<Segment<D>>,
+        offset: Offset,
+        end: Offset,
+    ) -> Result<u64, ReadError> {
         let hint = self.hint(segment, |index| index.before_offset(offset))?;
         let mut walk = self.walk(segment, hint)?;
         let mut damage = None;
@@ -295,10 +296,11 @@ impl<D: Disk> LogReader<D> {
             match self.step(segment, &mut walk, &mut damage)? {
                 Some(frame) if frame.header.next_offset() <= offset => damage = None,
                 Some(frame) if frame.header.base_offset <= offset => return Ok(frame.position),
+                None if end <= offset => return Ok(walk.position()),
                 found => {
-                    let end = found.map_or_else(|| walk.position(), |frame| frame.position);
+                    let here = found.map_or_else(|| walk.position(), |frame| frame.position);
                     let (position, what) = damage
-                        .unwrap_or_else(|| (end, "no batch here holds the offset".to_owned()));
+                        .unwrap_or_else(|| (here, "no batch here holds the offset".to_owned()));
                     return Err(self.corrupt(segment, position, offset, what));
                 }
             }

@@ -363,24 +363,24 @@ impl<D: Disk> Opening<'_, D> {
         if start < bases[0] {
             let what = format!("the log begins at offset {start}, and its first segment is gone");
             let file = self.dir.join(segment_name(bases[0]));
-            return self.stopped(bases, Damage { file, position: 0, offset: start, what });
+            return self.stopped(bases, said, Damage { file, position: 0, offset: start, what });
         }
         let settled = bases.partition_point(|base| *base < from.segment);
         let mut segments = Vec::with_capacity(bases.len());
         for (&base, &next) in bases[..settled].iter().zip(&bases[1..]) {
             match self.settled(base, next)? {
                 Ok(segment) => segments.push(Arc::new(segment)),
-                Err(damage) => return self.stopped(bases, damage),
+                Err(damage) => return self.stopped(bases, said, damage),
             }
         }
         let index = match self.index_up_to(&bases[settled..], from)? {
             Ok(index) => index,
-            Err(damage) => return self.stopped(bases, damage),
+            Err(damage) => return self.stopped(bases, said, damage),
         };
         let scan = tail::scan(self.disk, self.dir, &bases[settled..], from, index, self.interval)
             .map_err(self.failed("scan"))?;
         if let Verdict::Damaged(damage) = scan.verdict {
-            return self.stopped(bases, damage);
+            return self.stopped(bases, said, damage);
         }
         let epochs = self.epochs(&segments, from, &scan)?;
         self.keep(segments, &bases[settled..], scan, epochs)
@@ -550,15 +550,24 @@ impl<D: Disk> Opening<'_, D> {
     }
 
     /// All that can be read of a log that is damaged; nothing is changed.
-    fn stopped(&mut self, bases: &[Offset], damage: Damage) -> Result<Findings<D>, Failure> {
+    fn stopped(
+        &mut self,
+        bases: &[Offset],
+        said: Checkpoint,
+        damage: Damage,
+    ) -> Result<Findings<D>, Failure> {
         let mut segments = Vec::with_capacity(bases.len());
         for (n, &base) in bases.iter().enumerate() {
             let len = self.len(base)?;
             let end = bases.get(n + 1).copied().unwrap_or(Offset::MAX);
             let segment = Segment::existing(self.disk, self.dir, base, len, end);
-            if end == Offset::MAX {
+            if n + 1 == bases.len() {
+                // What was synced is in the log, and damaged; reading it says so.
                 let head = segment.with_index(Index::head).map_err(self.failed("read"))?;
-                segment.publish(head.position, head.offset);
+                let synced = said.recovery.offset;
+                let (len, end) =
+                    if head.offset < synced { (len, synced) } else { (head.position, head.offset) };
+                segment.publish(len, end);
             }
             segments.push(Arc::new(segment));
         }
