@@ -1,5 +1,7 @@
 //! A partition log on a disk in memory: what it promises, one promise a test.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::time::Duration;

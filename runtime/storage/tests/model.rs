@@ -3,6 +3,8 @@
 //! Invariant: after every step the log holds a prefix of what was appended, whole and in order, that is no shorter than
 //! what a sync has said to be durable; crashes and failing disks never make it say that it is damaged.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! A partition log on the operating system's disk.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod common;
 
 use std::path::Path;

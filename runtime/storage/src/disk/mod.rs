@@ -3,6 +3,7 @@
 //! Invariant: nothing outside [`RealDisk`] and the metadata store touches `std::fs`, so whatever the in-memory disk can
 //! lose or tear in a crash is what recovery has been tested against.
 
+mod crash;
 mod faults;
 mod memory;
 mod real;

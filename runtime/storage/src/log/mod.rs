@@ -174,7 +174,7 @@ impl<D: Disk> PartitionLog<D> {
 
     fn replay_segment(
         &self,
-        segment: &Segment<D>,
+        segment: &Arc<Segment<D>>,
         from: Offset,
         visit: &mut impl FnMut(&BatchHeader),
     ) -> Result<(), ReadError> {
@@ -182,8 +182,7 @@ impl<D: Disk> PartitionLog<D> {
         let begin = if from <= segment.base() {
             0
         } else {
-            let hint = segment.with_index(|index| index.before_offset(from)).map_err(failed)?;
-            hint.map_or(0, |(_, position)| position)
+            self.reader().hint(segment, |index| index.before_offset(from))?
         };
         let file = segment.file().map_err(failed)?;
         let mut walk = Walk::new(file, begin, segment.published(), Depth::Headers);

@@ -359,7 +359,7 @@ impl<D: Disk> LogReader<D> {
     }
 
     /// Where the index says to begin, checked against the segment; an index that is wrong is made again.
-    fn hint(
+    pub(super) fn hint(
         &self,
         segment: &Arc<Segment<D>>,
         ask: impl Fn(&super::index::Index) -> Option<(Offset, u64)>,

@@ -9,6 +9,9 @@
 //! Invariant: what is cut off was never known to be synced; where what was synced is damaged or
 //! gone, nothing is changed and the log opens stopped. What was scanned is synced before it is served.
 
+mod settled;
+mod unfinished;
+
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +27,7 @@ use super::index::{self, Index};
 use super::segment::Segment;
 use super::shared::Shared;
 use super::tail::{self, Scan, Verdict};
-use super::walk::{Depth, Walk, WalkError};
+use super::walk::{Depth, Walk};
 use super::{PartitionLog, producer_snapshot};
 use crate::disk::{self, Disk, DiskFile};
 
@@ -209,17 +212,6 @@ impl<D: Disk> Opening<'_, D> {
         Ok((log, recovered))
     }
 
-    /// Removes files that were being written when the process ended.
-    fn clear_leftovers(&self) -> Result<(), Failure> {
-        for name in self.disk.list(self.dir).map_err(self.failed("list"))? {
-            if name.ends_with(disk::TEMPORARY_SUFFIX) {
-                disk::remove_if_present(self.disk, &self.dir.join(name))
-                    .map_err(self.failed("clear"))?;
-            }
-        }
-        Ok(())
-    }
-
     fn bases(&self) -> Result<Vec<Offset>, Failure> {
         let names = self.disk.list(self.dir).map_err(self.failed("list"))?;
         let mut bases: Vec<Offset> =
@@ -246,114 +238,6 @@ impl<D: Disk> Opening<'_, D> {
             }
             _ => {}
         }
-        Ok(())
-    }
-
-    /// Cuts away what a truncation was to cut when the process ended.
-    fn finish_truncation(
-        &mut self,
-        checkpoint: &mut CheckpointFile<D>,
-        bases: &mut Vec<Offset>,
-    ) -> Result<(), Failure> {
-        let said = *checkpoint.current();
-        let Some(to) = said.truncate_to else {
-            return Ok(());
-        };
-        let keep = bases.partition_point(|base| *base <= to);
-        self.remove_segments(&bases.split_off(keep))?;
-        if let Some(&last) = bases.last() {
-            self.cut_at_offset(last, to)?;
-        }
-        let done = Checkpoint { truncate_to: None, ..said };
-        checkpoint.write_twice(done).map_err(self.failed("write the checkpoint of"))?;
-        self.notes.push(format!("a truncation to offset {to} was finished"));
-        Ok(())
-    }
-
-    /// Cuts a segment where the first batch of offset `to` or more begins.
-    fn cut_at_offset(&self, base: Offset, to: Offset) -> Result<(), Failure> {
-        let path = self.dir.join(segment_name(base));
-        let at = |action| self.failed_at(action, &path);
-        let file = self.disk.open(&path).map_err(at("open"))?;
-        let len = file.len().map_err(at("read"))?;
-        let mut walk = Walk::new(&file, 0, len, Depth::Headers);
-        let mut expected = base;
-        let position = loop {
-            match walk.next() {
-                Ok(Some(frame)) if to <= frame.header.base_offset => break frame.position,
-                Ok(Some(frame)) => expected = frame.header.next_offset(),
-                Err(WalkError::Bad { .. }) if expected == to => break walk.position(),
-                // Cut already, though perhaps not durably.
-                Ok(None) => break walk.position(),
-                // Bad before it gets there, which the scan will judge.
-                Err(WalkError::Bad { .. }) => return Ok(()),
-                Err(WalkError::Io(error)) => return Err(at("read")(error)),
-            }
-        };
-        self.cut(base, position)
-    }
-
-    /// Cuts a segment and forgets what was derived from what it held.
-    fn cut(&self, base: Offset, position: u64) -> Result<(), Failure> {
-        let path = self.dir.join(segment_name(base));
-        let cut = || -> io::Result<()> {
-            index::remove(self.disk, self.dir, base)?;
-            self.disk.sync_dir(self.dir)?;
-            let file = self.disk.open(&path)?;
-            file.truncate(position)?;
-            file.sync_data()
-        };
-        cut().map_err(self.failed_at("cut", &path))
-    }
-
-    /// Removes segments, the last one first, durably.
-    fn remove_segments(&self, bases: &[Offset]) -> Result<(), Failure> {
-        for &base in bases.iter().rev() {
-            let path = self.dir.join(segment_name(base));
-            disk::remove_if_present(self.disk, &path)
-                .and_then(|()| index::remove(self.disk, self.dir, base))
-                .map_err(self.failed_at("remove", &path))?;
-        }
-        if !bases.is_empty() {
-            self.disk.sync_dir(self.dir).map_err(self.failed("sync"))?;
-        }
-        Ok(())
-    }
-
-    /// Removes segments that lie wholly before the start: what retention had not got round to. The recovery point's own
-    /// may do so too, when nothing behind it is durably noted to be synced, and is kept.
-    fn remove_before_start(
-        &mut self,
-        checkpoint: &mut CheckpointFile<D>,
-        bases: &mut Vec<Offset>,
-    ) -> Result<(), Failure> {
-        let said = *checkpoint.current();
-        let before = bases.partition_point(|base| *base <= said.start).saturating_sub(1);
-        let settled = bases.partition_point(|base| *base < said.recovery.segment);
-        let keep = before.min(settled);
-        if keep == 0 {
-            return Ok(());
-        }
-        // What was read may have been in the system's memory only.
-        checkpoint.write_twice(said).map_err(self.failed("write the checkpoint of"))?;
-        let gone: Vec<Offset> = bases.drain(..keep).collect();
-        self.remove_segments(&gone)
-    }
-
-    /// Creates the first segment of a log that has none, unless it must have had one.
-    fn create_first(&self, said: Checkpoint) -> Result<(), Stop> {
-        if said.recovery.offset > Offset::ZERO {
-            return Err(Stop::Open(OpenError::SegmentsMissing {
-                dir: self.dir.to_owned(),
-                start: said.start,
-                end: said.recovery.offset,
-            }));
-        }
-        // Durable at once, so that a log whose first segment is not at its start can only be one
-        // that has lost something.
-        Segment::create(self.disk, self.dir, said.start)
-            .and_then(|_| self.disk.sync_dir(self.dir))
-            .map_err(self.failed("create a segment in"))?;
         Ok(())
     }
 
@@ -384,134 +268,6 @@ impl<D: Disk> Opening<'_, D> {
         }
         let epochs = self.epochs(&segments, from, &scan)?;
         self.keep(segments, &bases[settled..], scan, epochs)
-    }
-
-    /// A segment before the recovery point: its index says how it ends, and so it must.
-    fn settled(&self, base: Offset, next: Offset) -> Result<Result<Segment<D>, Damage>, Failure> {
-        let len = self.len(base)?;
-        let segment = Segment::existing(self.disk, self.dir, base, len, next);
-        let head =
-            Index::load_head(self.disk, self.dir, base).map_err(self.failed("read an index of"))?;
-        let as_stored = |head: &index::Head| head.position == len && head.offset == next;
-        if head.as_ref().is_some_and(as_stored) {
-            return Ok(Ok(segment));
-        }
-        // Missing, damaged or out of date: the segment itself is asked.
-        let head = self.head_of(&segment, as_stored)?;
-        if as_stored(&head) {
-            segment.drop_index();
-            return Ok(Ok(segment));
-        }
-        let what = format!(
-            "the segment ends at offset {}, and the next one begins at {next}",
-            head.offset
-        );
-        let file = segment.path().to_owned();
-        Ok(Err(Damage { file, position: head.position, offset: head.offset, what }))
-    }
-
-    /// The index of the recovery point's segment up to that point, which must be there.
-    fn index_up_to(&self, bases: &[Offset], from: Place) -> Result<Result<Index, Damage>, Failure> {
-        let file = self.dir.join(segment_name(from.segment));
-        let damage =
-            |position, what| Damage { file: file.clone(), position, offset: from.offset, what };
-        if bases.first() != Some(&from.segment) {
-            let what =
-                format!("the segment is gone, and offsets up to {} were synced in it", from.offset);
-            return Ok(Err(damage(0, what)));
-        }
-        let len = self.len(from.segment)?;
-        if len < from.position {
-            let what = format!("the file ends here, and {} bytes of it were synced", from.position);
-            return Ok(Err(damage(len, what)));
-        }
-        self.remove_index_beyond(from)?;
-        let known =
-            Segment::existing(self.disk, self.dir, from.segment, from.position, from.offset);
-        let as_noted =
-            |head: &index::Head| head.position == from.position && head.offset == from.offset;
-        let head = self.head_of(&known, as_noted)?;
-        if !as_noted(&head) {
-            let what =
-                format!("the last batch before offset {} is not what was synced", from.offset);
-            return Ok(Err(Damage { offset: head.offset, ..damage(head.position, what) }));
-        }
-        known.with_index(Index::clone).map(Ok).map_err(self.failed("read"))
-    }
-
-    /// How a segment ends by its index, made again from the segment itself if that is not as it should be.
-    fn head_of(
-        &self,
-        segment: &Segment<D>,
-        fits: impl Fn(&index::Head) -> bool,
-    ) -> Result<index::Head, Failure> {
-        let failed = self.failed_at("read", segment.path());
-        let head = segment.with_index(Index::head).map_err(&failed)?;
-        if fits(&head) {
-            return Ok(head);
-        }
-        segment.rebuild_index().map_err(&failed)?;
-        segment.with_index(Index::head).map_err(&failed)
-    }
-
-    /// Removes an index that knows batches behind the recovery point: a crash may have lost them,
-    /// and other ones may come to stand there.
-    fn remove_index_beyond(&self, from: Place) -> Result<(), Failure> {
-        let failed = self.failed("check an index of");
-        let head = Index::load_head(self.disk, self.dir, from.segment).map_err(&failed)?;
-        if head.is_none_or(|head| head.position <= from.position) {
-            return Ok(());
-        }
-        index::remove(self.disk, self.dir, from.segment)
-            .and_then(|()| self.disk.sync_dir(self.dir))
-            .map_err(failed)
-    }
-
-    /// The epoch table as stored up to the recovery point, and as scanned from there on.
-    fn epochs(
-        &mut self,
-        settled: &[Arc<Segment<D>>],
-        from: Place,
-        scan: &Scan,
-    ) -> Result<Epochs, Failure> {
-        let stored =
-            epochs::load(self.disk, self.dir).map_err(self.failed("read the epochs of"))?;
-        let mut epochs = match stored {
-            Some(epochs) => epochs,
-            None if from.offset == Offset::ZERO => Epochs::default(),
-            None => {
-                self.notes.push("the epoch table is missing or damaged: it was made again".into());
-                self.epochs_from_log(settled, from)?
-            }
-        };
-        epochs.truncate(from.offset);
-        for &(epoch, first) in &scan.epochs {
-            epochs.note(epoch, first);
-        }
-        Ok(epochs)
-    }
-
-    fn epochs_from_log(&self, settled: &[Arc<Segment<D>>], from: Place) -> Result<Epochs, Failure> {
-        let mut epochs = Epochs::default();
-        let last = Segment::existing(self.disk, self.dir, from.segment, from.position, from.offset);
-        for segment in settled.iter().map(|segment| &**segment).chain([&last]) {
-            let at = |error| self.failed_at("read", segment.path())(error);
-            let file = segment.file().map_err(at)?;
-            let mut walk = Walk::new(file, 0, segment.published(), Depth::Headers);
-            loop {
-                match walk.next() {
-                    Ok(None) => break,
-                    Ok(Some(frame)) => {
-                        epochs.note(frame.header.leader_epoch, frame.header.base_offset)
-                    }
-                    Err(WalkError::Io(error)) => return Err(at(error)),
-                    Err(WalkError::Bad { header, .. }) => {
-                        walk.resync(header, segment.base()).map_err(at)?;
-                    }
-                }
-            }
-        }
-        Ok(epochs)
     }
 
     /// Keeps what was found good and cuts off a torn tail.

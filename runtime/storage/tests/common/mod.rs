@@ -3,6 +3,7 @@
 //! Invariant: a batch's records say which batch they are of, so that one in the wrong place is noticed.
 
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails the test")]
 
 use std::path::Path;
 
