@@ -58,7 +58,8 @@ fn main() {
         let guest = scope.counters().snapshot().guest_time;
         let per = |time: Duration, records: f64| time.as_secs_f64() * 1e9 / records;
         println!(
-            "{value_bytes} B values, {count} a batch: {:.1} ns a record with the hand-over, {:.1} in the guest, {:.1} in the best call",
+            "{value_bytes} B values, {count} a batch: {:.1} ns a record with the hand-over, \
+             {:.1} in the guest, {:.1} in the best call",
             per(whole, records as f64),
             per(guest, records as f64),
             per(best, f64::from(count)),

@@ -1,4 +1,5 @@
-//! How fast a log takes and gives batches on this machine's disk: `cargo run --release --example log_speed [DIR] [MIB]`.
+//! How fast a log takes and gives batches on this machine's disk: `cargo run --release --example
+//! log_speed [DIR] [MIB]`.
 //!
 //! Prints MB/s for appends without a sync, appends with a sync a group, one small append with its sync, and reads.
 

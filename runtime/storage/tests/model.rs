@@ -497,7 +497,12 @@ impl StateMachineTest for LogMatchesModel {
 }
 
 prop_state_machine! {
-    #![proptest_config(ProptestConfig { cases: 3_000, max_shrink_iters: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 3_000,
+        max_shrink_iters: 20_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_log_is_a_plain_list_of_batches_whatever_fails(sequential 1..80 => LogMatchesModel);

@@ -37,7 +37,12 @@ pub(crate) struct Args {
     #[arg(long, short, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Split each line at the first S: the key before it, the value after it.
-    #[arg(long, value_name = "S", value_parser = clap::builder::NonEmptyStringValueParser::new(), conflicts_with = "key_json")]
+    #[arg(
+        long,
+        value_name = "S",
+        value_parser = clap::builder::NonEmptyStringValueParser::new(),
+        conflicts_with = "key_json",
+    )]
     key_separator: Option<String>,
     /// Take the key from this field of each line, a JSON object; the value is the whole line.
     #[arg(long, value_name = "FIELD")]

@@ -281,8 +281,8 @@ impl<D: Disk> LogReader<D> {
         Ok(checked)
     }
 
-    /// The position of the batch that holds `offset`, or where it will be if that is `end`, which was looked up before what
-    /// is published now.
+    /// The position of the batch that holds `offset`, or where it will be if that is `end`, which
+    /// was looked up before what is published now.
     fn seek(
         &self,
         segment: &Arc<Segment<D>>,

@@ -164,7 +164,10 @@ impl<D: Disk> Segment<D> {
 
     fn store(&self, index: &Index) {
         if let Err(error) = index.store(&self.disk, &self.dir) {
-            tracing::warn!(segment = %self.path.display(), %error, "cannot write an index, which is made again when needed");
+            tracing::warn!(
+                segment = %self.path.display(), %error,
+                "cannot write an index, which is made again when needed"
+            );
         }
     }
 
