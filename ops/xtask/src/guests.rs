@@ -36,10 +36,15 @@ pub(crate) fn build() -> Result<Vec<PathBuf>> {
     }
     shell::run(&mut build)?;
 
-    let from = workspace::target_directory()?.join(TARGET).join("release");
+    let from = components()?;
     let to = workspace::guests_directory();
     fs::create_dir_all(&to).with_context(|| format!("cannot create {}", to.display()))?;
     names.iter().map(|name| place(name, &from, &to)).collect()
+}
+
+/// Where cargo puts every component, the guests of the tests among them.
+pub(crate) fn components() -> Result<PathBuf> {
+    Ok(workspace::target_directory()?.join(TARGET).join("release"))
 }
 
 /// Copies one component under its crate's name; readers never see half of it.

@@ -86,7 +86,7 @@ fn run_tests() -> Result<Verdict> {
     }
     // Where a test finds what the steps before it built, whatever the target directory is.
     run.env("MILLSTREAM_BIN", workspace::binary(Profile::Dev)?);
-    run.env("MILLSTREAM_GUESTS", workspace::guests_directory());
+    run.env("MILLSTREAM_GUESTS", guests::components()?);
     suite(&mut run)
 }
 
