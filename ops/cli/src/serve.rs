@@ -14,7 +14,7 @@ use crate::{connection, logging, output};
 
 /// Run a broker.
 ///
-/// Its configuration comes from defaults, a TOML file, the environment (MILLSTREAM_<SECTION>_<KEY>)
+/// Its configuration comes from defaults, a TOML file, the environment (MILLSTREAM_SECTION_KEY)
 /// and flags; later ones win. --print-config shows the result.
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -24,7 +24,7 @@ use crate::record::Shown;
 /// Ends with exit code 1 when anything is damaged.
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Segment files: DATA_DIR/partitions/<topic>-<partition>/<base offset>.log
+    /// Segment files: DATA_DIR/partitions/TOPIC_ID-PARTITION/BASE_OFFSET.log
     #[arg(required = true, value_name = "SEGMENT")]
     segments: Vec<PathBuf>,
     /// Print the records of each batch, too.

@@ -38,7 +38,7 @@ impl Default for ConsumerConfig {
 /// What happens when the position is not in the log: retention has passed it, or it never was there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutOfRange {
-    /// [`ConsumeError::OutOfRange`], until the program seeks: nothing is skipped silently.
+    /// [`crate::ConsumeError::OutOfRange`], until the program seeks: nothing is skipped silently.
     #[default]
     Error,
     /// On with the first record that is kept.
