@@ -3,6 +3,7 @@
 //! Invariant: damage is told apart from refusal by the system, and neither ever reads as "there is nothing".
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 
 /// Why the metadata store was not opened, read or written.
@@ -33,7 +34,10 @@ pub enum MetadataError {
         what: String,
     },
     /// It is there without what its first start wrote into it, or the other way round.
-    #[error("metadata store {} is not whole: {what}; nothing was changed: restore the file from a copy", path.display())]
+    #[error(
+        "metadata store {} is not whole: {what}; nothing was changed: restore the file from a copy",
+        path.display()
+    )]
     Incomplete {
         /// The store's file.
         path: PathBuf,
@@ -53,6 +57,19 @@ pub enum MetadataError {
 }
 
 impl MetadataError {
+    /// Whether there was no room on the disk: the store goes on when there is.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        let MetadataError::Io { source, .. } = self else {
+            return false;
+        };
+        if let Some(redb::Error::Io(error)) = source.downcast_ref::<redb::Error>() {
+            return error.kind() == io::ErrorKind::StorageFull;
+        }
+        let system = source.downcast_ref::<io::Error>();
+        system.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
+    }
+
     pub(super) fn redb(
         action: &'static str,
         path: &std::path::Path,

@@ -22,11 +22,19 @@ const CACHE_BYTES: usize = 8 << 20;
 
 /// The metadata store. One owner; methods block on the disk.
 pub struct Store {
-    database: Database,
+    /// None only while it is being opened again.
+    database: Option<Database>,
+    /// Opens the file once more.
+    open_again: Box<OpenAgain>,
+    /// The last write found no room. redb takes nothing more after an error of its file, so that it
+    /// has to be opened again; after any other error than this one it stays as it is.
+    full: bool,
     path: PathBuf,
     applied: Offset,
     identity: Identity,
 }
+
+type OpenAgain = dyn Fn() -> Result<Database, MetadataError> + Send;
 
 /// Which cluster this data belongs to, and which life of this disk it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +81,12 @@ impl Store {
                 source: Box::new(source),
             }
         };
-        if let Some(file) = open_existing(disk, path).map_err(failed("open"))? {
-            return Store::open_file(file, path);
+        if open_existing(disk, path).map_err(failed("open"))?.is_none() {
+            Store::create(disk, path, fresh).map_err(failed("create"))??;
         }
-        Store::create(disk, path, fresh).map_err(failed("create"))??;
-        let file = disk.open(path).map_err(failed("open"))?;
-        Store::open_file(file, path)
+        let (disk, path) = (disk.clone(), path.to_owned());
+        let file = path.clone();
+        Store::open_with(path, Box::new(move || open_database(&disk, &file)))
     }
 
     /// Which cluster and which life of the disk this is.
@@ -133,7 +141,7 @@ impl Store {
     /// As [`Store::load`].
     pub fn rows(&self, table: Table) -> Result<Vec<Row>, MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
-        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let transaction = self.database().begin_read().map_err(|error| failed(error.into()))?;
         let rows =
             transaction.open_table(table.definition()).map_err(|error| failed(error.into()))?;
         let mut found = Vec::new();
@@ -158,7 +166,7 @@ impl Store {
     /// As [`Store::load`].
     pub fn row(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
-        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let transaction = self.database().begin_read().map_err(|error| failed(error.into()))?;
         let rows =
             transaction.open_table(table.definition()).map_err(|error| failed(error.into()))?;
         let Some(stored) = rows.get(key).map_err(|error| failed(error.into()))? else {
@@ -191,13 +199,12 @@ impl Store {
         Ok(Ok(()))
     }
 
-    fn open_file<F: DiskFile>(file: F, path: &Path) -> Result<Store, MetadataError> {
-        let database = builder()
-            .create_with_backend(Backend(file))
-            .map_err(|error| MetadataError::redb("open", path, error))?;
+    fn open_with(path: PathBuf, open_again: Box<OpenAgain>) -> Result<Store, MetadataError> {
         let mut store = Store {
-            database,
-            path: path.to_owned(),
+            database: Some(open_again()?),
+            open_again,
+            full: false,
+            path,
             applied: Offset::ZERO,
             identity: Identity { cluster: 0, incarnation: 0 },
         };
@@ -212,7 +219,7 @@ impl Store {
 
     fn migrate(&mut self) -> Result<(), MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("open", &self.path, error);
-        let transaction = self.database.begin_write().map_err(|error| failed(error.into()))?;
+        let transaction = self.database().begin_write().map_err(|error| failed(error.into()))?;
         let found = migrate::migrate(&self.path, &transaction, STEPS)?;
         if found == SCHEMA_VERSION {
             return transaction.abort().map_err(|error| failed(error.into()));
@@ -225,16 +232,44 @@ impl Store {
         action: &'static str,
         change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), MetadataError> {
-        let path = &self.path;
-        let failed = |error: redb::Error| MetadataError::redb(action, path, error);
-        let transaction = self.database.begin_write().map_err(|error| failed(error.into()))?;
+        if self.full {
+            self.open_again()?;
+        }
+        let written = self.try_write(action, change);
+        self.full = matches!(&written, Err(error) if error.is_disk_full());
+        written
+    }
+
+    fn try_write(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), MetadataError> {
+        let failed = |error: redb::Error| MetadataError::redb(action, &self.path, error);
+        let transaction = self.database().begin_write().map_err(|error| failed(error.into()))?;
         change(&transaction).map_err(failed)?;
         transaction.commit().map_err(|error| failed(error.into()))
     }
 
+    /// After a write that found no room: the file as its last durable commit left it.
+    fn open_again(&mut self) -> Result<(), MetadataError> {
+        // Before the new one looks at the file, the old one is through with it.
+        self.database = None;
+        self.database = Some((self.open_again)()?);
+        let applied = Offset(u64::from_be_bytes(self.meta(META_APPLIED)?));
+        assert!(self.applied <= applied, "a durable commit is not undone by a full disk");
+        self.applied = applied;
+        self.full = false;
+        Ok(())
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("whoever finds it closed opens it first")
+    }
+
     fn meta<const N: usize>(&self, key: &str) -> Result<[u8; N], MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
-        let transaction = self.database.begin_read().map_err(|error| failed(error.into()))?;
+        let transaction = self.database().begin_read().map_err(|error| failed(error.into()))?;
         let meta = transaction.open_table(META).map_err(|error| failed(error.into()))?;
         let stored = meta.get(key).map_err(|error| failed(error.into()))?;
         let Some(stored) = stored else {
@@ -262,6 +297,17 @@ fn builder() -> redb::Builder {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
     builder
+}
+
+fn open_database<D: Disk>(disk: &D, path: &Path) -> Result<Database, MetadataError> {
+    let opened = disk.open(path).map_err(|source| MetadataError::Io {
+        action: "open",
+        path: path.to_owned(),
+        source: Box::new(source),
+    });
+    let backend = Backend(opened?);
+    let database = builder().create_with_backend(backend);
+    database.map_err(|error| MetadataError::redb("open", path, error))
 }
 
 fn open_existing<D: Disk>(disk: &D, path: &Path) -> io::Result<Option<D::File>> {

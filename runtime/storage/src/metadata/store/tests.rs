@@ -120,3 +120,30 @@ fn a_damaged_value_is_found_when_read() {
     };
     assert!(matches!(found, MetadataError::Corrupt { .. }), "{found}");
 }
+
+#[test]
+fn a_full_disk_fails_a_commit_and_room_lets_the_next_one_through() {
+    let (disk, path) = memory();
+    let mut store = Store::open(&disk, &path, FRESH).unwrap();
+    store.commit(Offset(1), &[set(Table::Topics, "a", "1")]).unwrap();
+    for n in 2..6_u64 {
+        disk.inject(Fault::enospc(Operation::Write));
+        let refused = store.commit(Offset(n), &[set(Table::Topics, "a", "lost")]).unwrap_err();
+        assert!(refused.is_disk_full(), "{refused}");
+        store.commit(Offset(n), &[set(Table::Topics, "a", &n.to_string())]).unwrap();
+        assert_eq!(value(&store, Table::Topics, "a"), Some(n.to_string()));
+    }
+    disk.crash(9);
+    drop(store);
+    let store = Store::open(&disk, &path, FRESH).unwrap();
+    assert_eq!((store.applied(), value(&store, Table::Topics, "a")), (Offset(5), Some("5".into())));
+}
+
+#[test]
+fn an_error_that_is_no_full_disk_is_never_retried_into_a_commit() {
+    let (disk, path) = memory();
+    let mut store = Store::open(&disk, &path, FRESH).unwrap();
+    disk.inject(Fault::eio(Operation::Sync));
+    assert!(!store.commit(Offset(1), &[set(Table::Topics, "a", "1")]).unwrap_err().is_disk_full());
+    assert!(store.commit(Offset(1), &[set(Table::Topics, "a", "1")]).is_err());
+}
