@@ -190,7 +190,21 @@ impl Partition {
         if matches!(self.role, Role::Stopped(_)) {
             return;
         }
+        self.commit_alone(out);
         self.resign(Resignation::Storage { reason: reason.into() }, out);
+    }
+
+    /// A log that stops before its only voter has led can still be read: what is durable there is on
+    /// the disks of all voters.
+    fn commit_alone(&mut self, out: &mut Vec<Output>) {
+        let Log { config, offsets, .. } = &mut self.log;
+        let durable = offsets.synced();
+        let leads = matches!(self.role, Role::Leader(_));
+        if leads || config.voters.count() != 1 || durable <= offsets.high_watermark() {
+            return;
+        }
+        offsets.commit(durable);
+        out.push(Output::HighWatermark(durable));
     }
 
     fn stop(&mut self, out: &mut Vec<Output>) {

@@ -290,6 +290,18 @@ fn a_storage_error_refuses_everything_and_nothing_is_acknowledged_after_it() {
 }
 
 #[test]
+fn a_log_that_opens_damaged_takes_nothing_and_what_is_durable_of_it_is_read() {
+    let mut bench = Bench::with(config(Durability::Fsync), recovered(2, 7, 9));
+    let stopped = Input::StorageStopped { reason: "a segment is damaged".into() };
+    insta::assert_snapshot!(bench.step(stopped), @"
+    high watermark 7
+    resigned: storage stopped: a segment is damaged
+    ");
+    assert!(bench.partition.offsets().check_read(Offset(7)).is_ok());
+    assert!(bench.partition.offsets().check_read(Offset(8)).is_err(), "never known to be durable");
+}
+
+#[test]
 fn a_stop_finishes_what_was_taken_and_takes_nothing_new() {
     let mut bench = Bench::leading(Durability::Memory);
     bench.send(plain(1), Acks::All);
