@@ -48,6 +48,13 @@ impl Broker {
         self.room.take(bytes).await
     }
 
+    /// What one connection may hold in memory at a time.
+    pub(crate) fn shares(&self) -> Shares {
+        // A quarter: whoever falls silent amid its batches leaves room for the batches of others.
+        let incoming = Room::new(u64::from(self.room.all / 4) << 10);
+        Shares { incoming, outgoing: Room::new(OUTGOING_SHARE) }
+    }
+
     /// Waits until this broker does what the newest image says.
     pub(crate) async fn settle(&self) -> Result<(), WireError> {
         let wanted = self.image().applied();
@@ -74,6 +81,18 @@ impl Broker {
     }
 }
 
+/// Bytes that were read for one connection and that its peer has not taken.
+const OUTGOING_SHARE: u64 = 64 << 20;
+
+/// What one connection may hold in memory at a time, over all its streams.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    /// For what is being received.
+    pub(crate) incoming: Room,
+    /// For what was read from the logs and is being sent.
+    pub(crate) outgoing: Room,
+}
+
 /// Memory for batches that were received and are not written yet, over all connections.
 #[derive(Debug)]
 pub(crate) struct Room {
@@ -89,7 +108,7 @@ impl Room {
         Self { kib: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
+    pub(crate) async fn take(&self, bytes: usize) -> OwnedSemaphorePermit {
         let kib = u32::try_from((bytes >> 10) + 1).unwrap_or(u32::MAX).min(self.all);
         let taken = Arc::clone(&self.kib).acquire_many_owned(kib).await;
         taken.expect("the room is never closed")

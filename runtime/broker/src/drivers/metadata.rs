@@ -7,10 +7,12 @@
 //! ```
 //!
 //! Invariant: the image that is published was made of committed commands only, and is durable; a
-//! command is answered after the image that holds it was published.
+//! command is answered after the image that holds it was published. What the store cannot take (its
+//! disk is full) is applied again from the log until it can, and nothing else is decided before.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::metadata::rows::{RowChange, Table as CoreTable};
@@ -24,7 +26,7 @@ use millstream_storage::metadata::{Change, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::partition;
-use super::store::StoreHandle;
+use super::store::{StoreError, StoreHandle};
 use crate::clock::Clock;
 
 /// The metadata log among the partitions.
@@ -36,6 +38,8 @@ const INBOX: usize = 256;
 /// Commands that share one transaction at the most.
 const GROUP: usize = 64;
 const READ_BYTES: usize = 1 << 20;
+/// How often what the store could not take is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 type Reply = oneshot::Sender<Result<Response, WireError>>;
 
@@ -70,8 +74,10 @@ impl Metadata {
 pub(crate) struct Applier {
     log: partition::Handle,
     store: StoreHandle,
-    image: Image,
+    image: Arc<Image>,
     publish: watch::Sender<Arc<Image>>,
+    /// Commands are committed that the store has not taken.
+    behind: bool,
     proposals: mpsc::Receiver<(Command, Reply)>,
     /// Who waits for the command at an offset.
     waiting: BTreeMap<Offset, Reply>,
@@ -84,9 +90,10 @@ pub(crate) fn open(
     image: Image,
 ) -> (Metadata, Applier) {
     let (proposals, received) = mpsc::channel(INBOX);
-    let (publish, watched) = watch::channel(Arc::new(image.clone()));
-    let applier =
-        Applier { log, store, image, publish, proposals: received, waiting: BTreeMap::new() };
+    let image = Arc::new(image);
+    let (publish, watched) = watch::channel(Arc::clone(&image));
+    let (behind, waiting) = (false, BTreeMap::new());
+    let applier = Applier { log, store, image, publish, behind, proposals: received, waiting };
     (Metadata { proposals, image: watched }, applier)
 }
 
@@ -109,18 +116,40 @@ impl Applier {
             let received = tokio::select! {
                 received = self.proposals.recv_many(&mut group, GROUP) => received,
                 () = self.log.ended() => return,
+                () = tokio::time::sleep(AGAIN), if self.behind => {
+                    drop(self.apply().await);
+                    continue;
+                }
             };
             if received == 0 {
                 return;
             }
-            self.write(&mut group).await;
-            if let Err(error) = self.apply_committed().await {
-                tracing::error!(%error, "metadata cannot be applied");
-                for (_, reply) in std::mem::take(&mut self.waiting) {
-                    drop(reply.send(Err(error.clone())));
-                }
+            if self.behind
+                && let Err(error) = self.apply().await
+            {
+                group.drain(..).for_each(|(_, reply)| drop(reply.send(Err(error.clone()))));
+                continue;
             }
+            self.write(&mut group).await;
+            // Who waits was told of an error.
+            drop(self.apply().await);
         }
+    }
+
+    async fn apply(&mut self) -> Result<(), WireError> {
+        let applied = self.apply_committed().await;
+        if let Err(error) = &applied {
+            if !self.behind {
+                tracing::error!(%error, "what was decided cannot be stored: nothing more is decided");
+            }
+            for (_, reply) in std::mem::take(&mut self.waiting) {
+                drop(reply.send(Err(error.clone())));
+            }
+        } else if self.behind {
+            tracing::info!("everything that was decided is stored");
+        }
+        self.behind = applied.is_err();
+        applied
     }
 
     /// Commits a group of commands, which share what the disk does.
@@ -145,56 +174,66 @@ impl Applier {
         let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
         let from = self.image.applied().max(reader.start());
         let mut cursor = reader.cursor_at(from).map_err(|e| corrupt(&e))?;
+        let mut next = Image::clone(&self.image);
         let (mut rows, mut answers) = (Vec::new(), Vec::new());
         while let Some(sealed) =
             reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| corrupt(&e))?
         {
-            self.apply_batches(sealed, from, &mut rows, &mut answers)?;
+            apply_batches(&mut next, sealed, from, &mut rows, &mut answers)?;
         }
         if !rows.is_empty() {
             let changes = rows.into_iter().map(change).collect();
-            let stored = self.store.commit(self.image.applied(), changes).await;
-            stored.map_err(|error| WireError::new(ErrorCode::StorageStopped, error))?;
-            self.publish.send_replace(Arc::new(self.image.clone()));
+            self.store.commit(next.applied(), changes).await.map_err(|e| unstored(&e))?;
+            self.image = Arc::new(next);
+            self.publish.send_replace(Arc::clone(&self.image));
         }
-        for (reply, answer) in answers {
-            // Who asked may have gone away: the decision stands.
-            drop(Reply::send(reply, answer));
-        }
-        Ok(())
-    }
-
-    fn apply_batches(
-        &mut self,
-        sealed: Bytes,
-        from: Offset,
-        rows: &mut Vec<RowChange>,
-        answers: &mut Vec<(Reply, Result<Response, WireError>)>,
-    ) -> Result<(), WireError> {
-        let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
-        for batch in SealedBatches::new(sealed) {
-            let batch = batch.map_err(|e| corrupt(&e))?.batch;
-            let records = batch.records(&DecodeLimits::default()).map_err(|e| corrupt(&e))?;
-            for record in &records {
-                let record = record.map_err(|e| corrupt(&e))?;
-                let at = records.offset_of(&record);
-                if at < from {
-                    continue;
-                }
-                let command = postcard::from_bytes(record.value.unwrap_or_default());
-                let applied = apply(&mut self.image, at, &command.map_err(|e| corrupt(&e))?);
-                let answer = match applied {
-                    Ok(applied) => {
-                        rows.extend(applied.rows);
-                        Ok(applied.response)
-                    }
-                    Err(rejection) => Err(WireError::from(&rejection)),
-                };
-                answers.extend(self.waiting.remove(&at).map(|reply| (reply, answer)));
+        for (at, answer) in answers {
+            if let Some(reply) = self.waiting.remove(&at) {
+                // Who asked may have gone away: the decision stands.
+                drop(reply.send(answer));
             }
         }
         Ok(())
     }
+}
+
+type Answers = Vec<(Offset, Result<Response, WireError>)>;
+
+/// Applies commands from `from` on, and gathers what they change and answer.
+fn apply_batches(
+    image: &mut Image,
+    sealed: Bytes,
+    from: Offset,
+    rows: &mut Vec<RowChange>,
+    answers: &mut Answers,
+) -> Result<(), WireError> {
+    let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
+    for batch in SealedBatches::new(sealed) {
+        let batch = batch.map_err(|e| corrupt(&e))?.batch;
+        let records = batch.records(&DecodeLimits::default()).map_err(|e| corrupt(&e))?;
+        for record in &records {
+            let record = record.map_err(|e| corrupt(&e))?;
+            let at = records.offset_of(&record);
+            if at < from {
+                continue;
+            }
+            let command = postcard::from_bytes(record.value.unwrap_or_default());
+            let answer = match apply(image, at, &command.map_err(|e| corrupt(&e))?) {
+                Ok(applied) => {
+                    rows.extend(applied.rows);
+                    Ok(applied.response)
+                }
+                Err(rejection) => Err(WireError::from(&rejection)),
+            };
+            answers.push((at, answer));
+        }
+    }
+    Ok(())
+}
+
+fn unstored(error: &StoreError) -> WireError {
+    let code = if error.is_disk_full() { ErrorCode::DiskFull } else { ErrorCode::StorageStopped };
+    WireError::new(code, error)
 }
 
 fn gone() -> WireError {

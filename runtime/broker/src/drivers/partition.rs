@@ -177,6 +177,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         publish,
         pending: BTreeMap::new(),
         next_token: 0,
+        full: false,
         closing: false,
         closed: false,
     };
@@ -215,6 +216,8 @@ struct PartitionShell {
     publish: watch::Sender<View>,
     pending: BTreeMap<Token, Pending>,
     next_token: u64,
+    /// The last append found no room on the disk.
+    full: bool,
     /// The machine has resigned and the log is being closed.
     closing: bool,
     closed: bool,
@@ -285,9 +288,16 @@ impl Shell for PartitionShell {
 
     fn completion(&mut self, completion: Completion) -> Option<Input> {
         match completion {
-            Completion::Appended { end } => Some(Input::Appended { end }),
+            Completion::Appended { end } => {
+                if std::mem::take(&mut self.full) {
+                    tracing::info!(partition = %self.name, "the disk has room again");
+                }
+                Some(Input::Appended { end })
+            }
             Completion::DiskFull { from } => {
-                tracing::error!(partition = %self.name, offset = %from, "the disk is full");
+                if !std::mem::replace(&mut self.full, true) {
+                    tracing::error!(partition = %self.name, offset = %from, "the disk is full");
+                }
                 Some(Input::AppendFailed { from, reason: AppendFailure::DiskFull })
             }
             Completion::Synced { end } => Some(Input::Synced { end }),

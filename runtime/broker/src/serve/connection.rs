@@ -13,7 +13,7 @@ use millstream_transport::{
 };
 
 use super::{call, fetch, produce};
-use crate::broker::Broker;
+use crate::broker::{Broker, Shares};
 use crate::cores::Core;
 
 /// The first frame of a stream: a request, and for a module its bytes behind it.
@@ -51,12 +51,13 @@ async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greetin
     };
     tracing::debug!(%peer, client = %connection.hello().client_id, "connected");
     let _open = broker.metrics.connection();
+    let shares = Arc::new(broker.shares());
     loop {
         match connection.accept().await {
             Ok((writer, reader)) => {
                 let broker = Arc::clone(&broker);
-                let inner = connection.clone();
-                core.spawn(async move { stream(broker, inner, writer, reader).await });
+                let (inner, shares) = (connection.clone(), Arc::clone(&shares));
+                core.spawn(async move { stream(broker, inner, &shares, writer, reader).await });
             }
             Err(error) => return tracing::debug!(%peer, %error, "disconnected"),
         }
@@ -66,11 +67,12 @@ async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greetin
 async fn stream(
     broker: Arc<Broker>,
     connection: Connection,
+    shares: &Shares,
     mut writer: FrameWriter,
     mut reader: FrameReader,
 ) {
     let ended = tokio::select! {
-        ended = serve(&broker, &mut writer, &mut reader) => ended,
+        ended = serve(&broker, shares, &mut writer, &mut reader) => ended,
         () = broker.drained.cancelled() => return,
     };
     match ended {
@@ -86,6 +88,7 @@ async fn stream(
 
 async fn serve(
     broker: &Arc<Broker>,
+    shares: &Shares,
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
 ) -> Result<(), StreamError> {
@@ -94,8 +97,8 @@ async fn serve(
     };
     let (open, mut body) = (frame.message, frame.body);
     match open {
-        Open::Produce(open) => Box::pin(produce::serve(broker, open, writer, reader)).await,
-        Open::Fetch(open) => Box::pin(fetch::serve(broker, open, writer, reader)).await,
+        Open::Produce(open) => Box::pin(produce::serve(broker, shares, open, writer, reader)).await,
+        Open::Fetch(open) => Box::pin(fetch::serve(broker, shares, open, writer, reader)).await,
         Open::Call(request) => {
             let upload = matches!(request, Request::UploadModule(_));
             let allowed = if upload { MAX_MODULE_BYTES } else { 0 };
@@ -109,6 +112,7 @@ async fn serve(
                 writer.send(&refusal, []).await?;
                 return writer.finish();
             }
+            let _share = shares.incoming.take(body.remaining()).await;
             let bytes = body.read().await?;
             Box::pin(call::serve(broker, request, bytes, writer)).await
         }

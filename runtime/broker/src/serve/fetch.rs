@@ -1,7 +1,8 @@
 //! A fetch stream: sealed batches out as far as the consumer's credit goes; at the end, it waits.
 //!
 //! Invariant: no byte is sent beyond what the consumer granted, except to finish a batch; no record
-//! at or above the high watermark is sent.
+//! at or above the high watermark is sent; what was read for one connection and not taken by it is
+//! bounded by its share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +17,7 @@ use millstream_storage::log::{Cursor, ReadError};
 use millstream_transport::{FrameReader, FrameWriter, StreamError};
 use tokio::sync::{Notify, watch};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Shares};
 use crate::drivers::partition::View;
 use crate::filter::FetchFilter;
 use crate::partitions::Partition;
@@ -29,6 +30,7 @@ const MIN_READ: usize = 64 << 10;
 /// Serves one stream until the client ends it.
 pub(crate) async fn serve(
     broker: &Arc<Broker>,
+    shares: &Shares,
     open: OpenFetch,
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
@@ -43,7 +45,7 @@ pub(crate) async fn serve(
     writer.send(&Ok::<_, WireError>(outlet.ready()), []).await?;
     let purse = Arc::clone(&outlet.purse);
     tokio::select! {
-        ended = outlet.run(writer) => ended,
+        ended = outlet.run(shares, writer) => ended,
         ended = earn(&purse, reader) => ended,
     }
 }
@@ -130,7 +132,9 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    async fn run(&mut self, writer: &mut FrameWriter) -> Result<(), StreamError> {
+    async fn run(&mut self, shares: &Shares, writer: &mut FrameWriter) -> Result<(), StreamError> {
+        // A single batch may be larger than what a consumer wants at a time.
+        let mut batch = 0;
         loop {
             let credit = self.purse.some().await;
             let view = match self.wait_for_data().await {
@@ -138,8 +142,15 @@ impl<'a> Outlet<'a> {
                 Err(error) => return fail(writer, error).await,
             };
             let wanted = credit.clamp(MIN_READ, self.max_body);
-            let up_to = view.high_watermark;
+            let share = wanted.max(std::mem::take(&mut batch));
+            // What is read lies here until the consumer takes it.
+            let _share = shares.outgoing.take(share).await;
+            let (up_to, before) = (view.high_watermark, self.cursor.clone());
             let sealed = match self.partition.reader().read(&mut self.cursor, up_to, wanted) {
+                Ok(Some(sealed)) if share < sealed.len() => {
+                    (batch, self.cursor) = (sealed.len(), before);
+                    continue;
+                }
                 Ok(Some(sealed)) => sealed,
                 Ok(None) => {
                     self.next = self.next.max(up_to);

@@ -1,9 +1,11 @@
 //! A produce stream: batches in, checked as they arrive; answers out, in their order.
 //!
 //! Invariant: a batch is appended only after every byte of it was checked; what one stream has
-//! received and not answered is bounded by its pipeline, and over all streams by the broker's room.
+//! received and not answered is bounded by its pipeline, and over all streams by the broker's room,
+//! of which one connection gets a part only while it sends.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, Inspector};
@@ -16,7 +18,7 @@ use millstream_protocol::message::produce::{
 use millstream_transport::{Body, FrameReader, FrameWriter, StreamError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Shares};
 use crate::drivers::partition::{Answer, Message, Produce};
 use crate::partitions::Partition;
 
@@ -25,6 +27,7 @@ const BATCH: FrameLimits = FrameLimits { message: 64, body: MAX_BATCH_BYTES };
 /// Serves one stream until the client ends it.
 pub(crate) async fn serve(
     broker: &Arc<Broker>,
+    shares: &Shares,
     open: OpenProduce,
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
@@ -44,7 +47,7 @@ pub(crate) async fn serve(
     };
     writer.send(&Ok::<_, WireError>(ready), []).await?;
     let (fates, answers) = mpsc::channel(MAX_PIPELINED_BATCHES);
-    let intake = Intake { broker, partition, acks: open.acks };
+    let intake = Intake { broker, shares, partition, acks: open.acks };
     let (taken, answered) = tokio::join!(intake.run(reader, fates), answer(writer, answers));
     taken.and(answered)
 }
@@ -59,6 +62,7 @@ fn find(broker: &Broker, open: &OpenProduce) -> Result<Partition, WireError> {
 /// The receiving half of a stream.
 struct Intake<'a> {
     broker: &'a Arc<Broker>,
+    shares: &'a Shares,
     partition: Partition,
     acks: Acks,
 }
@@ -98,7 +102,24 @@ impl Intake<'_> {
             );
             return Ok(Err(WireError::new(ErrorCode::TooLarge, text)));
         }
+        // Its share of the room first: while a client is silent in the middle of batches, it holds no
+        // more than that, and not for ever.
+        let _share = self.shares.incoming.take(len).await;
         let room = self.broker.room(len).await;
+        let arriving = arriving(len);
+        let received = tokio::time::timeout(arriving, self.take_in(&mut body, room)).await;
+        received.unwrap_or_else(|_| {
+            let text = format!("the batch of {len} bytes did not arrive within {arriving:?}");
+            Ok(Err(WireError::new(ErrorCode::TimedOut, text)))
+        })
+    }
+
+    async fn take_in(
+        &self,
+        body: &mut Body<'_>,
+        room: OwnedSemaphorePermit,
+    ) -> Result<Result<Received, WireError>, StreamError> {
+        let (len, settings) = (body.remaining(), self.partition.settings());
         let mut inspector = Inspector::new(settings.rules());
         let mut chunks = Vec::with_capacity(len / (60 << 10) + 1);
         let mut checked = Ok(());
@@ -135,6 +156,11 @@ impl Intake<'_> {
         // An error means that the partition is being closed: the answer is dropped, and told so.
         drop(self.partition.send(Message::Produce(produce)).await);
     }
+}
+
+/// How long a batch of so many bytes may take to arrive once there is room for it.
+const fn arriving(bytes: usize) -> Duration {
+    Duration::from_secs(10 + (bytes >> 20) as u64)
 }
 
 /// A batch that was received whole and found sound.

@@ -129,9 +129,15 @@ pub(super) fn find(broker: &Broker, request: &FindTopic) -> Result<TopicRoutes, 
     let image = broker.image();
     let known: Option<(TopicId, _)> = image.topic(&request.name);
     let (id, topic) = known.ok_or_else(|| unknown_topic(&request.name))?;
-    let leads = |slot: &Slot| slot.as_ref().is_ok_and(|partition| partition.view().leads);
+    // Whose storage has stopped still serves readers, and tells writers why it takes nothing.
+    let serves = |slot: &Slot| {
+        slot.as_ref().is_ok_and(|partition| {
+            let view = partition.view();
+            view.leads || view.stopped.is_some()
+        })
+    };
     let slots = slots(broker, &request.name);
-    let leaders = slots.iter().map(|slot| leads(slot).then_some(broker.node)).collect();
+    let leaders = slots.iter().map(|slot| serves(slot).then_some(broker.node)).collect();
     let brokers = image
         .brokers()
         .iter()
