@@ -108,8 +108,8 @@ pub(super) fn run(args: &Args, output: Output) -> Result {
         value_size: usize::try_from(load.value_size).unwrap_or(usize::MAX),
         sink: load.throughput(sink),
         source: load.throughput(source),
-        disk_synced: load.throughput(disk::measure(&load, &args.dir, args.streams, true)?),
-        disk_unsynced: load.throughput(disk::measure(&load, &args.dir, args.streams, false)?),
+        disk_synced: load.throughput(disk::synced(&load, &args.dir, args.streams)?),
+        disk_unsynced: load.throughput(disk::unsynced(&load, &args.dir, args.streams)?),
     };
     print(&Told(document), output)
 }
