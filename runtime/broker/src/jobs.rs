@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use millstream_core::metadata::{Image, Job};
 use millstream_modules::{FilterHandle, FilterSpec, Limits, Scope};
-use millstream_protocol::error::WireError;
+use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{JobId, Offset, TopicName};
 use millstream_protocol::message::job::{JobLimits, JobSpec, JobState, LastResort, StartPosition};
 use millstream_storage::metadata::{Change, Table};
@@ -22,7 +22,7 @@ use crate::cores::Cores;
 use crate::drivers::job::{JobTask, Place, Progress, Wanted};
 use crate::drivers::metadata::Metadata;
 use crate::drivers::partition::Message;
-use crate::drivers::store::StoreHandle;
+use crate::drivers::store::{StoreError, StoreHandle};
 use crate::modules::Modules;
 use crate::partitions::{Partition, Partitions};
 
@@ -200,7 +200,7 @@ impl Jobs {
         let changed = runtime.wanted.borrow().generation != job.generation;
         if changed {
             self.tools.scope(id, &job.spec.limits).set_limits(guest_limits(&job.spec.limits));
-            runtime.wanted.send_replace(wanted(job));
+            runtime.wanted.send_modify(|known| *known = Wanted { held: known.held, ..wanted(job) });
         }
         for (input, name) in (0_u8..).zip(&job.spec.inputs) {
             let Some(topic) = self.tools.partitions.topic(name) else {
@@ -266,30 +266,82 @@ impl Jobs {
 
     /// Saves positions and waits until they are durable: a job that starts at the latest offset
     /// starts there even if the broker dies now.
-    pub(crate) async fn save_now(&self) {
+    ///
+    /// # Errors
+    /// They could not be saved.
+    pub(crate) async fn save_now(&self) -> Result<(), WireError> {
         let (saved, durable) = tokio::sync::oneshot::channel();
-        self.store.write(self.unsaved(), move |_| saved.send(()).unwrap_or_default());
-        // The store answers always; when it cannot write, it says so itself.
-        drop(durable.await);
+        self.write(move |result| saved.send(result).unwrap_or_default());
+        let unsaved = |error: &dyn std::fmt::Display| {
+            let text = format!("the positions of jobs cannot be saved: {error}");
+            WireError::new(ErrorCode::StorageStopped, text)
+        };
+        durable.await.map_err(|e| unsaved(&e))?.map_err(|e| unsaved(&e))
     }
 
-    fn save(&self) {
-        let rows = self.unsaved();
-        if !rows.is_empty() {
-            // A position that is not saved is made up for by the producer identity of the outputs.
-            self.store.write(rows, |_| {});
+    /// Has jobs rest between two batches, with their positions saved, until the guard is dropped. So
+    /// what decides where their outputs go, or what makes them, can change without a batch that was
+    /// handled before being handled again after it.
+    ///
+    /// # Errors
+    /// The positions could not be saved: the jobs go on.
+    pub(crate) async fn rest(&self, jobs: &[JobId]) -> Result<Rest, WireError> {
+        let mut rest = Rest::default();
+        let mut tasks = Vec::new();
+        {
+            let running = self.running.lock();
+            for runtime in jobs.iter().filter_map(|id| running.get(id)) {
+                runtime.wanted.send_modify(|wanted| wanted.held += 1);
+                rest.held.push(runtime.wanted.clone());
+                tasks.extend(runtime.tasks_of.values().map(|seat| seat.standing.clone()));
+            }
         }
+        for task in tasks {
+            task.progress.rests().await;
+        }
+        self.save_now().await?;
+        Ok(rest)
     }
 
-    fn unsaved(&self) -> Vec<Change> {
-        let running = self.running.lock();
-        let all = running.values().flat_map(|runtime| runtime.tasks_of.values());
-        all.filter_map(|seat| {
-            let position = seat.standing.progress.unsaved()?;
+    /// Starts to save what has moved. Cheap when nothing has.
+    fn save(&self) {
+        // A position that is not saved is made up for by the producer identity of the outputs.
+        self.write(|_| {});
+    }
+
+    /// Hands unsaved positions to the store; what it cannot take is unsaved again.
+    fn write(&self, then: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
+        let (mut rows, mut moved) = (Vec::new(), Vec::new());
+        for seat in self.running.lock().values().flat_map(|runtime| runtime.tasks_of.values()) {
+            let Some(position) = seat.standing.progress.unsaved() else { continue };
             let value = postcard::to_stdvec(&position).expect("memory takes an offset");
-            Some(Change { table: Table::Positions, key: seat.key.clone(), value: Some(value) })
-        })
-        .collect()
+            rows.push(Change {
+                table: Table::Positions,
+                key: seat.key.clone(),
+                value: Some(value),
+            });
+            moved.push(Arc::clone(&seat.standing.progress));
+        }
+        self.store.write(rows, move |result| {
+            if result.is_err() {
+                moved.iter().for_each(|progress| progress.not_saved());
+            }
+            then(result);
+        });
+    }
+}
+
+/// Jobs that rest until it is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    held: Vec<watch::Sender<Wanted>>,
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        for wanted in &self.held {
+            wanted.send_modify(|wanted| wanted.held -= 1);
+        }
     }
 }
 
@@ -311,6 +363,7 @@ fn wanted(job: &Job) -> Wanted {
     Wanted {
         generation: job.generation,
         running: job.state == JobState::Running,
+        held: 0,
         spec: Arc::new(job.spec.clone()),
     }
 }

@@ -16,7 +16,7 @@ mod work;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use millstream_core::instances::{Input, Instance, Output};
+use millstream_core::instances::{Input, Instance, Output, Status};
 use millstream_core::machine::Machine as _;
 use millstream_protocol::ids::{JobId, Offset, PartitionIndex, TopicName};
 use millstream_protocol::message::job::JobSpec;
@@ -34,6 +34,8 @@ use crate::jobs::Tools;
 pub(crate) struct Wanted {
     pub(crate) generation: u32,
     pub(crate) running: bool,
+    /// How many want it to rest between two batches for a moment, as if it were paused.
+    pub(crate) held: u32,
     pub(crate) spec: Arc<JobSpec>,
 }
 
@@ -61,6 +63,8 @@ pub(crate) struct JobTask {
     work: Option<Running>,
     /// Asks the work to come to its next boundary.
     boundary: CancellationToken,
+    /// The generation that was last obeyed.
+    generation: u32,
 }
 
 impl JobTask {
@@ -72,17 +76,24 @@ impl JobTask {
         clock: Clock,
         stop: CancellationToken,
     ) -> Self {
-        let policy = wanted.borrow().spec.on_error;
+        let (policy, generation) = {
+            let wanted = wanted.borrow();
+            (wanted.spec.on_error, wanted.generation)
+        };
         let seed = (u64::from(place.job.0) << 32) | u64::from(place.partition.0);
         let machine = Instance::new(policy, seed ^ (u64::from(place.input) << 24));
         let boundary = CancellationToken::new();
         let work = None;
-        Self { place, tools, wanted, progress, clock, stop, machine, work, boundary }
+        Self { place, tools, wanted, progress, clock, stop, machine, work, boundary, generation }
     }
 
     /// Runs until the job is deleted or the broker stops.
     pub(crate) async fn run(mut self) {
-        if self.wanted.borrow_and_update().running {
+        let starts = {
+            let wanted = self.wanted.borrow_and_update();
+            wanted.running && wanted.held == 0
+        };
+        if starts {
             self.step(Input::Start);
         }
         loop {
@@ -108,10 +119,16 @@ impl JobTask {
     async fn change(&mut self) {
         self.come_to_boundary().await;
         let wanted = self.wanted.borrow_and_update().clone();
-        if wanted.running {
-            self.step(Input::Update { policy: wanted.spec.on_error });
-            self.step(Input::Start);
-        } else {
+        let changed =
+            std::mem::replace(&mut self.generation, wanted.generation) != wanted.generation;
+        // Only the operator restarts what the policy stopped.
+        let stopped = self.machine.status() == Status::Stopped && !changed;
+        if wanted.running && wanted.held == 0 {
+            if !stopped {
+                self.step(Input::Update { policy: wanted.spec.on_error });
+                self.step(Input::Start);
+            }
+        } else if !stopped {
             self.step(Input::Pause);
         }
     }
@@ -147,7 +164,7 @@ impl JobTask {
     }
 
     fn machine_runs(&self) -> bool {
-        self.machine.status() == millstream_core::instances::Status::Running
+        self.machine.status() == Status::Running
     }
 
     fn step(&mut self, input: Input) {

@@ -26,7 +26,7 @@ pub(super) async fn deploy(
         broker.metadata.propose(command).await?;
     }
     broker.settle().await?;
-    broker.jobs.save_now().await;
+    broker.jobs.save_now().await?;
     describe(broker, &request.spec.name)
 }
 
@@ -100,12 +100,13 @@ pub(super) async fn update(
     request: &UpdateJob,
 ) -> Result<JobDescription, WireError> {
     let image = broker.image();
-    let (_, job) = find(&image, &request.name)?;
+    let (id, job) = find(&image, &request.name)?;
     let mut spec = job.spec.clone();
     spec.module = request.module.clone().unwrap_or(spec.module);
     spec.limits = request.limits.unwrap_or(spec.limits);
     try_job(broker, &image, &spec).await?;
     let command = plan::update_job(&image, request).map_err(|e| WireError::from(&e))?;
+    let _rest = broker.jobs.rest(&[id]).await?;
     broker.metadata.propose(command).await?;
     broker.settle().await?;
     describe(broker, &request.name)

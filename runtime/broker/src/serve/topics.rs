@@ -1,8 +1,8 @@
 //! Topics: create, list, describe, alter, delete, find.
 
-use millstream_core::metadata::{Rejection, Response, TopicConfig, plan};
+use millstream_core::metadata::{Image, Job, Rejection, Response, TopicConfig, plan};
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
+use millstream_protocol::ids::{JobId, PartitionIndex, TopicId, TopicName};
 use millstream_protocol::message::topic::{
     AlterTopic, BrokerAddress, CreateTopic, DeleteTopic, FindTopic, PartitionDescription,
     TopicDescription, TopicRoutes, TopicSummary,
@@ -37,9 +37,21 @@ pub(super) async fn alter(
     configs.retain(|key, _| !request.reset.contains(key));
     configs.extend(request.set.clone());
     try_filter(&broker.modules, &image, &request.name, &resolve(&configs)?).await?;
+    // Where a job's outputs go depends on how many partitions there are.
+    let writers =
+        if request.partitions.is_some() { writers(&image, &request.name) } else { vec![] };
+    let _rest = broker.jobs.rest(&writers).await?;
     broker.metadata.propose(command).await?;
     broker.settle().await?;
     describe(broker, &request.name)
+}
+
+/// The jobs that write to a topic.
+fn writers(image: &Image, topic: &TopicName) -> Vec<JobId> {
+    let writes = |job: &Job| {
+        job.spec.outputs.contains(topic) || job.dead_letter_topic().as_ref() == Some(topic)
+    };
+    image.jobs().iter().filter(|(_, job)| writes(job)).map(|(id, _)| *id).collect()
 }
 
 fn resolve(configs: &std::collections::BTreeMap<String, String>) -> Result<TopicConfig, WireError> {

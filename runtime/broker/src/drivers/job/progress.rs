@@ -8,6 +8,7 @@ use millstream_core::instances::Status;
 use millstream_modules::FilterHandle;
 use millstream_protocol::ids::Offset;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// How a job stands on one input partition.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) struct Progress {
     records_in: AtomicU64,
     records_out: AtomicU64,
     errors: AtomicU64,
-    state: Mutex<(Status, Option<String>)>,
+    state: watch::Sender<(Status, Option<String>)>,
     /// The instance that runs, kept from one run of batches to the next.
     guest: Mutex<Option<FilterHandle>>,
 }
@@ -32,7 +33,7 @@ impl Progress {
             records_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
             errors: AtomicU64::new(0),
-            state: Mutex::new((Status::Paused, None)),
+            state: watch::Sender::new((Status::Paused, None)),
             guest: Mutex::new(None),
         }
     }
@@ -46,6 +47,11 @@ impl Progress {
         if before < to.get() {
             self.moved.store(true, Ordering::Release);
         }
+    }
+
+    /// The position has to be saved again.
+    pub(crate) fn not_saved(&self) {
+        self.moved.store(true, Ordering::Release);
     }
 
     /// The position, if it has to be saved.
@@ -69,11 +75,19 @@ impl Progress {
     }
 
     pub(crate) fn stands(&self, status: Status, last_error: Option<String>) {
-        *self.state.lock() = (status, last_error);
+        self.state.send_replace((status, last_error));
     }
 
     pub(crate) fn state(&self) -> (Status, Option<String>) {
-        self.state.lock().clone()
+        self.state.borrow().clone()
+    }
+
+    /// Waits until it rests between two batches.
+    pub(crate) async fn rests(&self) {
+        let mut state = self.state.subscribe();
+        let rests = |(status, _): &(Status, _)| matches!(status, Status::Paused | Status::Stopped);
+        // An error is impossible: the sender is ours.
+        let _ = state.wait_for(rests).await;
     }
 
     pub(crate) fn guest(&self) -> Option<FilterHandle> {
