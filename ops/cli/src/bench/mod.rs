@@ -36,9 +36,13 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Produce as fast as the broker takes it (W1).
     Produce(Remote<produce::Args>),
+    /// Read a topic from its start, every record decoded (W2).
     Consume(Remote<consume::Args>),
+    /// Measure the time from due to consumed at a given rate, open loop (W3).
     Latency(Remote<latency::Args>),
+    /// Compare with and without a filter, on a fetch and as a job (W4).
     Filter(Remote<filter::Args>),
     Ceiling(ceiling::Args),
     #[command(hide = true)]
@@ -46,7 +50,7 @@ enum Verb {
     Startup(startup::Args),
 }
 
-/// A verb that talks to a broker.
+// What a verb needs that talks to a broker. Not a doc comment: that would be every verb's help.
 #[derive(clap::Args)]
 struct Remote<A: clap::Args> {
     #[command(flatten)]
