@@ -32,7 +32,7 @@ pub fn spec(
     params: &[(&str, &str)],
 ) -> JobSpec {
     let topics = |names: &[&str]| {
-        names.iter().map(|name| TopicName::new(*name).expect("a topic's name")).collect()
+        names.iter().map(|name| TopicName::new(name).expect("a topic's name")).collect()
     };
     let params = params.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     JobSpec {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use millstream_client::{BackoffConfig, Client, ClientConfig};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::binary;
 use crate::wait::until;
@@ -27,7 +28,9 @@ const SHOWN: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Broker {
     /// Held for the directory's life; nothing where the test brought its own.
-    _temp: Option<TempDir>,
+    temp: Option<TempDir>,
+    /// Tests of one process take turns: a pace that is measured beside another test says nothing.
+    turn: Option<MutexGuard<'static, ()>>,
     data: PathBuf,
     log: PathBuf,
     listen: SocketAddr,
@@ -49,11 +52,13 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub async fn start_with(config: &[(&str, &str)]) -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        let turn = TURN.lock().await;
         let temp = tempfile::Builder::new().prefix("millstream-").tempdir();
         let temp = temp.expect("a temporary directory");
         let (data, log) = (temp.path().join("data"), temp.path().join("stderr.log"));
         let mut broker = Self::stopped(data, log, config);
-        broker._temp = Some(temp);
+        (broker.temp, broker.turn) = (Some(temp), Some(turn));
         broker.restart().await;
         broker
     }
@@ -64,7 +69,7 @@ impl Broker {
         let set = |(key, value): &(&str, &str)| (format!("MILLSTREAM_{key}"), (*value).to_owned());
         let (listen, admin) = (free_port(), free_port());
         let environment = config.iter().map(set).collect();
-        Self { _temp: None, data, log, listen, admin, environment, child: None, life: 0 }
+        Self { temp: None, turn: None, data, log, listen, admin, environment, child: None, life: 0 }
     }
 
     /// Starts it, on the same directory and ports, and waits until it is ready.
@@ -259,8 +264,7 @@ fn get(from: SocketAddr, path: &str) -> Result<String, String> {
 /// free when a broker that was killed comes back.
 fn free_port() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    #[expect(clippy::cast_possible_truncation, reason = "reduced to 16 bits")]
-    let own = (std::process::id() % 22_000) as u16;
+    let own = u16::try_from(std::process::id() % 22_000).expect("below 22,000");
     for _ in 0..22_000 {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = 10_000 + own.wrapping_add(step.wrapping_mul(7)) % 22_000;

@@ -21,6 +21,14 @@ pub const LIMITS: FrameLimits = FrameLimits { message: 1 << 20, body: 64 << 20 }
 /// # Panics
 /// If the broker cannot be reached.
 pub async fn dial(broker: &Broker) -> Connection {
+    dial_with(broker, &TransportSettings::default()).await
+}
+
+/// The same, with windows of its own.
+///
+/// # Panics
+/// If the broker cannot be reached.
+pub async fn dial_with(broker: &Broker, settings: &TransportSettings) -> Connection {
     let trust = Trust::from_pem_file(&broker.data_dir().join("ca.pem")).expect("its authority");
     let hello = Hello {
         oldest: OLDEST_VERSION,
@@ -29,8 +37,7 @@ pub async fn dial(broker: &Broker) -> Connection {
         client_id: "raw".to_owned(),
         software: "test".to_owned(),
     };
-    let (target, settings) = (Target::at(broker.address()), TransportSettings::default());
-    connect(&target, &trust, &settings, hello).await.expect("it greets")
+    connect(&Target::at(broker.address()), &trust, settings, hello).await.expect("it greets")
 }
 
 /// A produce stream into partition 0 of a topic.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use millstream_client::{Client, ProduceError, ProducerConfig, ProducerRecord};
+use millstream_client::{Client, ClientConfig, ProduceError, ProducerConfig, ProducerRecord};
 use millstream_tests_cluster::reading::read_whole;
 use millstream_tests_cluster::{Broker, until};
 
@@ -89,7 +89,9 @@ async fn administration_of_a_full_disk_fails_clearly_and_works_when_there_is_roo
     let logs = tempfile::tempdir().unwrap();
     let mut broker = Broker::stopped(disk.path("data"), logs.path().join("stderr.log"), &[]);
     broker.restart().await;
-    let client = broker.client().await;
+    let request_timeout = Duration::from_secs(5);
+    let config = ClientConfig { request_timeout, ..broker.client_config() };
+    let client = Client::connect(config).await.unwrap();
     client.admin().create_topic("load", 1).await.unwrap();
     take_the_rest(&disk.path("ballast"));
 
