@@ -1,14 +1,19 @@
 //! The filter of one fetch stream: one instance, on the broker, for one consumer.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::{StreamExt as _, stream};
 use millstream_modules::FilterHandle;
 use millstream_protocol::batch::{SealedBatches, UNSYNCED_UNKNOWN, seal};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{PartitionIndex, TopicName};
 
 use super::{FilterError, input, narrowed, unpacked};
+
+/// Batches that are with the guest, or on their way to it, at a time.
+const AHEAD: usize = 3;
 
 /// A consumer's filter.
 #[derive(Debug)]
@@ -32,22 +37,28 @@ impl FetchFilter {
         Self { handle, topic: topic.as_str().into(), partition }
     }
 
-    /// Filters a run of sealed batches.
+    /// Filters a run of sealed batches. While the guest looks at one, what it left of those before is
+    /// put together here.
     pub(crate) async fn apply(&mut self, sealed: Bytes) -> Result<Filtered, WireError> {
-        let mut filtered = Filtered { bodies: Vec::new(), examined: 0 };
+        let mut inputs = Vec::new();
         for batch in SealedBatches::new(sealed) {
             let batch = batch.map_err(FilterError::from)?.batch;
-            if batch.header.attributes.is_control() {
+            if batch.header.attributes.is_control() || batch.header.record_count == 0 {
                 continue;
             }
             let records = unpacked(&batch).map_err(FilterError::from)?;
-            if records.is_empty() {
-                continue;
-            }
-            filtered.examined += records.len() as u64;
+            inputs.push((batch, records));
+        }
+        let mut filtered = Filtered { bodies: Vec::new(), examined: 0 };
+        let verdicts = stream::iter(inputs).map(|(batch, records)| async {
             let input = input(&self.topic, self.partition, &records);
-            let verdict = self.handle.process(input).await.map_err(FilterError::from)?;
-            let left = narrowed(&batch, &records, &verdict)?;
+            let verdict = self.handle.process(input).await;
+            (batch, records, verdict)
+        });
+        let mut verdicts = pin!(verdicts.buffered(AHEAD));
+        while let Some((batch, records, verdict)) = verdicts.next().await {
+            filtered.examined += records.len() as u64;
+            let left = narrowed(&batch, &records, &verdict.map_err(FilterError::from)?)?;
             if left.header.record_count > 0 {
                 let mut front = BytesMut::with_capacity(8);
                 front.put_slice(&seal(&left.bytes, UNSYNCED_UNKNOWN));

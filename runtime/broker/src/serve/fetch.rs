@@ -15,7 +15,7 @@ use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
 use millstream_storage::log::{Cursor, ReadError};
 use millstream_transport::{FrameReader, FrameWriter, StreamError};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
 use crate::broker::{Broker, Shares};
 use crate::drivers::partition::View;
@@ -132,36 +132,51 @@ impl<'a> Outlet<'a> {
         }
     }
 
+    /// Sends body after body; while one is on its way, the next is read and filtered.
     async fn run(&mut self, shares: &Shares, writer: &mut FrameWriter) -> Result<(), StreamError> {
+        let mut next = self.body(shares).await;
+        loop {
+            let Portion { data, body, _share } = match next {
+                Ok(portion) => portion,
+                Err(error) => return fail(writer, error).await,
+            };
+            let message = Ok::<_, WireError>(data);
+            let sending = writer.send(&message, body);
+            if self.filter.is_none() {
+                // Nothing is gained by reading ahead: the disk's pages wait as well as our memory.
+                sending.await?;
+                drop(_share);
+                next = self.body(shares).await;
+            } else {
+                let (sent, following) = tokio::join!(sending, self.body(shares));
+                sent?;
+                next = following;
+            }
+        }
+    }
+
+    /// Waits for credit and data, and makes the next body of it.
+    async fn body(&mut self, shares: &Shares) -> Result<Portion, WireError> {
         // A single batch may be larger than what a consumer wants at a time.
         let mut batch = 0;
         loop {
             let credit = self.purse.some().await;
-            let view = match self.wait_for_data().await {
-                Ok(view) => view,
-                Err(error) => return fail(writer, error).await,
-            };
+            let view = self.wait_for_data().await?;
             let wanted = credit.clamp(MIN_READ, self.max_body);
             let share = wanted.max(std::mem::take(&mut batch));
             // What is read lies here until the consumer takes it.
-            let _share = shares.outgoing.take(share).await;
+            let held = shares.outgoing.take(share).await;
             let (up_to, before) = (view.high_watermark, self.cursor.clone());
-            let sealed = match self.partition.reader().read(&mut self.cursor, up_to, wanted) {
-                Ok(Some(sealed)) if share < sealed.len() => {
+            let read = self.partition.reader().read(&mut self.cursor, up_to, wanted);
+            match read.map_err(|e| read_error(&e))? {
+                Some(sealed) if share < sealed.len() => {
                     (batch, self.cursor) = (sealed.len(), before);
-                    continue;
                 }
-                Ok(Some(sealed)) => sealed,
-                Ok(None) => {
-                    self.next = self.next.max(up_to);
-                    continue;
+                Some(sealed) => {
+                    self.next = self.cursor.offset();
+                    return self.portion(&view, sealed, held).await;
                 }
-                Err(error) => return fail(writer, read_error(&error)).await,
-            };
-            self.next = self.cursor.offset();
-            match self.send(writer, &view, sealed).await? {
-                Ok(()) => {}
-                Err(error) => return fail(writer, error).await,
+                None => self.next = self.next.max(up_to),
             }
         }
     }
@@ -180,19 +195,19 @@ impl<'a> Outlet<'a> {
         }
     }
 
-    async fn send(
+    async fn portion(
         &mut self,
-        writer: &mut FrameWriter,
         view: &View,
         sealed: Bytes,
-    ) -> Result<Result<(), WireError>, StreamError> {
+        share: OwnedSemaphorePermit,
+    ) -> Result<Portion, WireError> {
         let read = sealed.len();
         let (body, examined) = match &mut self.filter {
             None => (vec![sealed], 0),
-            Some(filter) => match filter.apply(sealed).await {
-                Ok(filtered) => (filtered.bodies, filtered.examined),
-                Err(error) => return Ok(Err(error)),
-            },
+            Some(filter) => {
+                let filtered = filter.apply(sealed).await?;
+                (filtered.bodies, filtered.examined)
+            }
         };
         let sent: usize = body.iter().map(Bytes::len).sum();
         self.purse.spend(sent);
@@ -203,9 +218,16 @@ impl<'a> Outlet<'a> {
             next_offset: self.next,
             examined,
         };
-        writer.send(&Ok::<_, WireError>(data), body).await?;
-        Ok(Ok(()))
+        Ok(Portion { data, body, _share: share })
     }
+}
+
+/// One body, ready to be sent.
+struct Portion {
+    data: FetchData,
+    body: Vec<Bytes>,
+    /// Its part of what its connection may hold, until it is sent.
+    _share: OwnedSemaphorePermit,
 }
 
 async fn fail(writer: &mut FrameWriter, error: WireError) -> Result<(), StreamError> {
