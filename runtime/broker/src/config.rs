@@ -66,6 +66,10 @@ impl Config {
         range("server.cores", self.server.cores as u64, 0, 256)?;
         range("server.max_connections", self.server.max_connections as u64, 1, 1 << 20)?;
         range("server.in_flight", self.server.in_flight.0, 32 << 20, 1 << 40)?;
+        let millis = |duration: Duration| u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX);
+        let (day, save) = (24 * 60 * 60 * 1000, self.storage.position_save);
+        range("storage.position_save (ms)", millis(save), 10, day)?;
+        range("storage.retention_check (ms)", millis(self.storage.retention_check), 10, day)?;
         range("storage.io_threads", self.storage.io_threads as u64, 1, 256)?;
         range("transport.max_streams", self.transport.max_streams.into(), 8, 1 << 16)?;
         range("transport.stream_window", self.transport.stream_window.0, 1 << 16, 1 << 30)?;

@@ -196,6 +196,11 @@ impl Jobs {
 
     fn one(&self, id: JobId, job: &Job) {
         let mut running = self.running.lock();
+        // A job that runs already reads partitions that are added to its input from their start.
+        let mine = id.0.to_be_bytes();
+        let known = running.contains_key(&id)
+            || self.stored.lock().keys().any(|key| key.starts_with(&mine));
+        let from = if known { StartPosition::Earliest } else { job.spec.start };
         let runtime = running.entry(id).or_insert_with(|| Runtime::new(job, &self.stop));
         let changed = runtime.wanted.borrow().generation != job.generation;
         if changed {
@@ -207,7 +212,7 @@ impl Jobs {
                 continue;
             };
             for partition in topic.partitions.into_iter().flatten() {
-                self.task(runtime, id, job, (input, name), partition);
+                self.task(runtime, id, from, (input, name), partition);
             }
         }
     }
@@ -216,7 +221,7 @@ impl Jobs {
         &self,
         runtime: &mut Runtime,
         job: JobId,
-        image: &Job,
+        from: StartPosition,
         (input, topic): (u8, &TopicName),
         partition: Partition,
     ) {
@@ -227,7 +232,7 @@ impl Jobs {
         let key = position_key(job, input, index.0);
         let progress = match self.stored.lock().remove(&key) {
             Some(position) => Progress::at(position, true),
-            None => Progress::at(start(&partition, image.spec.start), false),
+            None => Progress::at(start(&partition, from), false),
         };
         let progress = Arc::new(progress);
         let place = Place { job, input, topic: topic.clone(), partition: index };

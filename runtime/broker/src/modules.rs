@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use millstream_core::metadata::Image;
 use millstream_modules::{
-    Artefacts, Engine, EngineConfig, FilterHandle, FilterSpec, Module, ModuleInfo,
+    Artefacts, Engine, EngineConfig, FilterHandle, FilterSpec, GuestError, Module, ModuleInfo,
 };
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::ModuleRef;
@@ -94,7 +94,11 @@ impl Modules {
         let module = self.load(image, version).await?;
         let started = self.engine()?.start_filter(&module, spec).await;
         started.map_err(|error| {
-            WireError::new(ErrorCode::GuestFailed, format!("module {version}: {error}"))
+            let code = match &error {
+                GuestError::TooManyInstances { .. } | GuestError::Stopped => ErrorCode::Overloaded,
+                _ => ErrorCode::GuestFailed,
+            };
+            WireError::new(code, format!("module {version}: {error}"))
         })
     }
 

@@ -40,7 +40,7 @@ impl Opener {
         core: &Core,
         topic: &TopicName,
         id: TopicPartition,
-        config: LogConfig,
+        (config, max_batch_bytes): (LogConfig, usize),
         vote: Vote,
     ) -> Result<Handle, WireError> {
         let durability = durability(config.durability);
@@ -70,6 +70,7 @@ impl Opener {
             completions,
             reader,
             metrics: PartitionMetrics::new(topic),
+            max_batch_bytes,
             clock: self.clock,
             stop: self.stop.child_token(),
         });

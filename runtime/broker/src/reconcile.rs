@@ -11,6 +11,7 @@ use millstream_core::replication::{Durability, Vote};
 use millstream_modules::{FilterSpec, Limits, Scope};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::log::{self, LogConfig};
 use tokio::sync::watch;
 
@@ -141,7 +142,11 @@ impl Reconciler {
         image: &Image,
     ) -> Slot {
         let core = self.cores.of_partition(id);
-        let handle = match self.opener.open(core, name, id, log_config(config), vote).await {
+        let handle = match self
+            .opener
+            .open(core, name, id, (log_config(config), max_batch(config)), vote)
+            .await
+        {
             Ok(handle) => handle,
             Err(error) => {
                 tracing::error!(topic = %name, partition = %id.partition, %error, "not opened");
@@ -161,7 +166,8 @@ impl Reconciler {
         let settings =
             self.settings(partition.topic(), partition.id().partition, config, image).await;
         partition.set(settings);
-        let message = Message::Reconfigure(log_config(config), config.durability);
+        let (log, max) = (log_config(config), max_batch(config));
+        let message = Message::Reconfigure(log, config.durability, max);
         // An error means that the broker is stopping.
         drop(partition.send(message).await);
     }
@@ -214,6 +220,10 @@ pub(crate) fn ingress_spec(topic: &TopicName, config: &TopicConfig) -> FilterSpe
     }
 }
 
+fn max_batch(config: &TopicConfig) -> usize {
+    config.max_batch_bytes as usize
+}
+
 /// What a topic's configuration means to its logs.
 fn log_config(config: &TopicConfig) -> LogConfig {
     LogConfig {
@@ -225,7 +235,8 @@ fn log_config(config: &TopicConfig) -> LogConfig {
             Durability::Fsync => log::Durability::Fsync,
             Durability::Memory => log::Durability::Memory,
         },
-        max_batch_bytes: config.max_batch_bytes as usize,
+        // The partition's driver holds batches against the topic's limit, before they have an offset.
+        max_batch_bytes: MAX_BATCH_BYTES,
         ..LogConfig::default()
     }
 }

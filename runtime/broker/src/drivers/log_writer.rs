@@ -304,7 +304,11 @@ impl Turn<'_> {
                 self.log.reconfigure(config);
                 return;
             }
-            Task::Checkpoint => self.log.checkpoint(),
+            Task::Checkpoint => {
+                let noted = self.log.checkpoint();
+                self.tell(Completion::Synced { end: self.log.durable_end() });
+                noted
+            }
             Task::SnapshotProducers(at, bytes) => self.log.write_producer_snapshot(at, &bytes),
             Task::Close => {
                 let closed = self.log.checkpoint();

@@ -46,8 +46,8 @@ pub(crate) type Answer = Result<ProduceAck, WireError>;
 pub(crate) enum Message {
     /// Take a batch.
     Produce(Produce),
-    /// The topic's configuration changed.
-    Reconfigure(LogConfig, Durability),
+    /// The topic's configuration changed; the largest batch it takes comes last.
+    Reconfigure(LogConfig, Durability, usize),
     /// A job was deleted: its identities will not write again.
     ForgetJob(JobId),
     /// Look after the log: retention, checkpoint.
@@ -158,13 +158,27 @@ pub(crate) struct Start {
     pub(crate) completions: mpsc::UnboundedReceiver<Completion>,
     pub(crate) reader: LogReader<RealDisk>,
     pub(crate) metrics: PartitionMetrics,
+    /// The largest batch that is taken.
+    pub(crate) max_batch_bytes: usize,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
 }
 
 /// Makes the handle and the task that serves it.
 pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
-    let Start { id, name, machine, log, store, completions, reader, metrics, clock, stop } = start;
+    let Start {
+        id,
+        name,
+        machine,
+        log,
+        store,
+        completions,
+        reader,
+        metrics,
+        max_batch_bytes,
+        clock,
+        stop,
+    } = start;
     let (inbox, messages) = mpsc::channel(INBOX);
     let (publish, view) = watch::channel(view_of(&machine));
     let shell = PartitionShell {
@@ -177,6 +191,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         publish,
         pending: BTreeMap::new(),
         next_token: 0,
+        max_batch_bytes,
         full: false,
         closing: false,
         closed: false,
@@ -216,6 +231,7 @@ struct PartitionShell {
     publish: watch::Sender<View>,
     pending: BTreeMap<Token, Pending>,
     next_token: u64,
+    max_batch_bytes: usize,
     /// The last append found no room on the disk.
     full: bool,
     /// The machine has resigned and the log is being closed.
@@ -273,8 +289,22 @@ impl Shell for PartitionShell {
 
     fn message(&mut self, message: Message) -> Option<Input> {
         match message {
+            // A job's or a filter's output may have grown, and the limit may have shrunk meanwhile.
+            Message::Produce(produce) if self.max_batch_bytes < produce.header.total_len() => {
+                let text = format!(
+                    "batch of {} bytes: {} takes {} (max.message.bytes)",
+                    produce.header.total_len(),
+                    self.name,
+                    self.max_batch_bytes
+                );
+                if let Some(to) = produce.answer {
+                    drop(to.send(Err(WireError::new(ErrorCode::TooLarge, text))));
+                }
+                None
+            }
             Message::Produce(produce) => Some(self.produce(produce)),
-            Message::Reconfigure(config, durability) => {
+            Message::Reconfigure(config, durability, max_batch_bytes) => {
+                self.max_batch_bytes = max_batch_bytes;
                 self.log.submit(Task::Reconfigure(config));
                 Some(Input::Reconfigure { durability, in_flight: InFlightLimits::default() })
             }

@@ -9,6 +9,7 @@ use millstream_core::metadata::{Command, Image};
 use millstream_core::replication::{ReplicaId, Vote};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{Offset, TopicName};
+use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::blobs::Blobs;
 use millstream_storage::cache_dir::CacheDir;
 use millstream_storage::disk::RealDisk;
@@ -139,7 +140,7 @@ async fn open_metadata(
     let vote = votes.remove(&vote_key(metadata::LOG)).unwrap_or_default();
     let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
     let core = &cores.all()[0];
-    let log = opener.open(core, &name, metadata::LOG, config, vote).await;
+    let log = opener.open(core, &name, metadata::LOG, (config, MAX_BATCH_BYTES), vote).await;
     let log = log.map_err(StartError::MetadataLog)?;
     let (metadata, mut applier) = metadata::open(log.clone(), store.clone(), image);
     applier.catch_up().await.map_err(StartError::MetadataLog)?;

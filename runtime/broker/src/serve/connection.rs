@@ -3,6 +3,7 @@
 //! Invariant: a broken stream ends that stream, never the connection or its neighbours.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
@@ -18,6 +19,14 @@ use crate::cores::Core;
 
 /// The first frame of a stream: a request, and for a module its bytes behind it.
 const OPENING: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: u32::MAX as usize };
+
+/// How long a module's bytes may take to arrive: they hold memory that others wait for.
+const ARRIVAL: Duration = Duration::from_secs(60);
+/// How long a stream may take to send what was decided before the broker ends.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// How long clients may take to hear that their connection is closed.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Accepts connections on one core until the broker stops.
 pub(crate) async fn accept(
@@ -40,7 +49,10 @@ pub(crate) async fn accept(
     // Streams that are being answered get the time to end before the connection is closed on them.
     broker.drained.cancelled().await;
     listener.close(CloseCode::ShuttingDown, "the broker is shutting down");
-    listener.wait_idle().await;
+    // A client that went away amid its handshake may never be through: it is not waited for.
+    if tokio::time::timeout(GOODBYE, listener.wait_idle()).await.is_err() {
+        tracing::debug!("some clients could not be told that the broker is gone");
+    }
 }
 
 async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greeting: &Greeting) {
@@ -71,10 +83,14 @@ async fn stream(
     mut writer: FrameWriter,
     mut reader: FrameReader,
 ) {
+    let mut serving = Box::pin(serve(&broker, shares, &mut writer, &mut reader));
     let ended = tokio::select! {
-        ended = serve(&broker, shares, &mut writer, &mut reader) => ended,
-        () = broker.drained.cancelled() => return,
+        ended = &mut serving => Some(ended),
+        // What was decided is still told.
+        () = broker.drained.cancelled() => tokio::time::timeout(LAST_WORDS, &mut serving).await.ok(),
     };
+    drop(serving);
+    let Some(ended) = ended else { return };
     match ended {
         Ok(()) => {}
         Err(StreamError::Connection(_) | StreamError::Reset(_) | StreamError::Stopped(_)) => {}
@@ -113,7 +129,9 @@ async fn serve(
                 return writer.finish();
             }
             let _share = shares.incoming.take(body.remaining()).await;
-            let bytes = body.read().await?;
+            let _room = broker.room(body.remaining()).await;
+            let bytes = tokio::time::timeout(ARRIVAL, body.read()).await;
+            let bytes = bytes.map_err(|_| StreamError::Ended)??;
             Box::pin(call::serve(broker, request, bytes, writer)).await
         }
     }

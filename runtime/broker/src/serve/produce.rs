@@ -73,7 +73,14 @@ impl Intake<'_> {
         reader: &mut FrameReader,
         fates: mpsc::Sender<oneshot::Receiver<Answer>>,
     ) -> Result<(), StreamError> {
-        while let Some(frame) = reader.recv::<ProduceBatch>(BATCH).await? {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                // No more is taken; what was is still answered.
+                () = self.broker.stop.cancelled() => return Ok(()),
+                frame = reader.recv::<ProduceBatch>(BATCH) => frame?,
+            };
+            let Some(frame) = frame else { return Ok(()) };
             let (answer, fate) = oneshot::channel();
             let answer = (self.acks != Acks::Zero).then_some(answer);
             if answer.is_some() && fates.send(fate).await.is_err() {
@@ -85,7 +92,6 @@ impl Intake<'_> {
                 Err(error) => refuse(answer, error),
             }
         }
-        Ok(())
     }
 
     /// Takes a batch off the stream while checking it. The outer error ends the stream.

@@ -76,6 +76,9 @@ impl Partition {
     #[must_use]
     pub fn new(config: Config, recovered: Recovered, now: Time) -> Self {
         let Recovered { log_start, log_end, synced, vote, epochs, producers } = recovered;
+        let mut producers = producers;
+        // What was deleted will not be taken back.
+        producers.settle(log_start);
         let epoch = vote.epoch.max(epochs.latest().unwrap_or_default());
         let random = Random::new(config.seed);
         let offsets = Offsets::recovered(log_start, synced, log_end);
@@ -258,6 +261,8 @@ impl Machine for Partition {
             Input::Stop => self.stop(out),
             Input::ForgetJob { job } => self.log.producers.forget_job(job),
             Input::LogStart { start } => {
+                // Never beyond what is committed, whatever the disk said first.
+                let start = start.min(self.log.offsets.high_watermark());
                 self.log.offsets.advance_start(start);
                 self.log.epochs.advance_start(start);
             }

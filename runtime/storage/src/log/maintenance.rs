@@ -97,7 +97,11 @@ impl<D: Disk> PartitionLog<D> {
         self.now = now;
         if self.active_is_old(now)? {
             let rolled = self.roll();
-            rolled.map_err(|error| self.failed("start a segment", error))?;
+            match rolled.map_err(|error| self.failed("start a segment", error)) {
+                // Just then, what can go should go.
+                Ok(()) | Err(MaintenanceError::DiskFull { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let to = self.retained_from(now)?;
         self.advance_start(to)?;

@@ -5,13 +5,14 @@
 //! and what is sent again after a crash is recognised.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_modules::{BatchInput, FilterHandle, GuestError, Verdict};
 use millstream_protocol::batch::{
     Batch, BatchHeader, DecodeLimits, ProducerStamp, Records, SealedBatches,
 };
-use millstream_protocol::error::WireError;
+use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
 use millstream_protocol::message::job::JobSpec;
 use millstream_protocol::message::produce::Acks;
@@ -57,9 +58,60 @@ pub(super) struct Work {
 /// Outputs that were handed over and are not committed yet.
 #[derive(Default)]
 struct Unsettled {
-    fates: Vec<oneshot::Receiver<Answer>>,
+    sent: Vec<Sent>,
+    /// The input batch they were made of.
+    at: Offset,
     /// The position once they are committed.
     next: Option<Offset>,
+}
+
+/// One batch on its way into one output partition.
+struct Sent {
+    target: Partition,
+    batch: Batch,
+    fate: oneshot::Receiver<Answer>,
+}
+
+impl Sent {
+    async fn hand_over(target: Partition, batch: Batch) -> Result<Self, WireError> {
+        let (answer, fate) = oneshot::channel();
+        let produce = Produce {
+            header: batch.header,
+            chunks: vec![batch.bytes.clone()],
+            acks: Acks::All,
+            room: None,
+            answer: Some(answer),
+        };
+        target.send(Message::Produce(produce)).await?;
+        Ok(Self { target, batch, fate })
+    }
+
+    /// Waits until it is committed. What is in the way and passes is waited out, with the same bytes:
+    /// other partitions may have theirs already, so nothing may be made anew.
+    async fn committed(mut self) -> Result<(), WireError> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let answer = self.fate.await.unwrap_or_else(|_| Err(closed()));
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(error) if error.code == ErrorCode::ShuttingDown => return Err(error),
+                Err(error) if error.is_retriable() => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    self = Self::hand_over(self.target, self.batch).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Pauses before an output is handed over again.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+fn closed() -> WireError {
+    WireError::new(ErrorCode::ShuttingDown, "an output partition was closed")
 }
 
 impl Work {
@@ -110,7 +162,10 @@ impl Work {
             return Ok(());
         };
         let batch = batch.map_err(|e| hindered(&e))?.batch;
-        assert_eq!(batch.header.base_offset, at, "the batch that failed is the next one");
+        if batch.header.base_offset != at {
+            // What failed is gone, or begins elsewhere: go on batch by batch from the position.
+            return Ok(());
+        }
         let records = unpacked(&batch).map_err(|e| hindered(&e))?;
         let mut outputs = self.outputs(&targets, &records);
         let run = input(&self.tools.topic_name(&self.place.topic), self.place.partition, &records);
@@ -195,30 +250,24 @@ impl Work {
         of: &BatchHeader,
         outputs: Vec<OutputBatch>,
     ) -> Result<Unsettled, Done> {
-        let mut fates = Vec::with_capacity(outputs.len());
+        let mut sent = Vec::with_capacity(outputs.len());
         for output in outputs {
             self.progress.count(0, u64::from(output.records));
             let target = &targets.topics[output.output][output.partition.0 as usize];
             let batch = Batch::parse(output.bytes).map_err(|e| hindered(&e))?;
-            let (answer, fate) = oneshot::channel();
-            let produce = Produce {
-                header: batch.header,
-                chunks: vec![batch.bytes],
-                acks: Acks::All,
-                room: None,
-                answer: Some(answer),
-            };
-            target.send(Message::Produce(produce)).await?;
-            fates.push(fate);
+            sent.push(Sent::hand_over(target.clone(), batch).await?);
         }
-        Ok(Unsettled { fates, next: Some(of.next_offset()) })
+        Ok(Unsettled { sent, at: of.base_offset, next: Some(of.next_offset()) })
     }
 
     /// Waits until what was handed over is committed, and moves the position past its input.
     async fn settle(&self, unsettled: &mut Unsettled) -> Result<(), Done> {
-        for fate in unsettled.fates.drain(..) {
-            let closed = |_| Done::Hindered { error: "an output partition was closed".to_owned() };
-            fate.await.map_err(closed)??;
+        let at = unsettled.at;
+        for sent in unsettled.sent.drain(..) {
+            sent.committed().await.map_err(|error| match error.code {
+                ErrorCode::TooLarge => failed(at, &error),
+                _ => Done::from(error),
+            })?;
         }
         if let Some(next) = unsettled.next.take() {
             self.progress.advance(next);
@@ -264,9 +313,11 @@ impl Work {
             return Ok(guest);
         }
         let guest = self.tools.start(&self.spec, self.place.job).await;
-        let guest = guest.map_err(|error| Done::Failed {
-            at: self.progress.position(),
-            error: error.to_string(),
+        let guest = guest.map_err(|error| match error.code {
+            ErrorCode::GuestFailed => {
+                Done::Failed { at: self.progress.position(), error: error.to_string() }
+            }
+            _ => Done::from(error),
         })?;
         self.progress.keep_guest(guest.clone());
         Ok(guest)
