@@ -6,8 +6,8 @@ use millstream_protocol::error::WireError;
 use millstream_protocol::frame::{FrameHeader, FrameLimits, HEADER_SIZE, decode, encode};
 use millstream_protocol::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
 use millstream_protocol::message::hello::{Hello, Welcome};
-use millstream_protocol::message::produce::{ProduceAnswers, ProduceBatch};
-use millstream_protocol::message::{Open, fetch, topic};
+use millstream_protocol::message::produce::{self, ProduceAnswers, ProduceBatch};
+use millstream_protocol::message::{Open, cluster, fetch, job, module, offsets, topic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -15,6 +15,9 @@ const LIMITS: FrameLimits = FrameLimits {
     message: MAX_MESSAGE_BYTES,
     body: MAX_BATCH_BYTES,
 };
+
+/// What a call or the opening of a stream is answered with.
+type Answer<M> = Result<M, WireError>;
 
 fuzz_target!(|data: &[u8]| {
     let Some((head, rest)) = data.split_first_chunk::<HEADER_SIZE>() else {
@@ -26,12 +29,25 @@ fuzz_target!(|data: &[u8]| {
     };
     comes_back::<Open>(message);
     comes_back::<Hello>(message);
-    comes_back::<Result<Welcome, WireError>>(message);
+    comes_back::<Answer<Welcome>>(message);
     comes_back::<ProduceBatch>(message);
     comes_back::<ProduceAnswers>(message);
     comes_back::<fetch::Credit>(message);
-    comes_back::<Result<fetch::FetchData, WireError>>(message);
-    comes_back::<Result<topic::TopicDescription, WireError>>(message);
+    comes_back::<Answer<fetch::FetchData>>(message);
+    comes_back::<Answer<produce::ProduceReady>>(message);
+    comes_back::<Answer<fetch::FetchReady>>(message);
+    comes_back::<Answer<()>>(message);
+    comes_back::<Answer<topic::TopicDescription>>(message);
+    comes_back::<Answer<Vec<topic::TopicSummary>>>(message);
+    comes_back::<Answer<topic::TopicRoutes>>(message);
+    comes_back::<Answer<produce::ProducerIdentity>>(message);
+    comes_back::<Answer<Vec<offsets::PartitionOffset>>>(message);
+    comes_back::<Answer<module::ModuleDescription>>(message);
+    comes_back::<Answer<Vec<module::ModuleDescription>>>(message);
+    comes_back::<Answer<job::JobDescription>>(message);
+    comes_back::<Answer<Vec<job::JobSummary>>>(message);
+    comes_back::<Answer<job::JobLogPage>>(message);
+    comes_back::<Answer<cluster::ClusterDescription>>(message);
 });
 
 fn comes_back<M: Serialize + DeserializeOwned>(bytes: &[u8]) {

@@ -1,0 +1,75 @@
+//! Every call of the table: its request, alone and as a stream's opening, and its answer come back.
+//!
+//! Invariant: a call of the table that is not tested here does not compile.
+
+use millstream_protocol::error::WireError;
+use millstream_protocol::message::{
+    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, produce::*, topic::*,
+};
+use proptest::prelude::*;
+
+use crate::check::{comes_back, damage};
+use crate::strategies::{answer, cluster as c, job as j, list, module as m, topic as t};
+
+/// Holds the strategy of an answer against the type that the table names.
+fn answers<C: Call>(
+    response: impl Strategy<Value = C::Response>,
+) -> impl Strategy<Value = Result<C::Response, WireError>>
+where
+    C::Response: std::fmt::Debug,
+{
+    answer(response)
+}
+
+macro_rules! calls {
+    ($($test:ident: $call:ident($request:expr) -> $response:expr;)*) => {
+        const _: fn(&Request) = |request| match request {
+            $(Request::$call(_) => {})*
+        };
+
+        proptest! {
+            #![proptest_config(ProptestConfig::with_cases(128))]
+            $(
+                #[test]
+                fn $test(
+                    request in $request, answer in answers::<$call>($response), damage in damage(),
+                ) {
+                    let request: $call = request;
+                    comes_back(&request, &damage);
+                    let request = Request::from(request);
+                    prop_assert_eq!(request.name(), <$call as Call>::NAME);
+                    comes_back(&request, &damage);
+                    comes_back(&Open::Call(request), &damage);
+                    if let Ok(response) = &answer {
+                        comes_back(response, &damage);
+                    }
+                    comes_back(&answer, &damage);
+                }
+            )*
+        }
+    };
+}
+
+calls! {
+    create_topic_comes_back: CreateTopic(t::create_topic()) -> t::topic_description();
+    list_topics_comes_back: ListTopics(Just(ListTopics {})) -> list(t::topic_summary());
+    describe_topic_comes_back: DescribeTopic(t::describe_topic()) -> t::topic_description();
+    alter_topic_comes_back: AlterTopic(t::alter_topic()) -> t::topic_description();
+    delete_topic_comes_back: DeleteTopic(t::delete_topic()) -> Just(());
+    find_topic_comes_back: FindTopic(t::find_topic()) -> t::topic_routes();
+    allocate_producer_comes_back:
+        AllocateProducer(Just(AllocateProducer {})) -> c::producer_identity();
+    list_offsets_comes_back: ListOffsets(c::list_offsets()) -> list(c::partition_offset());
+    upload_module_comes_back: UploadModule(m::upload_module()) -> m::module_description();
+    list_modules_comes_back: ListModules(Just(ListModules {})) -> list(m::module_description());
+    describe_module_comes_back: DescribeModule(m::describe_module()) -> m::module_description();
+    delete_module_comes_back: DeleteModule(m::delete_module()) -> Just(());
+    deploy_job_comes_back: DeployJob(j::deploy_job()) -> j::job_description();
+    list_jobs_comes_back: ListJobs(Just(ListJobs {})) -> list(j::job_summary());
+    describe_job_comes_back: DescribeJob(j::describe_job()) -> j::job_description();
+    set_job_state_comes_back: SetJobState(j::set_job_state()) -> j::job_description();
+    update_job_comes_back: UpdateJob(j::update_job()) -> j::job_description();
+    delete_job_comes_back: DeleteJob(j::delete_job()) -> Just(());
+    job_logs_comes_back: JobLogs(j::job_logs()) -> j::job_log_page();
+    cluster_status_comes_back: ClusterStatus(Just(ClusterStatus {})) -> c::cluster_description();
+}

@@ -1,0 +1,44 @@
+//! One call of each kind, for the golden bytes of the table.
+
+use millstream_protocol::ids::Timestamp;
+use millstream_protocol::message::produce::AllocateProducer;
+use millstream_protocol::message::{
+    Open, Request, cluster::*, job::*, module::*, offsets::*, topic::*,
+};
+
+use super::samples::{PARTITION, SHA256, job_spec, map, module, open_call, topic};
+
+/// One call of each kind in the order of the table.
+pub(crate) fn every_call() -> Vec<Request> {
+    let (name, job) = (topic(), job_spec().name);
+    let (set, reset) = (map("a", "b"), vec!["c".to_owned()]);
+    let upload = UploadModule { name: module().name, sha256: SHA256.to_owned(), size: 70_000 };
+    let at = OffsetSpec::Timestamp(Timestamp(1_700_000_000_000));
+    let open_call = match open_call() {
+        Open::Call(call) => call,
+        other => unreachable!("{other:?}"),
+    };
+    vec![
+        open_call,
+        ListTopics {}.into(),
+        DescribeTopic { name: name.clone() }.into(),
+        AlterTopic { name: name.clone(), partitions: Some(6), set, reset }.into(),
+        DeleteTopic { name: name.clone() }.into(),
+        FindTopic { name: name.clone() }.into(),
+        AllocateProducer {}.into(),
+        ListOffsets { topic: name, partition: Some(PARTITION), at }.into(),
+        upload.into(),
+        ListModules {}.into(),
+        DescribeModule { module: module() }.into(),
+        DeleteModule { module: module() }.into(),
+        DeployJob { spec: job_spec() }.into(),
+        ListJobs {}.into(),
+        DescribeJob { name: job.clone() }.into(),
+        SetJobState { name: job.clone(), state: JobState::Paused }.into(),
+        UpdateJob { name: job.clone(), module: Some(module()), limits: Some(job_spec().limits) }
+            .into(),
+        DeleteJob { name: job.clone() }.into(),
+        JobLogs { name: job, after: 128, limit: 50 }.into(),
+        ClusterStatus {}.into(),
+    ]
+}
