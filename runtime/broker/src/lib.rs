@@ -9,8 +9,9 @@
 //! ```
 //!
 //! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
-//! reach), `serve` (one file a kind of request), `drivers` (one shell per machine), `reconcile`,
-//! `partitions`, `jobs`, `modules`, `filter`, `metrics`, `admin`.
+//! reach), `serve` (one file a kind of request), `drivers` (one shell per machine), `reconcile` (what
+//! the image asks for), `opening`, `partitions`, `ingress`, `jobs`, `modules`, `filter`, `maintenance`,
+//! `metrics` and `gauges`, `admin`, `clock`.
 //!
 //! This crate decides nothing that the core could decide, and holds no state that is not rebuilt from
 //! the logs and the store.

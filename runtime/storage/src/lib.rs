@@ -12,6 +12,7 @@
 //! - [`log`]: one partition's log: append, group sync, read, recover, retain.
 //! - [`metadata`]: rows and the offset they were applied up to, in one transaction.
 //! - [`blobs`]: files named by their digest.
+//! - [`cache_dir`]: files that can be made again.
 //! - [`data_dir`]: who holds the directory, and where everything is in it.
 //! - [`dump`]: what is in a segment file, checked.
 //!
