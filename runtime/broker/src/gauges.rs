@@ -53,7 +53,8 @@ fn jobs(broker: &Broker) {
         count("millstream_job_bytes_in_total", done.bytes_in);
         count("millstream_job_bytes_out_total", done.bytes_out);
         count("millstream_job_instances_total", done.instantiations);
-        count("millstream_job_guest_seconds_total", done.guest_time.as_secs());
+        let micros = u64::try_from(done.guest_time.as_micros()).unwrap_or(u64::MAX);
+        count("millstream_job_guest_microseconds_total", micros);
         for (kind, errors) in done.errors {
             let labels = [("job", name.clone()), ("kind", kind.name().to_owned())];
             counter!("millstream_job_errors_total", &labels).absolute(errors);

@@ -84,7 +84,11 @@ fn describe() {
     describe_counter!("millstream_job_records_in_total", "records that a job's guest was given");
     describe_counter!("millstream_job_records_out_total", "records that a job wrote");
     describe_counter!("millstream_job_errors_total", "failed calls of a job's guest, by kind");
-    describe_counter!("millstream_job_guest_seconds_total", "time in a job's guests");
+    describe_counter!(
+        "millstream_job_guest_microseconds_total",
+        Unit::Microseconds,
+        "time in a job's guests"
+    );
     describe_counter!("millstream_job_instances_total", "instances made for a job");
     describe_histogram!("millstream_guest_seconds", Unit::Seconds, "one call, waiting included");
 }
