@@ -1,7 +1,7 @@
 //! A broker: one `millstream serve` in a directory of its own, at ports that stay the same.
 //!
 //! Invariant: it is ready when `start` or `restart` returns, and gone when this value is dropped. A
-//! failing test shows what it said.
+//! failing test shows what it said; `MILLSTREAM_TEST_LOG=debug` makes it say more.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -68,7 +68,10 @@ impl Broker {
     pub fn stopped(data: PathBuf, log: PathBuf, config: &[(&str, &str)]) -> Self {
         let set = |(key, value): &(&str, &str)| (format!("MILLSTREAM_{key}"), (*value).to_owned());
         let (listen, admin) = (free_port(), free_port());
-        let environment = config.iter().map(set).collect();
+        let mut environment: Vec<_> = config.iter().map(set).collect();
+        if let Ok(level) = std::env::var("MILLSTREAM_TEST_LOG") {
+            environment.push(("MILLSTREAM_LOG_LEVEL".to_owned(), level));
+        }
         Self { temp: None, turn: None, data, log, listen, admin, environment, child: None, life: 0 }
     }
 
