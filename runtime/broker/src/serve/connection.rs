@@ -28,9 +28,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How long clients may take to hear that their connection is closed.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// How long clients may take to hear that their connection is closed.
-const GOODBYE: Duration = Duration::from_secs(1);
-
 /// Accepts connections on one core until the broker stops.
 pub(crate) async fn accept(
     broker: Arc<Broker>,
