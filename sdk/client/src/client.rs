@@ -137,7 +137,12 @@ impl Client {
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(error)) => error,
             };
-            let unsure = matches!(error, ClientError::ConnectionLost { .. });
+            // It may have reached the broker, or take effect when the broker's disk has room.
+            let unsure = match &error {
+                ClientError::ConnectionLost { .. } => true,
+                ClientError::Refused(refusal) => refusal.code == ErrorCode::DiskFull,
+                _ => false,
+            };
             let pause = backoff.pause();
             let late = deadline <= Instant::now() + pause;
             if !error.is_retriable() || (unsure && !repeatable) || late {
