@@ -58,13 +58,14 @@ impl Walker {
     }
 }
 
-/// At least half of the pace is left.
+/// Holds the pace during something against the lesser of those before and after it, of which at
+/// least half has to be left: what else the machine does may change in between.
 ///
 /// # Panics
-/// If it is not.
-pub fn check_kept(before: f64, during: f64, what: &str) {
+/// If less is left.
+pub fn check_kept((before, during, after): (f64, f64, f64), what: &str) {
     assert!(
-        before / 2.0 <= during,
-        "{what}: {during:.0} records/s of {before:.0} records/s before"
+        before.min(after) / 2.0 <= during,
+        "{what}: {during:.0} records/s, of {before:.0} before and {after:.0} after"
     );
 }

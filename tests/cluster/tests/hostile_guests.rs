@@ -55,7 +55,6 @@ async fn every_hostile_guest_ends_with_its_named_error_while_others_keep_their_p
         assert_eq!(failed.position.get(), 0, "{mode}");
     }
     let during = walker.pace().await;
-    check_kept(before, during, "beside seven hostile guests");
     send(&client, "rows", 100).await;
     caught_up(&client, "honest").await;
     assert_eq!(count(&client, "json").await, 100);
@@ -64,6 +63,7 @@ async fn every_hostile_guest_ends_with_its_named_error_while_others_keep_their_p
     for (mode, ..) in MODES {
         client.admin().delete_job(mode).await.unwrap();
     }
+    check_kept((before, during, walker.pace().await), "beside seven hostile guests");
     assert_eq!(broker.panics(), Vec::<String>::new());
 }
 
