@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 25] = [
+const COMMANDS: [&[&str]; 32] = [
     &[],
     &["serve"],
     &["topic"],
@@ -29,6 +29,13 @@ const COMMANDS: [&[&str]; 25] = [
     &["job", "logs"],
     &["job", "delete"],
     &["log", "dump"],
+    &["bench"],
+    &["bench", "produce"],
+    &["bench", "consume"],
+    &["bench", "latency"],
+    &["bench", "filter"],
+    &["bench", "ceiling"],
+    &["bench", "startup"],
 ];
 
 fn millstream(args: &[&str]) -> Output {
