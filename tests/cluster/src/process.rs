@@ -212,6 +212,14 @@ impl Broker {
         kib.expect("the system says how much") << 10
     }
 
+    /// A page of the admin port.
+    ///
+    /// # Errors
+    /// What it answered instead of 200.
+    pub fn admin_page(&self, path: &str) -> Result<String, String> {
+        get(self.admin, path)
+    }
+
     /// The sum over its metrics of this name, whatever their labels.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
