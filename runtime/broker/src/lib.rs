@@ -38,7 +38,7 @@ mod reconcile;
 mod run;
 mod serve;
 
-pub use run::{Running, StartError, start};
+pub use run::{Running, StartError, start, start_on};
 
 use config::Config;
 

@@ -15,7 +15,7 @@ use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::ModuleRef;
 use millstream_storage::blobs::{BlobId, Blobs};
 use millstream_storage::cache_dir::CacheDir;
-use millstream_storage::disk::RealDisk;
+use millstream_storage::disk::AnyDisk;
 use parking_lot::Mutex;
 
 use crate::config;
@@ -23,7 +23,7 @@ use crate::config;
 /// All modules of this broker.
 pub(crate) struct Modules {
     config: EngineConfig,
-    blobs: Blobs<RealDisk>,
+    blobs: Blobs<AnyDisk>,
     /// Started with the first module: a broker without any carries no compiler in its memory.
     engine: OnceLock<Engine>,
     loaded: Mutex<BTreeMap<BlobId, Module>>,
@@ -32,8 +32,8 @@ pub(crate) struct Modules {
 impl Modules {
     pub(crate) fn new(
         section: &config::Modules,
-        blobs: Blobs<RealDisk>,
-        cache: CacheDir<RealDisk>,
+        blobs: Blobs<AnyDisk>,
+        cache: CacheDir<AnyDisk>,
     ) -> Self {
         let default = EngineConfig::default();
         let threads = section.guest_threads;
@@ -146,7 +146,7 @@ const MAX_COMPILED_BYTES: u64 = 1 << 30;
 
 /// Compiled modules beside the data.
 #[derive(Debug)]
-struct Compiled(CacheDir<RealDisk>);
+struct Compiled(CacheDir<AnyDisk>);
 
 impl Artefacts for Compiled {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: a log is opened once, recovered before its machine exists, and written by nobody else.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use millstream_core::log::epochs::EpochTable;
@@ -10,7 +11,7 @@ use millstream_core::replication::{self, Durability, Partition, Recovered, Repli
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{TopicName, TopicPartition};
 use millstream_storage::data_dir::DataDir;
-use millstream_storage::disk::RealDisk;
+use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{self, LogConfig, PartitionLog, ReadError};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,7 @@ use crate::modules::blocking;
 #[derive(Clone, Debug)]
 pub(crate) struct Opener {
     pub(crate) data: Arc<DataDir>,
+    pub(crate) disk: AnyDisk,
     pub(crate) writers: Arc<LogWriters>,
     pub(crate) store: StoreHandle,
     pub(crate) replica: ReplicaId,
@@ -44,9 +46,9 @@ impl Opener {
         vote: Vote,
     ) -> Result<Handle, WireError> {
         let durability = durability(config.durability);
-        let (data, clock) = (Arc::clone(&self.data), self.clock);
+        let (disk, dir, clock) = (self.disk.clone(), self.data.partition_dir(id), self.clock);
         let opened = blocking(move || {
-            recover(&data, id, config, clock).map_err(|error| {
+            recover(disk, &dir, id, config, clock).map_err(|error| {
                 WireError::new(ErrorCode::StorageStopped, format!("partition {id}: {error}"))
             })
         });
@@ -80,23 +82,23 @@ impl Opener {
 
     /// Deletes the files of a partition whose topic was deleted.
     pub(crate) async fn remove(&self, id: TopicPartition) -> Result<(), WireError> {
-        let dir = self.data.partition_dir(id);
+        let (disk, dir) = (self.disk.clone(), self.data.partition_dir(id));
         let removed = blocking(move || {
             let internal = |error| WireError::new(ErrorCode::Internal, error);
-            log::remove_log(&RealDisk, &dir).map_err(internal)
+            log::remove_log(&disk, &dir).map_err(internal)
         });
         removed.await
     }
 }
 
 fn recover(
-    data: &DataDir,
+    disk: AnyDisk,
+    dir: &Path,
     id: TopicPartition,
     config: LogConfig,
     clock: Clock,
 ) -> Result<(Log, Recovered), Box<dyn std::error::Error>> {
-    let (log, found) =
-        PartitionLog::open(RealDisk, &data.partition_dir(id), config, Clock::wall())?;
+    let (log, found) = PartitionLog::open(disk, dir, config, Clock::wall())?;
     if let Some(torn) = &found.truncated {
         tracing::warn!(partition = %id, ?torn, "dropped what a crash left unfinished");
     }

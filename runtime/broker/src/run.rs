@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use millstream_storage::data_dir::DataDir;
+use millstream_storage::disk::{AnyDisk, RealDisk};
 
 use assemble::{Assembled, assemble};
 pub use error::StartError;
@@ -46,8 +47,18 @@ pub struct Running {
 /// # Errors
 /// [`StartError`] says what is in the way, and what to do about it.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    start_on(config, AnyDisk::Real(RealDisk)).await
+}
+
+/// Starts a broker that keeps its logs, its metadata and its modules on `disk`, at the paths that they
+/// have in the data directory; the directory's lock and the certificates are always files of the system.
+///
+/// # Errors
+/// [`StartError`], as [`start`].
+pub async fn start_on(config: Config, disk: AnyDisk) -> Result<Running, StartError> {
     let mut ground = Ground::claim(&config)?;
-    let Assembled { broker, writers, store, metadata_log } = assemble(&config, &ground).await?;
+    let Assembled { broker, writers, store, metadata_log } =
+        assemble(&config, &ground, disk).await?;
     let watched = Arc::downgrade(&broker);
     ground.admin.refresh.set(move || {
         if let Some(broker) = watched.upgrade() {

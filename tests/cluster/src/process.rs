@@ -255,7 +255,10 @@ impl Drop for Broker {
 }
 
 /// The body of an answer 200 to a GET.
-fn get(from: SocketAddr, path: &str) -> Result<String, String> {
+///
+/// # Errors
+/// What was answered instead.
+pub fn get(from: SocketAddr, path: &str) -> Result<String, String> {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&from, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;

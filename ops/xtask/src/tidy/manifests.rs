@@ -86,7 +86,7 @@ const TABLE: &[Row] = &[
     Row { folder: "tests/simulation", ours: &["millstream-core", PROTOCOL, STORAGE], guarded: &[] },
     Row {
         folder: "tests/cluster",
-        ours: &["millstream-client", PROTOCOL, STORAGE, TRANSPORT],
+        ours: &["millstream-broker", "millstream-client", PROTOCOL, STORAGE, TRANSPORT],
         guarded: &["tokio", "tokio-util"],
     },
     Row { folder: "tests/modules/guests/", ours: &["millstream-guest"], guarded: &[] },

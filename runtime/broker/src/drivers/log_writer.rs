@@ -20,7 +20,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
-use millstream_storage::disk::RealDisk;
+use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{AppendBatch, AppendError, Durability, LogConfig, PartitionLog};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -28,7 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::metrics::LogMetrics;
 
 /// The log as the broker uses it.
-pub(crate) type Log = PartitionLog<RealDisk>;
+pub(crate) type Log = PartitionLog<AnyDisk>;
 
 /// One thing to do with a log.
 #[derive(Debug)]

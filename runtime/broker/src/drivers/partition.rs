@@ -23,7 +23,7 @@ use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, TopicPartition};
 use millstream_protocol::message::produce::{Acks, ProduceAck};
-use millstream_storage::disk::RealDisk;
+use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{LogConfig, LogReader};
 use millstream_storage::metadata::{Change, Table};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -87,7 +87,7 @@ struct Shared {
     id: TopicPartition,
     inbox: mpsc::Sender<Message>,
     view: watch::Receiver<View>,
-    reader: LogReader<RealDisk>,
+    reader: LogReader<AnyDisk>,
     stop: CancellationToken,
 }
 
@@ -105,7 +105,7 @@ impl Handle {
         self.0.view.clone()
     }
 
-    pub(crate) fn reader(&self) -> &LogReader<RealDisk> {
+    pub(crate) fn reader(&self) -> &LogReader<AnyDisk> {
         &self.0.reader
     }
 
@@ -156,7 +156,7 @@ pub(crate) struct Start {
     pub(crate) log: LogHandle,
     pub(crate) store: StoreHandle,
     pub(crate) completions: mpsc::UnboundedReceiver<Completion>,
-    pub(crate) reader: LogReader<RealDisk>,
+    pub(crate) reader: LogReader<AnyDisk>,
     pub(crate) metrics: PartitionMetrics,
     /// The largest batch that is taken.
     pub(crate) max_batch_bytes: usize,

@@ -12,7 +12,7 @@ use millstream_protocol::ids::{Offset, TopicName};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::blobs::Blobs;
 use millstream_storage::cache_dir::CacheDir;
-use millstream_storage::disk::RealDisk;
+use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::LogConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,13 +45,18 @@ pub(super) struct Assembled {
 }
 
 /// Opens everything and waits until it is led.
-pub(super) async fn assemble(config: &Config, ground: &Ground) -> Result<Assembled, StartError> {
+pub(super) async fn assemble(
+    config: &Config,
+    ground: &Ground,
+    disk: AnyDisk,
+) -> Result<Assembled, StartError> {
     let Ground { data, cores, node, .. } = ground;
-    let stored = Stored::load(data)?;
+    let stored = Stored::load(&disk, data)?;
     let (store, store_thread) = store::start(stored.store)?;
     let writers = Arc::new(LogWriters::start(config.storage.io_threads)?);
     let opener = Opener {
         data: Arc::clone(data),
+        disk: disk.clone(),
         writers: Arc::clone(&writers),
         store: store.clone(),
         replica: ReplicaId { node: *node, incarnation: stored.identity.incarnation },
@@ -64,8 +69,8 @@ pub(super) async fn assemble(config: &Config, ground: &Ground) -> Result<Assembl
     cores.all()[0].spawn(applier.run());
     register(&metadata, &opener, &ground.advertised).await.map_err(StartError::MetadataLog)?;
 
-    let blobs = Blobs::open(RealDisk, data.modules_dir())?;
-    let cache = CacheDir::open(RealDisk, &data.cache_dir())?;
+    let blobs = Blobs::open(disk.clone(), data.modules_dir())?;
+    let cache = CacheDir::open(disk, &data.cache_dir())?;
     let modules = Arc::new(Modules::new(&config.modules, blobs, cache));
     let partitions = Arc::new(Partitions::default());
     let jobs = Arc::new(Jobs::new(

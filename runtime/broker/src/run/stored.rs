@@ -8,8 +8,8 @@ use millstream_core::metadata::Image;
 use millstream_core::metadata::rows::Table as CoreTable;
 use millstream_core::replication::Vote;
 use millstream_protocol::ids::Offset;
-use millstream_storage::data_dir::DataDir;
-use millstream_storage::disk::RealDisk;
+use millstream_storage::data_dir::{DataDir, DataDirError};
+use millstream_storage::disk::{AnyDisk, Disk as _};
 use millstream_storage::metadata::{Identity, Store, Table};
 
 use super::error::StartError;
@@ -24,9 +24,12 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    pub(super) fn load(data: &DataDir) -> Result<Self, StartError> {
+    pub(super) fn load(disk: &AnyDisk, data: &DataDir) -> Result<Self, StartError> {
         let fresh = Identity { cluster: random(), incarnation: random() };
-        let store = Store::open(&RealDisk, &data.metadata_file(), fresh)?;
+        let unmade =
+            |source| DataDirError::Io { action: "create", path: data.root().to_owned(), source };
+        disk.create_dir_all(data.root()).map_err(unmade)?;
+        let store = Store::open(disk, &data.metadata_file(), fresh)?;
         let loaded = store.load()?;
         let unusable = |error: &dyn std::fmt::Display| StartError::Image(error.to_string());
         let tables: BTreeMap<_, _> = loaded.tables.iter().map(|(t, rows)| (*t, rows)).collect();

@@ -42,20 +42,20 @@ impl Dir {
     }
 
     /// Names come back as they were last synced, plus any subset of the changes since.
-    pub(super) fn crash(&mut self, chance: &mut Chance) {
+    pub(super) fn crashed(&self, chance: &mut Chance) -> Dir {
         let keep = chance.probability();
-        let mut names = std::mem::take(&mut self.durable);
-        for change in std::mem::take(&mut self.pending) {
+        let mut names = self.durable.clone();
+        for change in &self.pending {
             if chance.happens(keep) {
-                change.apply(&mut names);
+                change.clone().apply(&mut names);
             }
         }
         // A new node for each name: handles from before the crash must not see what is written after it.
-        self.live = names
+        let live: BTreeMap<_, _> = names
             .into_iter()
             .map(|(name, node)| (name, Arc::new(Mutex::new(node.lock().crashed(chance)))))
             .collect();
-        self.durable = self.live.clone();
+        Dir { durable: live.clone(), live, pending: Vec::new() }
     }
 }
 

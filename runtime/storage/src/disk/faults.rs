@@ -3,7 +3,7 @@
 //! Invariant: a fault fires at a counted operation, never at random, so that a failing run replays.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a fault can hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +37,7 @@ pub struct Fault {
     times: u32,
     partial: Option<usize>,
     name_contains: String,
+    under: PathBuf,
 }
 
 impl Fault {
@@ -51,6 +52,7 @@ impl Fault {
             times: 1,
             partial: None,
             name_contains: String::new(),
+            under: PathBuf::new(),
         }
     }
 
@@ -89,8 +91,16 @@ impl Fault {
         self
     }
 
+    /// Hits only what lies below `dir`.
+    #[must_use]
+    pub fn under(mut self, dir: &Path) -> Fault {
+        dir.clone_into(&mut self.under);
+        self
+    }
+
     fn matches(&self, operation: Operation, path: &Path) -> bool {
         self.operation == operation
+            && path.starts_with(&self.under)
             && path.file_name().is_some_and(|name| {
                 self.name_contains.is_empty()
                     || name.to_string_lossy().contains(&self.name_contains)

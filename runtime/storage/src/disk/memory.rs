@@ -92,8 +92,20 @@ impl MemDisk {
         let mut state = self.shared.state.lock();
         state.faults.clear();
         for dir in state.dirs.values_mut() {
-            dir.crash(&mut chance);
+            *dir = dir.crashed(&mut chance);
         }
+    }
+
+    /// What a power loss at this moment would leave, as a disk of its own: whoever works on this one goes on. Faults
+    /// stay behind, the limit goes with it.
+    #[must_use]
+    pub fn after_crash(&self, seed: u64) -> MemDisk {
+        let mut chance = Chance::new(seed);
+        let state = self.shared.state.lock();
+        let dirs = state.dirs.iter();
+        let dirs = dirs.map(|(path, dir)| (path.clone(), dir.crashed(&mut chance))).collect();
+        let left = State { dirs, faults: Faults::default(), capacity: state.capacity };
+        MemDisk { shared: Arc::new(Shared { state: Mutex::new(left), ..Shared::default() }) }
     }
 
     /// Flips the bits of `mask` in one byte of a file, behind everyone's back, as a failing medium does.

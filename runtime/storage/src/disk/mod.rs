@@ -3,6 +3,7 @@
 //! Invariant: nothing outside [`RealDisk`] and the metadata store touches `std::fs`, so whatever the in-memory disk can
 //! lose or tear in a crash is what recovery has been tested against.
 
+mod any;
 mod crash;
 mod faults;
 mod memory;
@@ -12,6 +13,7 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::Path;
 
+pub use any::{AnyDisk, AnyFile};
 pub use faults::{Fault, Operation};
 pub use memory::{MemDisk, MemFile};
 pub use real::{RealDisk, RealFile};
