@@ -10,18 +10,20 @@
 //! Invariant: a batch that was taken is answered exactly once; readers see no offset at or above the
 //! high watermark of the view.
 
+mod streams;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::machine::Token;
 use millstream_core::replication::{
-    AppendFailure, BatchFacts, Durability, InFlightLimits, Input, Output, Partition, Resignation,
-    Vote,
+    AppendFailure, BatchFacts, Durability, InFlightLimits, Input, Output, Partition, ProduceError,
+    Resignation, Vote,
 };
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, TopicPartition};
+use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, ProducerId, TopicPartition};
 use millstream_protocol::message::produce::{Acks, ProduceAck};
 use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{LogConfig, LogReader};
@@ -32,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 use super::log_writer::{Append, Completion, LogHandle, Task};
 use super::mailbox::{self, Shell, Sources};
 use super::store::StoreHandle;
+pub(crate) use streams::Stream;
+use streams::{Bars, Streams};
+
 use crate::clock::Clock;
 use crate::metrics::PartitionMetrics;
 
@@ -60,6 +65,8 @@ pub(crate) struct Produce {
     pub(crate) header: BatchHeader,
     pub(crate) chunks: Vec<Bytes>,
     pub(crate) acks: Acks,
+    /// The stream it came on; a job's batches come on none.
+    pub(crate) stream: Option<Stream>,
     /// Room in the broker's memory that the batch takes.
     pub(crate) room: Option<OwnedSemaphorePermit>,
     /// Where the answer goes; nowhere with acks 0.
@@ -88,6 +95,7 @@ struct Shared {
     inbox: mpsc::Sender<Message>,
     view: watch::Receiver<View>,
     reader: LogReader<AnyDisk>,
+    streams: Streams,
     stop: CancellationToken,
 }
 
@@ -114,6 +122,11 @@ impl Handle {
         self.0.reader.size_bytes()
     }
 
+    /// One more produce stream.
+    pub(crate) fn stream(&self) -> Stream {
+        self.0.streams.open()
+    }
+
     /// Hands a message over; waits while the partition has its hands full.
     pub(crate) async fn send(&self, message: Message) -> Result<(), WireError> {
         let gone = |_| WireError::new(ErrorCode::ShuttingDown, "the partition is being closed");
@@ -127,6 +140,7 @@ impl Handle {
             header,
             chunks: vec![batch],
             acks: Acks::All,
+            stream: None,
             room: None,
             answer: Some(answer),
         };
@@ -190,13 +204,21 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         metrics,
         publish,
         pending: BTreeMap::new(),
+        bars: Bars::default(),
         next_token: 0,
         max_batch_bytes,
         full: false,
         closing: false,
         closed: false,
     };
-    let handle = Handle(Arc::new(Shared { id, inbox, view, reader, stop: stop.clone() }));
+    let handle = Handle(Arc::new(Shared {
+        id,
+        inbox,
+        view,
+        reader,
+        streams: Streams::default(),
+        stop: stop.clone(),
+    }));
     let sources = Sources { inbox: messages, completions, stop };
     (handle, mailbox::run(shell, machine, sources, clock, Some(Input::Tick)))
 }
@@ -217,6 +239,8 @@ fn view_of(machine: &Partition) -> View {
 #[derive(Debug)]
 struct Pending {
     answer: Option<oneshot::Sender<Answer>>,
+    producer: ProducerId,
+    stream: Option<Stream>,
     batch: Option<(BatchHeader, Vec<Bytes>, Option<OwnedSemaphorePermit>)>,
     since: std::time::Instant,
 }
@@ -230,6 +254,7 @@ struct PartitionShell {
     metrics: PartitionMetrics,
     publish: watch::Sender<View>,
     pending: BTreeMap<Token, Pending>,
+    bars: Bars,
     next_token: u64,
     max_batch_bytes: usize,
     /// The last append found no room on the disk.
@@ -241,12 +266,13 @@ struct PartitionShell {
 
 impl PartitionShell {
     fn produce(&mut self, produce: Produce) -> Input {
-        let Produce { header, chunks, acks, room, answer } = produce;
+        let Produce { header, chunks, acks, stream, room, answer } = produce;
         let token = Token(self.next_token);
         self.next_token += 1;
         let batch = BatchFacts::of(&header, header.total_len() as u64);
         let since = std::time::Instant::now();
-        self.pending.insert(token, Pending { answer, batch: Some((header, chunks, room)), since });
+        let (producer, held) = (header.producer_id, Some((header, chunks, room)));
+        self.pending.insert(token, Pending { answer, producer, stream, batch: held, since });
         Input::Produce { token, batch, acks }
     }
 
@@ -272,6 +298,41 @@ impl PartitionShell {
         });
     }
 
+    /// Why a batch is not even shown to the machine, if so.
+    fn turned_away(&self, produce: &Produce) -> Option<WireError> {
+        let (header, name) = (&produce.header, &self.name);
+        let (len, max) = (header.total_len(), self.max_batch_bytes);
+        // A job's or a filter's output may have grown, and the limit may have shrunk meanwhile.
+        if max < len {
+            let text = format!("batch of {len} bytes: {name} takes {max} (max.message.bytes)");
+            return Some(WireError::new(ErrorCode::TooLarge, text));
+        }
+        let stream = produce.stream.as_ref()?;
+        if self.bars.let_pass(header.producer_id, stream) {
+            return None;
+        }
+        let text = format!(
+            "producer {} was told of a gap on a newer stream: what an older one still carries is not \
+             taken",
+            header.producer_id
+        );
+        Some(WireError::new(ErrorCode::ProducerFenced, text))
+    }
+
+    /// The error that a client is told, once nothing can make it untrue.
+    fn refusal(&mut self, token: Token, error: &ProduceError) -> WireError {
+        let error = WireError::from(error);
+        let gap = [ErrorCode::OutOfOrderSequence, ErrorCode::UnknownProducer].contains(&error.code);
+        let Some(Pending { producer, stream: Some(stream), .. }) = self.pending.get(&token) else {
+            return error;
+        };
+        if gap && self.bars.raise(*producer, stream).is_err() {
+            let text = "too many producers lost batches on streams that are still open: try again";
+            return WireError::new(ErrorCode::Overloaded, text);
+        }
+        error
+    }
+
     fn answer(&mut self, token: Token, answer: Answer) {
         let pending = self.pending.remove(&token).expect("a batch is answered once");
         self.metrics.answered(pending.since.elapsed(), &answer);
@@ -289,20 +350,16 @@ impl Shell for PartitionShell {
 
     fn message(&mut self, message: Message) -> Option<Input> {
         match message {
-            // A job's or a filter's output may have grown, and the limit may have shrunk meanwhile.
-            Message::Produce(produce) if self.max_batch_bytes < produce.header.total_len() => {
-                let text = format!(
-                    "batch of {} bytes: {} takes {} (max.message.bytes)",
-                    produce.header.total_len(),
-                    self.name,
-                    self.max_batch_bytes
-                );
-                if let Some(to) = produce.answer {
-                    drop(to.send(Err(WireError::new(ErrorCode::TooLarge, text))));
+            Message::Produce(produce) => match self.turned_away(&produce) {
+                None => Some(self.produce(produce)),
+                Some(error) => {
+                    if let Some(to) = produce.answer {
+                        // A producer that has gone away does not wait for its answer.
+                        drop(to.send(Err(error)));
+                    }
+                    None
                 }
-                None
-            }
-            Message::Produce(produce) => Some(self.produce(produce)),
+            },
             Message::Reconfigure(config, durability, max_batch_bytes) => {
                 self.max_batch_bytes = max_batch_bytes;
                 self.log.submit(Task::Reconfigure(config));
@@ -352,7 +409,10 @@ impl Shell for PartitionShell {
             Output::Acknowledge { token, base_offset, duplicate } => {
                 self.answer(token, Ok(ProduceAck { base_offset, duplicate }));
             }
-            Output::Refuse { token, error } => self.answer(token, Err(WireError::from(&error))),
+            Output::Refuse { token, error } => {
+                let refusal = self.refusal(token, &error);
+                self.answer(token, Err(refusal));
+            }
             // Published once a step, by `settle`.
             Output::HighWatermark(_) => {}
             Output::SnapshotProducers { at, bytes } => {

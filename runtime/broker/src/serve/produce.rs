@@ -19,7 +19,7 @@ use millstream_transport::{Body, FrameReader, FrameWriter, StreamError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::broker::{Broker, Shares};
-use crate::drivers::partition::{Answer, Message, Produce};
+use crate::drivers::partition::{Answer, Message, Produce, Stream};
 use crate::partitions::Partition;
 
 const BATCH: FrameLimits = FrameLimits { message: 64, body: MAX_BATCH_BYTES };
@@ -47,7 +47,8 @@ pub(crate) async fn serve(
     };
     writer.send(&Ok::<_, WireError>(ready), []).await?;
     let (fates, answers) = mpsc::channel(MAX_PIPELINED_BATCHES);
-    let intake = Intake { broker, shares, partition, acks: open.acks };
+    let stream = partition.stream();
+    let intake = Intake { broker, shares, partition, stream, acks: open.acks };
     let (taken, answered) = tokio::join!(intake.run(reader, fates), answer(writer, answers));
     taken.and(answered)
 }
@@ -64,6 +65,7 @@ struct Intake<'a> {
     broker: &'a Arc<Broker>,
     shares: &'a Shares,
     partition: Partition,
+    stream: Stream,
     acks: Acks,
 }
 
@@ -158,7 +160,8 @@ impl Intake<'_> {
             Ok(batch) => batch,
             Err(error) => return refuse(answer, error),
         };
-        let produce = Produce { header, chunks, acks: self.acks, room: Some(room), answer };
+        let (acks, stream, room) = (self.acks, Some(self.stream.clone()), Some(room));
+        let produce = Produce { header, chunks, acks, stream, room, answer };
         // An error means that the partition is being closed: the answer is dropped, and told so.
         drop(self.partition.send(Message::Produce(produce)).await);
     }

@@ -76,6 +76,7 @@ impl Sent {
     async fn hand_over(target: Partition, batch: Batch) -> Result<Self, WireError> {
         let (answer, fate) = oneshot::channel();
         let produce = Produce {
+            stream: None,
             header: batch.header,
             chunks: vec![batch.bytes.clone()],
             acks: Acks::All,
