@@ -10,6 +10,7 @@ use millstream_protocol::message::fetch;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::arrivals::{Arrivals, Share};
 use crate::drivers::metadata::Metadata;
 use crate::filter::FetchFilter;
 use crate::jobs::Jobs;
@@ -29,6 +30,10 @@ pub(crate) struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
     pub(crate) room: Room,
+    /// Memory for batches that are being received.
+    pub(crate) batches: Arrivals,
+    /// Memory for modules that are being received.
+    pub(crate) uploads: Arrivals,
     /// The metadata offset up to which partitions and jobs are as decided.
     pub(crate) reconciled: watch::Receiver<Offset>,
     /// Cancelled when the broker is to stop: no new work.
@@ -50,9 +55,11 @@ impl Broker {
 
     /// What one connection may hold in memory at a time.
     pub(crate) fn shares(&self) -> Shares {
-        // A quarter: whoever falls silent amid its batches leaves room for the batches of others.
-        let incoming = Room::new(u64::from(self.room.all / 4) << 10);
-        Shares { incoming, outgoing: Room::new(OUTGOING_SHARE) }
+        Shares {
+            batches: self.batches.share(),
+            uploads: self.uploads.share(),
+            outgoing: Room::new(OUTGOING_SHARE),
+        }
     }
 
     /// Waits until this broker does what the newest image says.
@@ -87,8 +94,10 @@ const OUTGOING_SHARE: u64 = 64 << 20;
 /// What one connection may hold in memory at a time, over all its streams.
 #[derive(Debug)]
 pub(crate) struct Shares {
-    /// For what is being received.
-    pub(crate) incoming: Room,
+    /// For batches that are being received.
+    pub(crate) batches: Share,
+    /// For modules that are being received.
+    pub(crate) uploads: Share,
     /// For what was read from the logs and is being sent.
     pub(crate) outgoing: Room,
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
-//! reach), `serve` (one file a kind of request), `drivers` (one shell per machine), `reconcile` (what
+//! reach), `arrivals` (memory for what comes in), `serve` (one file a kind of request), `drivers` (one shell per machine), `reconcile` (what
 //! the image asks for), `opening`, `partitions`, `ingress`, `jobs`, `modules`, `filter`, `maintenance`,
 //! `metrics` and `gauges`, `admin`, `clock`.
 //!
@@ -21,6 +21,7 @@
 pub mod config;
 
 mod admin;
+mod arrivals;
 mod broker;
 mod clock;
 mod cores;

@@ -10,7 +10,8 @@
 //! honest client says), [`wait`], [`random`].
 //!
 //! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
-//! deadline, and a test that misses it fails with the broker's own words.
+//! deadline, and a test that misses it fails with the broker's own words. The only sleeps of a
+//! given length are those at random before a kill, so that it hits any moment.
 
 pub mod binary;
 pub mod jobs;

@@ -2,24 +2,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_client::protocol::batch::{BatchBuilder, Compression, ProducerStamp};
-use millstream_client::protocol::ids::Timestamp;
+use millstream_client::protocol::ids::{ModuleName, Timestamp};
+use millstream_client::protocol::message::Open;
+use millstream_client::protocol::message::module::UploadModule;
 use millstream_client::protocol::message::produce::ProduceBatch;
 use millstream_client::{Client, ProducerConfig, ProducerRecord};
+use millstream_tests_cluster::binary::guest;
 use millstream_tests_cluster::pace::{Walker, check_kept};
-use millstream_tests_cluster::{Broker, raw};
-use millstream_transport::{StreamCode, TransportSettings};
+use millstream_tests_cluster::{Broker, raw, until};
+use millstream_transport::{FrameWriter, StreamCode, TransportSettings};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// What one bad client may cost: its windows, its streams' tasks, and the batches that were read for
 /// it and that it does not take.
 const BOUND: u64 = 192 << 20;
-/// Time for the bad client to do its worst.
-const WORST: Duration = Duration::from_secs(3);
+/// A send that takes so long is stuck.
+const STUCK: Duration = Duration::from_secs(3);
+/// The bad client has done its worst when the broker's memory has not moved by this much in
+/// [`STILL`].
+const MOVED: u64 = 1 << 20;
+/// See [`MOVED`].
+const STILL: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn consumers_that_never_read_cost_a_bound_and_nobodys_pace() {
@@ -34,7 +42,7 @@ async fn consumers_that_never_read_cost_a_bound_and_nobodys_pace() {
     for _ in 0..64 {
         streams.push(raw::fetch(&connection, "t", (256 << 20, 32 << 20)).await);
     }
-    tokio::time::sleep(WORST).await;
+    settled(&broker).await;
     let during = walker.pace().await;
     check_bounded(&broker, resident, "64 consumers that do not read");
     drop((streams, connection));
@@ -59,7 +67,7 @@ async fn a_producer_that_never_reads_its_acknowledgements_costs_a_bound_and_nobo
         streams.spawn(async move {
             let batch = batch(100);
             while let Ok(Ok(())) =
-                timeout(WORST, writer.send(&ProduceBatch {}, [batch.clone()])).await
+                timeout(STUCK, writer.send(&ProduceBatch {}, [batch.clone()])).await
             {}
             (writer, reader)
         });
@@ -89,14 +97,47 @@ async fn producers_that_fall_silent_in_the_middle_of_batches_hold_up_nobody() {
     }
     for (writer, _) in &mut streams {
         writer.feed(&ProduceBatch {}, [Bytes::from(vec![0; 15 << 20])]);
-        // As much as goes out at once; the rest never follows.
-        tokio::select! { biased; _ = writer.flush() => {}, () = tokio::task::yield_now() => {} }
+        push_a_little(writer).await;
     }
-    tokio::time::sleep(WORST).await;
+    settled(&broker).await;
     let during = timeout(Duration::from_secs(60), walker.pace()).await.expect("a pace");
     check_bounded(&broker, resident, "40 batches that never end");
     drop((streams, connection));
     check_kept((before, during, walker.pace().await), "beside 40 batches that never end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_connections_that_hold_all_the_room_they_can_get_hold_up_nobody() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let (walker, _) = prepare(&broker, &client).await;
+    let before = walker.pace().await;
+
+    let mut held = Vec::new();
+    for _ in 0..12 {
+        let connection = raw::dial(&broker).await;
+        for _ in 0..8 {
+            let (mut writer, reader) = raw::produce(&connection, "t").await;
+            writer.feed(&ProduceBatch {}, [Bytes::from(vec![0; 15 << 20])]);
+            push_a_little(&mut writer).await;
+            held.push((writer, reader, connection.clone()));
+        }
+        // And modules that never arrive.
+        let (mut writer, reader) = connection.open().await.unwrap();
+        let (name, sha256) = (ModuleName::new("never").unwrap(), "0".repeat(64));
+        let open = Open::Call(UploadModule { name, sha256, size: 30 << 20 }.into());
+        writer.feed(&open, [Bytes::from(vec![0; 30 << 20])]);
+        push_a_little(&mut writer).await;
+        held.push((writer, reader, connection));
+    }
+    settled(&broker).await;
+    // Shorter than the time after which what they hold is taken from them.
+    let during = timeout(Duration::from_secs(9), walker.pace()).await.expect("a pace");
+    let admin = client.admin();
+    let uploaded = admin.upload_module("keep-late", guest("keep-late"));
+    timeout(Duration::from_secs(60), uploaded).await.expect("in time").unwrap();
+    drop(held);
+    check_kept((before, during, walker.pace().await), "beside twelve who hold all they can get");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,7 +159,7 @@ async fn ten_thousand_streams_cost_a_bound_and_nobodys_pace() {
             Some((writer, reader))
         });
     }
-    tokio::time::sleep(WORST).await;
+    settled(&broker).await;
     let during = walker.pace().await;
     check_bounded(&broker, resident, "10,000 streams");
     opening.abort_all();
@@ -142,6 +183,24 @@ async fn prepare(broker: &Broker, client: &Client) -> (Walker, u64) {
         walker.step().await;
     }
     (walker, broker.resident_bytes())
+}
+
+/// Sends as much as goes out at once; the rest never follows.
+async fn push_a_little(writer: &mut FrameWriter) {
+    tokio::select! { biased; _ = writer.flush() => {}, () = tokio::task::yield_now() => {} }
+}
+
+/// Waits until the bad client has done its worst: what it costs does not grow any more.
+async fn settled(broker: &Broker) {
+    let (mut since, mut at) = (Instant::now(), broker.resident_bytes());
+    until("an end of the growth", Duration::from_secs(60), async || {
+        let now = broker.resident_bytes();
+        if MOVED < now.abs_diff(at) {
+            (since, at) = (Instant::now(), now);
+        }
+        if STILL <= since.elapsed() { Ok(()) } else { Err(now) }
+    })
+    .await;
 }
 
 fn check_bounded(broker: &Broker, resident: u64, what: &str) {

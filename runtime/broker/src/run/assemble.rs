@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::StartError;
 use super::ground::Ground;
 use super::stored::Stored;
+use crate::arrivals::Arrivals;
 use crate::broker::{Broker, ProducerIds, Room};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -35,6 +36,9 @@ use crate::modules::Modules;
 use crate::opening::Opener;
 use crate::partitions::Partitions;
 use crate::reconcile::Reconciler;
+
+/// Modules of the largest size for which there is memory while they come in.
+const UPLOADS: u64 = 8;
 
 /// A broker that only lacks its clients.
 pub(super) struct Assembled {
@@ -93,6 +97,8 @@ pub(super) async fn assemble(
         producer_ids: ProducerIds::default(),
         metrics: BrokerMetrics::new(),
         room: Room::new(config.server.in_flight.0),
+        batches: Arrivals::new(config.server.in_flight.0),
+        uploads: Arrivals::new(config.modules.max_bytes.0.saturating_mul(UPLOADS)),
         reconciled,
         stop: opener.stop.clone(),
         drained: CancellationToken::new(),

@@ -5,12 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
-use millstream_protocol::limits::{MAX_MESSAGE_BYTES, MAX_MODULE_BYTES};
+use millstream_protocol::limits::MAX_MESSAGE_BYTES;
 use millstream_protocol::message::{Open, Request};
 use millstream_transport::{
-    CloseCode, Connection, FrameReader, FrameWriter, Greeting, Incoming, Listener, StreamError,
+    Body, CloseCode, Connection, FrameReader, FrameWriter, Greeting, Incoming, Listener,
+    StreamError,
 };
 
 use super::{call, fetch, produce};
@@ -20,8 +22,8 @@ use crate::cores::Core;
 /// The first frame of a stream: a request, and for a module its bytes behind it.
 const OPENING: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: u32::MAX as usize };
 
-/// How long a module's bytes may take to arrive: they hold memory that others wait for.
-const ARRIVAL: Duration = Duration::from_secs(60);
+/// How long an upload waits while others' modules come in.
+const TURN: Duration = Duration::from_secs(30);
 /// How long a stream may take to send what was decided before the broker ends.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -115,24 +117,44 @@ async fn serve(
     match open {
         Open::Produce(open) => Box::pin(produce::serve(broker, shares, open, writer, reader)).await,
         Open::Fetch(open) => Box::pin(fetch::serve(broker, shares, open, writer, reader)).await,
-        Open::Call(request) => {
-            let upload = matches!(request, Request::UploadModule(_));
-            let allowed = if upload { MAX_MODULE_BYTES } else { 0 };
-            if body.remaining() > allowed {
-                let text = format!(
-                    "{} carries a body of {} bytes: the most is {allowed}",
-                    request.name(),
-                    body.remaining(),
-                );
-                let refusal: Result<(), WireError> = Err(WireError::new(ErrorCode::TooLarge, text));
-                writer.send(&refusal, []).await?;
-                return writer.finish();
+        Open::Call(request) => match arrive(broker, shares, &request, &mut body).await? {
+            Ok(bytes) => Box::pin(call::serve(broker, request, bytes, writer)).await,
+            Err(error) => {
+                writer.send(&Err::<(), _>(error), []).await?;
+                writer.finish()
             }
-            let _share = shares.incoming.take(body.remaining()).await;
-            let _room = broker.room(body.remaining()).await;
-            let bytes = tokio::time::timeout(ARRIVAL, body.read()).await;
-            let bytes = bytes.map_err(|_| StreamError::Ended)??;
-            Box::pin(call::serve(broker, request, bytes, writer)).await
+        },
+    }
+}
+
+/// Takes in what a request carries behind it. The outer error ends the stream.
+async fn arrive(
+    broker: &Broker,
+    shares: &Shares,
+    request: &Request,
+    body: &mut Body<'_>,
+) -> Result<Result<Bytes, WireError>, StreamError> {
+    let (len, name) = (body.remaining(), request.name());
+    let upload = matches!(request, Request::UploadModule(_));
+    let allowed = if upload { broker.modules.max_bytes() } else { 0 };
+    if allowed < len {
+        let by = if upload { " (modules.max_bytes)" } else { "" };
+        let text = format!("{name} carries a body of {len} bytes: the most is {allowed}{by}");
+        return Ok(Err(WireError::new(ErrorCode::TooLarge, text)));
+    }
+    if len == 0 {
+        return Ok(Ok(Bytes::new()));
+    }
+    let Ok(_share) = tokio::time::timeout(TURN, shares.uploads.take(len)).await else {
+        let text = "other modules are being uploaded, and take all the memory for that: try later";
+        return Ok(Err(WireError::new(ErrorCode::Overloaded, text)));
+    };
+    let arriving = produce::arriving(len);
+    match tokio::time::timeout(arriving, body.read()).await {
+        Ok(bytes) => Ok(Ok(bytes?)),
+        Err(_) => {
+            let text = format!("the module of {len} bytes did not arrive within {arriving:?}");
+            Ok(Err(WireError::new(ErrorCode::TimedOut, text)))
         }
     }
 }

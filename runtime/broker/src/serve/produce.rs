@@ -110,9 +110,9 @@ impl Intake<'_> {
             );
             return Ok(Err(WireError::new(ErrorCode::TooLarge, text)));
         }
-        // Its share of the room first: while a client is silent in the middle of batches, it holds no
-        // more than that, and not for ever.
-        let _share = self.shares.incoming.take(len).await;
+        // Its share first: while a client is silent in the middle of batches, it holds no more than
+        // that, and not for ever.
+        let _share = self.shares.batches.take(len).await;
         let room = self.broker.room(len).await;
         let arriving = arriving(len);
         let received = tokio::time::timeout(arriving, self.take_in(&mut body, room)).await;
@@ -167,8 +167,8 @@ impl Intake<'_> {
     }
 }
 
-/// How long a batch of so many bytes may take to arrive once there is room for it.
-const fn arriving(bytes: usize) -> Duration {
+/// How long a body of so many bytes may take to arrive once there is room for it.
+pub(super) const fn arriving(bytes: usize) -> Duration {
     Duration::from_secs(10 + (bytes >> 20) as u64)
 }
 
