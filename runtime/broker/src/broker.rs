@@ -17,6 +17,7 @@ use crate::jobs::Jobs;
 use crate::metrics::BrokerMetrics;
 use crate::modules::Modules;
 use crate::partitions::Partitions;
+use crate::serve::Complaints;
 
 /// The broker's parts, shared by all tasks.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Broker {
     pub(crate) batches: Arrivals,
     /// Memory for modules that are being received.
     pub(crate) uploads: Arrivals,
+    pub(crate) complaints: Complaints,
     /// The metadata offset up to which partitions and jobs are as decided.
     pub(crate) reconciled: watch::Receiver<Offset>,
     /// Cancelled when the broker is to stop: no new work.

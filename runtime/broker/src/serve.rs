@@ -6,6 +6,7 @@ pub(crate) mod connection;
 
 mod call;
 mod cluster;
+mod complaints;
 mod fetch;
 mod jobs;
 mod modules;
@@ -13,3 +14,5 @@ mod offsets;
 mod produce;
 mod producers;
 mod topics;
+
+pub(crate) use complaints::Complaints;

@@ -91,6 +91,27 @@ async fn random_bytes_on_the_port_and_inside_streams_disturb_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_breaks_streams_without_end_is_worth_a_line_and_counted() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let bystander = bystander(&client).await;
+    let connection = raw::dial(&broker).await;
+    for _ in 0..500 {
+        let (mut writer, mut reader) = connection.open().await.unwrap();
+        drop(writer.send(&Noise(vec![0xff; 100]), []).await);
+        drop(writer.finish());
+        let ended = timeout(SOON, reader.recv::<Noise>(raw::LIMITS)).await.expect("an end");
+        assert!(ended.is_err(), "the broker gives it up");
+    }
+    assert_eq!(broker.metric("millstream_streams_broken_total"), Some(500.0));
+    let said = broker.said();
+    let lines: Vec<_> = said.lines().filter(|line| line.contains("streams given up")).collect();
+    // One for each ten seconds of the flood.
+    assert!((1..=3).contains(&lines.len()), "{} lines: {lines:#?}", lines.len());
+    check_undisturbed(&broker, &client, bystander).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_is_not_sound_is_refused_by_name_and_its_stream_goes_on() {
     let broker = Broker::start().await;
     let client = broker.client().await;

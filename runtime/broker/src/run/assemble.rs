@@ -36,6 +36,7 @@ use crate::modules::Modules;
 use crate::opening::Opener;
 use crate::partitions::Partitions;
 use crate::reconcile::Reconciler;
+use crate::serve::Complaints;
 
 /// Modules of the largest size for which there is memory while they come in.
 const UPLOADS: u64 = 8;
@@ -99,6 +100,7 @@ pub(super) async fn assemble(
         room: Room::new(config.server.in_flight.0),
         batches: Arrivals::new(config.server.in_flight.0),
         uploads: Arrivals::new(config.modules.max_bytes.0.saturating_mul(UPLOADS)),
+        complaints: Complaints::new(),
         reconciled,
         stop: opener.stop.clone(),
         drained: CancellationToken::new(),

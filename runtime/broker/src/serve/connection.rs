@@ -15,6 +15,7 @@ use millstream_transport::{
     StreamError,
 };
 
+use super::complaints::Complaint;
 use super::{call, fetch, produce};
 use crate::broker::{Broker, Shares};
 use crate::cores::Core;
@@ -66,12 +67,16 @@ async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greetin
     tracing::debug!(%peer, client = %connection.hello().client_id, "connected");
     let _open = broker.metrics.connection();
     let shares = Arc::new(broker.shares());
+    let complaint = Arc::new(Complaint::new());
     loop {
         match connection.accept().await {
             Ok((writer, reader)) => {
                 let broker = Arc::clone(&broker);
                 let (inner, shares) = (connection.clone(), Arc::clone(&shares));
-                core.spawn(async move { stream(broker, inner, &shares, writer, reader).await });
+                let complaint = Arc::clone(&complaint);
+                core.spawn(async move {
+                    stream(broker, inner, (&shares, &complaint), writer, reader).await;
+                });
             }
             Err(error) => return tracing::debug!(%peer, %error, "disconnected"),
         }
@@ -81,7 +86,7 @@ async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greetin
 async fn stream(
     broker: Arc<Broker>,
     connection: Connection,
-    shares: &Shares,
+    (shares, complaint): (&Shares, &Complaint),
     mut writer: FrameWriter,
     mut reader: FrameReader,
 ) {
@@ -97,7 +102,7 @@ async fn stream(
         Ok(()) => {}
         Err(StreamError::Connection(_) | StreamError::Reset(_) | StreamError::Stopped(_)) => {}
         Err(error) => {
-            tracing::warn!(peer = %connection.peer(), %error, "stream given up");
+            complaint.about(&broker.complaints, connection.peer(), &error);
             broker.metrics.broken_stream();
             writer.reset(error.code());
         }
