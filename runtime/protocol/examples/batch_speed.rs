@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use millstream_protocol::batch::{
-    Batch, BatchBuilder, Compression, DecodeLimits, Inspector, Origin, ProducerStamp, Records,
-    Rules, checksum,
+    Batch, BatchBuilder, BatchHeader, Compression, DecodeLimits, Inspector, Origin, ProducerStamp,
+    Records, Rules, checksum,
 };
 use millstream_protocol::ids::Timestamp;
 
@@ -63,6 +63,8 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
     let records = parsed.records(&DecodeLimits::default()).expect("uncompressed");
     report("iterate, lengths summed", best_of(each, || walk(black_box(&records))));
     report("iterate, values touched", best_of(each, || touch(black_box(&records))));
+    let half: Vec<bool> = noise(count, 1).iter().map(|byte| byte % 2 == 0).collect();
+    report("keep half", best_of(each, || keep(black_box(&records), &half)));
     for codec in [Compression::Lz4, Compression::Zstd] {
         let packed = build(codec);
         report(&format!("build, {codec}"), best_of(each, || build(codec)));
@@ -71,6 +73,14 @@ fn measure(value_bytes: usize, key_bytes: usize, each: Duration) {
             best_of(each, || inspect(black_box(&packed), 64 << 10)),
         );
     }
+}
+
+fn keep(records: &Records, half: &[bool]) -> Bytes {
+    let capacity = BatchHeader::SIZE + records.bytes().len();
+    let base = records.header().base_timestamp;
+    let mut builder = BatchBuilder::with_base_timestamp(capacity, base);
+    builder.push_kept(records, |place| half[place as usize]).expect("a batch of our own");
+    builder.finish(Compression::None, ProducerStamp::NONE).expect("it covers offsets")
 }
 
 /// Copies of a batch, more of them than fit in any cache.

@@ -4,7 +4,7 @@
 //! positions stay right.
 
 use bytes::Bytes;
-use millstream_modules::{Bitmap, Rewritten, Verdict};
+use millstream_modules::{Rewritten, Verdict};
 use millstream_protocol::batch::{
     Batch, BatchBuilder, BatchHeader, Compression, ProducerStamp, Records, stamp,
 };
@@ -25,7 +25,7 @@ pub(crate) fn narrowed(
     match verdict {
         Verdict::All => return Ok(batch.clone()),
         Verdict::None => {}
-        Verdict::Keep(bitmap) => keep(&mut builder, records, bitmap)?,
+        Verdict::Keep(bitmap) => builder.push_kept(records, |index| bitmap.keeps(index))?,
         Verdict::Rewritten(rewritten) => rewrite(&mut builder, records, rewritten)?,
     }
     builder.cover(header.last_offset_delta);
@@ -39,16 +39,6 @@ pub(crate) fn narrowed(
     let mut bytes = Vec::from(builder.finish(codec, producer)?);
     stamp(&mut bytes, header.base_offset, header.leader_epoch);
     Ok(Batch::parse(Bytes::from(bytes))?)
-}
-
-fn keep(builder: &mut BatchBuilder, records: &Records, kept: &Bitmap) -> Result<(), FilterError> {
-    for (index, record) in (0_u32..).zip(records) {
-        let record = record?;
-        if kept.keeps(index) {
-            builder.push_encoded(&record, records.timestamp_of(&record))?;
-        }
-    }
-    Ok(())
 }
 
 fn rewrite(

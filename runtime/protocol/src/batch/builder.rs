@@ -10,7 +10,7 @@ use super::header::CRC_START;
 use super::varint::{
     MAX_VARINT_BYTES, MAX_VARLONG_BYTES, varint_len, varlong_len, write_varint, write_varlong,
 };
-use super::{Attributes, BatchError, BatchHeader, Compression, Record};
+use super::{Attributes, BatchError, BatchHeader, Compression, Records, kept};
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_HEADERS, MAX_RECORD_BYTES};
 
@@ -62,7 +62,7 @@ impl BatchBuilder {
     }
 
     /// The same, with timestamp deltas counted from `base` rather than from the first record: so that records
-    /// of another batch can be [copied](Self::push_encoded) as they are.
+    /// of another batch can be [copied](Self::push_kept) as they are.
     #[must_use]
     pub fn with_base_timestamp(capacity: usize, base: Timestamp) -> Self {
         Self { base_timestamp: Some(base.0), ..Self::new(capacity) }
@@ -133,24 +133,31 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Appends a record of another batch, byte for byte, at its own offset delta. `timestamp` is the record's;
-    /// the builder must have been made [with the base timestamp](Self::with_base_timestamp) of that batch.
+    /// Appends those records of another batch for whose place `keep` says true, byte for byte and at their own
+    /// offset deltas; the last of which must be [covered](Self::cover). The builder must have been made
+    /// [with the base timestamp](Self::with_base_timestamp) of that batch, and be empty.
     ///
     /// # Errors
-    /// As [`Self::push_at`].
+    /// [`BatchError::Record`] for a record that is not whole.
     ///
     /// # Panics
-    /// When the builder has no base timestamp yet.
-    pub fn push_encoded(
+    /// When the builder has records, or another base timestamp.
+    pub fn push_kept(
         &mut self,
-        record: &Record<'_>,
-        timestamp: Timestamp,
+        records: &Records,
+        keep: impl Fn(u32) -> bool,
     ) -> Result<(), BatchError> {
-        assert!(self.base_timestamp.is_some(), "a copied record needs its batch's base timestamp");
-        self.admit(record.offset_delta)?;
-        self.admit_bytes(record.encoded().len(), 0)?;
-        self.buffer.extend_from_slice(record.encoded());
-        self.note(record.offset_delta, timestamp.0);
+        let header = records.header();
+        assert!(
+            self.is_empty() && self.base_timestamp == Some(header.base_timestamp.0),
+            "copied records need their own batch's base offset and base timestamp"
+        );
+        let copied = kept::copy(records, keep, &mut self.buffer)?;
+        if let Some(delta) = copied.max_timestamp_delta {
+            self.count = copied.count;
+            self.max_timestamp = header.timestamp_of(delta).0;
+            self.cover(header.last_offset_delta);
+        }
         Ok(())
     }
 

@@ -6,8 +6,8 @@
 //!                              Record ◀── Records ◀── Batch ◀── SealedBatches ◀──────────┘
 //! ```
 //!
-//! Reading order: [`header`](BatchHeader), [`record`](Record), [`records`](Records), [`builder`](BatchBuilder),
-//! [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`,
+//! Reading order: [`header`](BatchHeader), [`record`](Record), [`records`](Records), [`builder`](BatchBuilder)
+//! with `kept`, [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`,
 //! `checksum`, [`error`](BatchError).
 //!
 //! ```
@@ -37,6 +37,7 @@ mod error;
 pub mod frame;
 mod header;
 mod inspector;
+mod kept;
 mod record;
 mod records;
 mod straddle;

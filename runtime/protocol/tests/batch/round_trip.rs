@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use millstream_protocol::batch::{
     Attributes, Batch, BatchBuilder, BatchError, BatchHeader, Compression, DecodeLimits, Inspector,
-    Origin, ProducerStamp, Rules, stamp,
+    Origin, ProducerStamp, Records, Rules, stamp,
 };
 use millstream_protocol::ids::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp,
@@ -74,19 +74,17 @@ proptest! {
         let original = records_of(&build(&records, codec, STAMP));
         let base = original.header().base_timestamp;
         let mut builder = BatchBuilder::with_base_timestamp(0, base);
-        let kept = |record: &samples::Plain| keep >> (record.offset_delta % 64) & 1 == 1;
-        for (record, plain) in original.iter().zip(&records) {
-            let record = record.unwrap();
-            if kept(plain) {
-                builder.push_encoded(&record, original.timestamp_of(&record)).unwrap();
-            }
-        }
+        let kept = |place: u32| keep >> ((place * 7 + place / 64) % 64) & 1 == 1;
+        builder.push_kept(&original, kept).unwrap();
         builder.cover(original.header().last_offset_delta);
         let bytes = builder.finish(codec, STAMP).unwrap();
-        let expected: Vec<_> = records.iter().filter(|record| kept(record)).cloned().collect();
+        let chosen = (0..).zip(&records).filter(|(place, _)| kept(*place));
+        let expected: Vec<_> = chosen.map(|(_, record)| record.clone()).collect();
+        let latest = expected.iter().map(|record| record.timestamp).max();
         prop_assert_eq!(read(&bytes), expected);
         let batch = Batch::parse(bytes).unwrap();
         prop_assert_eq!(batch.header.last_offset_delta, original.header().last_offset_delta);
+        prop_assert_eq!(batch.header.max_timestamp, Timestamp(latest.unwrap_or(-1)));
         prop_assert_eq!(batch.check(Rules::of(Origin::Log)), Ok(()));
     }
 
@@ -190,4 +188,38 @@ fn a_batch_with_log_append_time_gives_every_record_that_time() {
     let header = Batch::parse(bytes.clone()).unwrap().header;
     assert!(header.attributes.is_log_append_time());
     assert!(read(&bytes).iter().all(|record| record.timestamp == header.max_timestamp.get()));
+}
+
+#[test]
+fn of_a_large_batch_every_run_that_is_kept_is_copied() {
+    let plain: Vec<_> = (0..1_000)
+        .map(|n| samples::Plain {
+            offset_delta: n * 3,
+            timestamp: 1_000 + i64::from(n * 37 % 501),
+            key: None,
+            value: Some(vec![b'v'; n as usize % 200]),
+            headers: Vec::new(),
+        })
+        .collect();
+    let original = records_of(&build(&plain, Compression::None, STAMP));
+    let choices: [fn(u32) -> bool; 6] =
+        [|_| true, |_| false, |n| n % 2 == 1, |n| n / 64 % 2 == 0, |n| n == 999, |n| n % 67 < 40];
+    for keep in choices {
+        let mut builder = BatchBuilder::with_base_timestamp(0, original.header().base_timestamp);
+        builder.push_kept(&original, keep).unwrap();
+        builder.cover(original.header().last_offset_delta);
+        let bytes = builder.finish(Compression::None, STAMP).unwrap();
+        let kept = (0..).zip(&plain).filter(|(place, _)| keep(*place)).map(|(_, r)| r.clone());
+        assert_eq!(read(&bytes), kept.collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_section_that_ends_within_a_record_is_not_copied() {
+    let whole = records_of(&build(&three(), Compression::None, STAMP));
+    let cut = whole.bytes().slice(..whole.bytes().len() - 1);
+    let cut = Records::new(*whole.header(), cut).unwrap();
+    let mut builder = BatchBuilder::with_base_timestamp(0, whole.header().base_timestamp);
+    let error = builder.push_kept(&cut, |_| true).unwrap_err();
+    assert!(matches!(error, BatchError::Record { index: 2, .. }), "{error}");
 }
