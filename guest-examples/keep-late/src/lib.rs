@@ -2,7 +2,7 @@
 //!
 //! Invariant: a row that has no number there is dropped, never an error.
 
-use millstream_guest::{Filter, Params, Record, export};
+use millstream_guest::{Filter, Params, Record, csv, export};
 
 /// Keeps CSV rows where column `column` (from 0) is above `above`.
 #[derive(Debug)]
@@ -19,9 +19,8 @@ impl Filter for KeepLate {
     }
 
     fn keep(&mut self, record: &Record<'_>) -> bool {
-        let mut cells = record.value().unwrap_or_default().split(|&byte| byte == b',');
-        let cell = cells.nth(self.column).and_then(|cell| std::str::from_utf8(cell).ok());
-        cell.and_then(|cell| cell.trim().parse::<f64>().ok()).is_some_and(|n| n > self.above)
+        let cell = csv::cell(record.value().unwrap_or_default(), self.column);
+        cell.and_then(csv::number).is_some_and(|number| number > self.above)
     }
 }
 

@@ -9,7 +9,7 @@ use super::record::malformed;
 use super::{BatchError, Records, varint};
 
 /// Records that are looked at before what is kept of them is copied.
-const BLOCK: usize = 64;
+const BLOCK: u32 = 64;
 
 /// What was copied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,11 +26,11 @@ pub(super) fn copy(
     keep: impl Fn(u32) -> bool,
     into: &mut Vec<u8>,
 ) -> Result<Copied, BatchError> {
-    let mut scan = Scan { section: records.bytes(), at: 0, bounds: [0; BLOCK + 1] };
+    let mut scan = Scan { section: records.bytes(), at: 0, bounds: [0; BLOCK as usize + 1] };
     let (mut count, mut latest, mut index) = (0, i64::MIN, 0);
     let total = records.header().record_count;
     while index < total {
-        let end = total.min(index + BLOCK as u32);
+        let end = total.min(index + BLOCK);
         let (mut found, mut keeping) = (0, false);
         for index in index..end {
             let start = scan.at;
@@ -58,7 +58,7 @@ struct Scan<'a> {
     section: &'a [u8],
     at: usize,
     /// Where a run of kept records begins, where it ends, where the next begins, and so on.
-    bounds: [usize; BLOCK + 1],
+    bounds: [usize; BLOCK as usize + 1],
 }
 
 impl Scan<'_> {
