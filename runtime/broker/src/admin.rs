@@ -8,7 +8,6 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -26,19 +25,19 @@ impl Readiness {
     }
 }
 
-/// Brings gauges up to date before they are read; known once the broker has parts to look at.
+/// Makes the page of metrics; known once the broker has parts to look at.
 #[derive(Clone, Default)]
-pub(crate) struct Refresh(Arc<OnceLock<Box<dyn Fn() + Send + Sync>>>);
+pub(crate) struct Source(Arc<OnceLock<Box<dyn Fn() -> String + Send + Sync>>>);
 
-impl std::fmt::Debug for Refresh {
+impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Refresh").finish_non_exhaustive()
+        f.debug_struct("Source").finish_non_exhaustive()
     }
 }
 
-impl Refresh {
-    pub(crate) fn set(&self, refresh: impl Fn() + Send + Sync + 'static) {
-        let first = self.0.set(Box::new(refresh)).is_ok();
+impl Source {
+    pub(crate) fn set(&self, page: impl Fn() -> String + Send + Sync + 'static) {
+        let first = self.0.set(Box::new(page)).is_ok();
         assert!(first, "there is one broker behind an admin port");
     }
 }
@@ -52,8 +51,8 @@ pub(crate) fn bind(address: SocketAddr) -> std::io::Result<std::net::TcpListener
 
 /// Answers until `stop` is cancelled.
 pub(crate) async fn serve(
-    (listener, metrics): (std::net::TcpListener, PrometheusHandle),
-    refresh: Refresh,
+    listener: std::net::TcpListener,
+    source: Source,
     ready: Readiness,
     stop: CancellationToken,
 ) {
@@ -62,7 +61,7 @@ pub(crate) async fn serve(
         Err(error) => return tracing::error!(%error, "the admin port cannot be served"),
     };
     let routes = Router::new()
-        .route("/metrics", get(async move || render(&metrics, &refresh)))
+        .route("/metrics", get(async move || metrics(source).await))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || readiness(&ready)));
     let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned());
@@ -71,12 +70,12 @@ pub(crate) async fn serve(
     }
 }
 
-fn render(metrics: &PrometheusHandle, refresh: &Refresh) -> impl IntoResponse + use<> {
-    if let Some(refresh) = refresh.0.get() {
-        refresh();
-    }
-    metrics.run_upkeep();
-    ([("content-type", "text/plain; version=0.0.4")], metrics.render())
+/// The page, made beside the core: it may be long.
+async fn metrics(source: Source) -> impl IntoResponse {
+    let made =
+        tokio::task::spawn_blocking(move || source.0.get().map_or_else(String::new, |f| f()));
+    let page = made.await.unwrap_or_default();
+    ([("content-type", "text/plain; version=0.0.4")], page)
 }
 
 fn readiness(ready: &Readiness) -> impl IntoResponse + use<> {

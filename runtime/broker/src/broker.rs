@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use millstream_core::metadata::Image;
-use millstream_modules::{FilterSpec, Limits, Scope};
+use millstream_modules::FilterSpec;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{NodeId, Offset, PartitionIndex, ProducerId, TopicName};
+use millstream_protocol::ids::{NodeId, Offset, ProducerId};
 use millstream_protocol::message::fetch;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -14,9 +14,9 @@ use crate::arrivals::{Arrivals, Share};
 use crate::drivers::metadata::Metadata;
 use crate::filter::FetchFilter;
 use crate::jobs::Jobs;
-use crate::metrics::BrokerMetrics;
+use crate::metrics::{BrokerMetrics, LogMetrics, TopicMetrics};
 use crate::modules::Modules;
-use crate::partitions::Partitions;
+use crate::partitions::{Partition, Partitions};
 use crate::serve::Complaints;
 
 /// The broker's parts, shared by all tasks.
@@ -30,6 +30,9 @@ pub(crate) struct Broker {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
+    pub(crate) log_metrics: Arc<LogMetrics>,
+    /// Of the metadata log, which is no topic of anybody's.
+    pub(crate) metadata_metrics: Arc<TopicMetrics>,
     pub(crate) room: Room,
     /// Memory for batches that are being received.
     pub(crate) batches: Arrivals,
@@ -76,17 +79,16 @@ impl Broker {
     /// Starts the filter of one consumer.
     pub(crate) async fn fetch_filter(
         &self,
-        topic: &TopicName,
-        partition: PartitionIndex,
+        partition: &Partition,
         filter: &fetch::FetchFilter,
     ) -> Result<FetchFilter, WireError> {
         let spec = FilterSpec {
             params: filter.params.clone().into_iter().collect(),
-            outputs: vec![topic.to_string()],
-            scope: Arc::new(Scope::new(Limits::default())),
+            outputs: vec![partition.topic().to_string()],
+            scope: Arc::clone(partition.metrics().fetch_filter()),
         };
         let handle = self.modules.start(&self.image(), &filter.module, spec).await?;
-        Ok(FetchFilter::new(handle, topic, partition))
+        Ok(FetchFilter::new(handle, partition.topic(), partition.id().partition))
     }
 }
 

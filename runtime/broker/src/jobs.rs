@@ -176,7 +176,7 @@ impl Jobs {
     async fn forget(&self, job: JobId, runtime: Runtime) {
         let row = |seat: Seat| Change { table: Table::Positions, key: seat.key, value: None };
         self.store.write(runtime.tasks_of.into_values().map(row).collect(), |_| {});
-        for topic in self.tools.partitions.all() {
+        for (_, topic) in self.tools.partitions.all() {
             for partition in topic.partitions.iter().flatten() {
                 // An error means that the partition is being closed.
                 drop(partition.send(Message::ForgetJob(job)).await);

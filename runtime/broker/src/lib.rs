@@ -9,9 +9,9 @@
 //! ```
 //!
 //! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
-//! reach), `arrivals` (memory for what comes in), `serve` (one file a kind of request), `drivers` (one shell per machine), `reconcile` (what
-//! the image asks for), `opening`, `partitions`, `ingress`, `jobs`, `modules`, `filter`, `maintenance`,
-//! `metrics` and `gauges`, `admin`, `clock`.
+//! reach), `arrivals` (memory for what comes in), `serve` (one file a kind of request), `drivers` (one
+//! shell per machine), `reconcile` (what the image asks for), `opening`, `partitions`, `ingress`,
+//! `jobs`, `modules`, `filter`, `maintenance`, `metrics`, `admin`, `clock`.
 //!
 //! This crate decides nothing that the core could decide, and holds no state that is not rebuilt from
 //! the logs and the store.
@@ -27,7 +27,6 @@ mod clock;
 mod cores;
 mod drivers;
 mod filter;
-mod gauges;
 mod ingress;
 mod jobs;
 mod maintenance;

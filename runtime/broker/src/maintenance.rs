@@ -19,7 +19,7 @@ pub(crate) async fn run(partitions: Arc<Partitions>, every: Duration, stop: Canc
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for topic in partitions.all() {
+        for (_, topic) in partitions.all() {
             for partition in topic.partitions.iter().flatten() {
                 for task in [Task::EnforceRetention(Clock::wall()), Task::Checkpoint] {
                     // An error means that the partition is being closed.

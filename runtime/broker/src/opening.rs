@@ -20,7 +20,7 @@ use crate::cores::Core;
 use crate::drivers::log_writer::{Log, LogWriters};
 use crate::drivers::partition::{self, Handle, Start};
 use crate::drivers::store::StoreHandle;
-use crate::metrics::PartitionMetrics;
+use crate::metrics::TopicMetrics;
 use crate::modules::blocking;
 
 /// What it takes to open partitions.
@@ -40,7 +40,7 @@ impl Opener {
     pub(crate) async fn open(
         &self,
         core: &Core,
-        topic: &TopicName,
+        (topic, metrics): (&TopicName, &Arc<TopicMetrics>),
         id: TopicPartition,
         (config, max_batch_bytes): (LogConfig, usize),
         vote: Vote,
@@ -71,7 +71,7 @@ impl Opener {
             store: self.store.clone(),
             completions,
             reader,
-            metrics: PartitionMetrics::new(topic),
+            metrics: Arc::clone(metrics),
             max_batch_bytes,
             clock: self.clock,
             stop: self.stop.child_token(),

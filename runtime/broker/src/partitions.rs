@@ -16,6 +16,7 @@ use parking_lot::RwLock;
 
 use crate::drivers::partition::Handle;
 use crate::ingress::Ingress;
+use crate::metrics::TopicMetrics;
 
 /// What a topic's configuration means to those who read and write its partitions.
 #[derive(Clone, Debug)]
@@ -40,18 +41,29 @@ pub(crate) struct Partition(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     topic: TopicName,
+    metrics: Arc<TopicMetrics>,
     handle: Handle,
     settings: ArcSwap<Settings>,
 }
 
 impl Partition {
-    pub(crate) fn new(topic: TopicName, handle: Handle, settings: Settings) -> Self {
+    pub(crate) fn new(
+        topic: TopicName,
+        metrics: Arc<TopicMetrics>,
+        handle: Handle,
+        settings: Settings,
+    ) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner { topic, handle, settings }))
+        Self(Arc::new(Inner { topic, metrics, handle, settings }))
     }
 
     pub(crate) fn topic(&self) -> &TopicName {
         &self.0.topic
+    }
+
+    /// What is counted for its topic.
+    pub(crate) fn metrics(&self) -> &TopicMetrics {
+        &self.0.metrics
     }
 
     /// The settings in force now.
@@ -91,6 +103,7 @@ pub(crate) type Slot = Result<Partition, WireError>;
 #[derive(Clone, Debug)]
 pub(crate) struct Topic {
     pub(crate) id: TopicId,
+    pub(crate) metrics: Arc<TopicMetrics>,
     pub(crate) partitions: Vec<Slot>,
 }
 
@@ -106,9 +119,10 @@ impl Partitions {
         self.topics.read().get(name).cloned()
     }
 
-    /// Every topic.
-    pub(crate) fn all(&self) -> Vec<Topic> {
-        self.topics.read().values().cloned().collect()
+    /// Every topic, by name.
+    pub(crate) fn all(&self) -> Vec<(TopicName, Topic)> {
+        let topics = self.topics.read();
+        topics.iter().map(|(name, topic)| (name.clone(), topic.clone())).collect()
     }
 
     /// Puts a topic in, or in the place of what it was before.

@@ -13,6 +13,7 @@ use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::log::{self, LogConfig};
+use millstream_storage::metadata::{Change, Table};
 use tokio::sync::watch;
 
 use crate::cores::Cores;
@@ -20,6 +21,7 @@ use crate::drivers::metadata::Metadata;
 use crate::drivers::partition::{Message, vote_key};
 use crate::ingress::Ingress;
 use crate::jobs::Jobs;
+use crate::metrics::TopicMetrics;
 use crate::modules::Modules;
 use crate::opening::Opener;
 use crate::partitions::{Partition, Partitions, Settings, Slot, Topic};
@@ -48,6 +50,7 @@ pub(crate) struct Reconciler {
 pub(crate) struct Served {
     name: TopicName,
     config: TopicConfig,
+    metrics: Arc<TopicMetrics>,
     slots: Vec<Slot>,
 }
 
@@ -91,20 +94,22 @@ impl Reconciler {
         let mut served = self.served.remove(&id).unwrap_or_else(|| Served {
             name: topic.name.clone(),
             config: config.clone(),
+            metrics: TopicMetrics::new(),
             slots: Vec::new(),
         });
         let known = served.slots.len();
         if served.config != config {
             for slot in served.slots.iter().flatten() {
-                self.reconfigure(slot, &config, image).await;
+                self.reconfigure((slot, &served.metrics), &config, image).await;
             }
             served.config = config;
         }
         if known < topic.partitions.len() {
             let missing = known..topic.partitions.len();
-            let opened = self.open(id, topic, missing, &served.config, image).await;
+            let opened = self.open(id, topic, missing, &served, image).await;
             served.slots.extend(opened);
-            let entry = Topic { id, partitions: served.slots.clone() };
+            let metrics = Arc::clone(&served.metrics);
+            let entry = Topic { id, metrics, partitions: served.slots.clone() };
             self.partitions.put(served.name.clone(), entry);
         }
         self.served.insert(id, served);
@@ -115,7 +120,7 @@ impl Reconciler {
         topic: TopicId,
         entry: &TopicImage,
         missing: std::ops::Range<usize>,
-        config: &TopicConfig,
+        served: &Served,
         image: &Image,
     ) -> Vec<Slot> {
         use futures::StreamExt as _;
@@ -127,7 +132,7 @@ impl Reconciler {
         }
         let this = &*self;
         futures::stream::iter(starts)
-            .map(|(id, vote)| this.open_one(id, vote, &entry.name, config, image))
+            .map(|(id, vote)| this.open_one(id, vote, &entry.name, served, image))
             .buffered(OPENING)
             .collect()
             .await
@@ -138,13 +143,14 @@ impl Reconciler {
         id: TopicPartition,
         vote: Vote,
         name: &TopicName,
-        config: &TopicConfig,
+        served: &Served,
         image: &Image,
     ) -> Slot {
+        let Served { config, metrics, .. } = served;
         let core = self.cores.of_partition(id);
         let handle = match self
             .opener
-            .open(core, name, id, (log_config(config), max_batch(config)), vote)
+            .open(core, (name, metrics), id, (log_config(config), max_batch(config)), vote)
             .await
         {
             Ok(handle) => handle,
@@ -153,18 +159,23 @@ impl Reconciler {
                 return Err(error);
             }
         };
-        let settings = self.settings(name, id.partition, config, image).await;
+        let settings = self.settings((name, metrics), id.partition, config, image).await;
         // Led before it is found: a request that finds it is served.
         let mut view = handle.watch();
         let ready = view.wait_for(|view| view.leads || view.stopped.is_some()).await.is_ok();
         drop(view);
         tracing::debug!(topic = %name, partition = %id.partition, ready, "opened");
-        Ok(Partition::new(name.clone(), handle, settings))
+        Ok(Partition::new(name.clone(), Arc::clone(metrics), handle, settings))
     }
 
-    async fn reconfigure(&self, partition: &Partition, config: &TopicConfig, image: &Image) {
-        let settings =
-            self.settings(partition.topic(), partition.id().partition, config, image).await;
+    async fn reconfigure(
+        &self,
+        (partition, metrics): (&Partition, &Arc<TopicMetrics>),
+        config: &TopicConfig,
+        image: &Image,
+    ) {
+        let topic = (partition.topic(), metrics);
+        let settings = self.settings(topic, partition.id().partition, config, image).await;
         partition.set(settings);
         let (log, max) = (log_config(config), max_batch(config));
         let message = Message::Reconfigure(log, config.durability, max);
@@ -174,7 +185,7 @@ impl Reconciler {
 
     async fn settings(
         &self,
-        topic: &TopicName,
+        (topic, metrics): (&TopicName, &Arc<TopicMetrics>),
         partition: PartitionIndex,
         config: &TopicConfig,
         image: &Image,
@@ -182,7 +193,8 @@ impl Reconciler {
         let ingress = match &config.filter {
             None => None,
             Some(module) => {
-                let filter = self.modules.start(image, module, ingress_spec(topic, config)).await;
+                let spec = ingress_spec(topic, config, Arc::clone(metrics.ingress()));
+                let filter = self.modules.start(image, module, spec).await;
                 if let Err(error) = &filter {
                     tracing::error!(%topic, %error, "the topic's filter does not start");
                 }
@@ -201,22 +213,27 @@ impl Reconciler {
             partition.stop();
             partition.ended().await;
         }
+        let mut gone = Vec::new();
         for index in 0..served.slots.len() {
             let index = u32::try_from(index).expect("partitions are bounded");
             let id = TopicPartition { topic: id, partition: PartitionIndex(index) };
             if let Err(error) = self.opener.remove(id).await {
                 tracing::error!(partition = %id, %error, "files of a deleted partition stay");
             }
+            self.votes.remove(&vote_key(id));
+            gone.push(Change { table: Table::Votes, key: vote_key(id), value: None });
         }
+        // What stays of it after a crash is a row that nobody asks for: ids are not used again.
+        self.opener.store.write(gone, |_| {});
     }
 }
 
 /// How the filter of a topic's ingress is started.
-pub(crate) fn ingress_spec(topic: &TopicName, config: &TopicConfig) -> FilterSpec {
+fn ingress_spec(topic: &TopicName, config: &TopicConfig, scope: Arc<Scope>) -> FilterSpec {
     FilterSpec {
         params: config.filter_params.clone().into_iter().collect(),
         outputs: vec![topic.to_string()],
-        scope: Arc::new(Scope::new(Limits::default())),
+        scope,
     }
 }
 
@@ -249,7 +266,11 @@ pub(crate) async fn try_filter(
     config: &TopicConfig,
 ) -> Result<(), WireError> {
     match &config.filter {
-        Some(module) => modules.start(image, module, ingress_spec(topic, config)).await.map(drop),
+        Some(module) => {
+            // A trial is not counted.
+            let spec = ingress_spec(topic, config, Arc::new(Scope::new(Limits::default())));
+            modules.start(image, module, spec).await.map(drop)
+        }
         None => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
 use crate::drivers::partition::Handle;
 use crate::drivers::store::StoreThread;
-use crate::gauges;
+use crate::metrics;
 
 /// A broker that serves.
 #[derive(Debug)]
@@ -60,11 +60,10 @@ pub async fn start_on(config: Config, disk: AnyDisk) -> Result<Running, StartErr
     let Assembled { broker, writers, store, metadata_log } =
         assemble(&config, &ground, disk).await?;
     let watched = Arc::downgrade(&broker);
-    ground.admin.refresh.set(move || {
-        if let Some(broker) = watched.upgrade() {
-            gauges::refresh(&broker);
-        }
-    });
+    ground
+        .admin
+        .metrics
+        .set(move || watched.upgrade().map_or_else(String::new, |broker| metrics::page(&broker)));
     ground.listen(&broker).await?;
     ground.admin.ready.set(true);
     let Ground { data: _data, cores, address, admin, .. } = ground;
@@ -124,7 +123,7 @@ impl Running {
     }
 
     async fn drain(&self) {
-        for topic in self.broker.partitions.all() {
+        for (_, topic) in self.broker.partitions.all() {
             for partition in topic.partitions.iter().flatten() {
                 partition.ended().await;
             }

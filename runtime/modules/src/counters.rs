@@ -17,6 +17,23 @@ const MAX_CUSTOM: usize = 64;
 /// Bytes in the name of one.
 const MAX_CUSTOM_NAME: usize = 64;
 
+/// Upper bounds of the buckets that calls are counted in by their time in the guest; what took longer
+/// has a bucket of its own.
+pub const GUEST_TIMES: [Duration; 12] = [
+    Duration::from_micros(10),
+    Duration::from_micros(50),
+    Duration::from_micros(200),
+    Duration::from_micros(500),
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(5),
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+];
+
 /// What the instances of one job did since they were first started.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -26,6 +43,7 @@ pub struct Counters {
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     guest_nanos: AtomicU64,
+    guest_times: [AtomicU64; GUEST_TIMES.len() + 1],
     instantiations: AtomicU64,
     custom_ignored: AtomicU64,
     errors: [AtomicU64; ErrorKind::ALL.len()],
@@ -47,6 +65,8 @@ pub struct CountersSnapshot {
     pub bytes_out: u64,
     /// Processor time in the guest.
     pub guest_time: Duration,
+    /// Calls, `init` included, by their time: see [`GUEST_TIMES`].
+    pub guest_times: [u64; GUEST_TIMES.len() + 1],
     /// Instances made, the first included.
     pub instantiations: u64,
     /// Failed calls by kind; kinds that did not occur are absent.
@@ -70,6 +90,8 @@ impl Counters {
     }
 
     pub(crate) fn spent(&self, time: Duration) {
+        let bucket = GUEST_TIMES.partition_point(|bound| *bound < time);
+        self.guest_times[bucket].fetch_add(1, Relaxed);
         self.guest_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
@@ -102,6 +124,7 @@ impl Counters {
             bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             guest_time: Duration::from_nanos(self.guest_nanos.load(Relaxed)),
+            guest_times: std::array::from_fn(|bucket| self.guest_times[bucket].load(Relaxed)),
             instantiations: self.instantiations.load(Relaxed),
             errors: errors.into_iter().filter(|(_, count)| *count > 0).collect(),
             custom: self.custom.lock().clone(),

@@ -33,7 +33,7 @@ mod threads;
 mod ticker;
 
 pub use cache::Artefacts;
-pub use counters::{Counters, CountersSnapshot};
+pub use counters::{Counters, CountersSnapshot, GUEST_TIMES};
 pub use engine::{Engine, EngineConfig, EngineError, Module};
 pub use error::{ErrorKind, GuestError};
 pub use filter::{

@@ -10,7 +10,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// The guests that the tests upload.
-const GUESTS: [&str; 5] = ["csv-to-json", "fan-out", "keep-late", "hostile", "wants-files"];
+const GUESTS: [&str; 6] =
+    ["csv-to-json", "fan-out", "keep-half", "keep-late", "hostile", "wants-files"];
 
 /// The `millstream` binary.
 ///

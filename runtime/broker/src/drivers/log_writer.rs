@@ -83,7 +83,7 @@ pub(crate) enum Completion {
 #[derive(Debug)]
 pub(crate) struct LogWriters {
     queue: Arc<Queue>,
-    metrics: LogMetrics,
+    metrics: Arc<LogMetrics>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -97,7 +97,7 @@ pub(crate) struct LogHandle {
 #[derive(Debug)]
 struct Desk {
     name: String,
-    metrics: LogMetrics,
+    metrics: Arc<LogMetrics>,
     log: Mutex<Log>,
     tray: Mutex<Tray>,
     completions: mpsc::UnboundedSender<Completion>,
@@ -134,6 +134,11 @@ impl LogWriters {
         Ok(Self { queue, metrics: LogMetrics::new(), threads })
     }
 
+    /// What is counted for all logs.
+    pub(crate) const fn metrics(&self) -> &Arc<LogMetrics> {
+        &self.metrics
+    }
+
     /// Takes a log in: from now on it is written only through the handle.
     pub(crate) fn adopt(
         &self,
@@ -142,7 +147,7 @@ impl LogWriters {
     ) -> (LogHandle, mpsc::UnboundedReceiver<Completion>) {
         #[expect(clippy::disallowed_methods, reason = "the machine bounds what is in flight")]
         let (completions, received) = mpsc::unbounded_channel();
-        let (metrics, log) = (self.metrics.clone(), Mutex::new(log));
+        let (metrics, log) = (Arc::clone(&self.metrics), Mutex::new(log));
         let desk = Desk { name, metrics, log, tray: Mutex::default(), completions };
         (LogHandle { desk: Arc::new(desk), queue: Arc::clone(&self.queue) }, received)
     }

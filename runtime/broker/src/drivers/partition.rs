@@ -38,7 +38,7 @@ pub(crate) use streams::Stream;
 use streams::{Bars, Streams};
 
 use crate::clock::Clock;
-use crate::metrics::PartitionMetrics;
+use crate::metrics::TopicMetrics;
 
 /// Messages that may wait for the driver.
 const INBOX: usize = 64;
@@ -171,7 +171,7 @@ pub(crate) struct Start {
     pub(crate) store: StoreHandle,
     pub(crate) completions: mpsc::UnboundedReceiver<Completion>,
     pub(crate) reader: LogReader<AnyDisk>,
-    pub(crate) metrics: PartitionMetrics,
+    pub(crate) metrics: Arc<TopicMetrics>,
     /// The largest batch that is taken.
     pub(crate) max_batch_bytes: usize,
     pub(crate) clock: Clock,
@@ -251,7 +251,7 @@ struct PartitionShell {
     log: LogHandle,
     store: StoreHandle,
     votes: mpsc::UnboundedSender<Completion>,
-    metrics: PartitionMetrics,
+    metrics: Arc<TopicMetrics>,
     publish: watch::Sender<View>,
     pending: BTreeMap<Token, Pending>,
     bars: Bars,
@@ -335,7 +335,10 @@ impl PartitionShell {
 
     fn answer(&mut self, token: Token, answer: Answer) {
         let pending = self.pending.remove(&token).expect("a batch is answered once");
-        self.metrics.answered(pending.since.elapsed(), &answer);
+        self.metrics.answered(pending.since.elapsed());
+        if let Err(error) = &answer {
+            self.metrics.refused(error.code);
+        }
         if let Some(to) = pending.answer {
             // A producer that has gone away does not wait for its answer.
             drop(to.send(answer));
@@ -353,6 +356,7 @@ impl Shell for PartitionShell {
             Message::Produce(produce) => match self.turned_away(&produce) {
                 None => Some(self.produce(produce)),
                 Some(error) => {
+                    self.metrics.refused(error.code);
                     if let Some(to) = produce.answer {
                         // A producer that has gone away does not wait for its answer.
                         drop(to.send(Err(error)));

@@ -31,7 +31,7 @@ use crate::drivers::partition::{Handle, vote_key};
 use crate::drivers::store::{self, StoreHandle, StoreThread};
 use crate::jobs::Jobs;
 use crate::maintenance;
-use crate::metrics::BrokerMetrics;
+use crate::metrics::{BrokerMetrics, TopicMetrics};
 use crate::modules::Modules;
 use crate::opening::Opener;
 use crate::partitions::Partitions;
@@ -69,8 +69,9 @@ pub(super) async fn assemble(
         stop: CancellationToken::new(),
     };
     let mut votes = stored.votes;
+    let metadata_metrics = TopicMetrics::new();
     let (metadata, applier, metadata_log) =
-        open_metadata(&opener, cores, &store, stored.image, &mut votes).await?;
+        open_metadata(&opener, cores, &store, stored.image, &metadata_metrics, &mut votes).await?;
     cores.all()[0].spawn(applier.run());
     register(&metadata, &opener, &ground.advertised).await.map_err(StartError::MetadataLog)?;
 
@@ -96,7 +97,9 @@ pub(super) async fn assemble(
         modules,
         jobs,
         producer_ids: ProducerIds::default(),
-        metrics: BrokerMetrics::new(),
+        metrics: BrokerMetrics::default(),
+        log_metrics: Arc::clone(writers.metrics()),
+        metadata_metrics,
         room: Room::new(config.server.in_flight.0),
         batches: Arrivals::new(config.server.in_flight.0),
         uploads: Arrivals::new(config.modules.max_bytes.0.saturating_mul(UPLOADS)),
@@ -145,6 +148,7 @@ async fn open_metadata(
     cores: &Cores,
     store: &StoreHandle,
     image: Image,
+    metrics: &Arc<TopicMetrics>,
     votes: &mut BTreeMap<Vec<u8>, Vote>,
 ) -> Result<(Metadata, Applier, Handle), StartError> {
     // It outlives the partitions: what they still decide while stopping is written there.
@@ -153,7 +157,8 @@ async fn open_metadata(
     let vote = votes.remove(&vote_key(metadata::LOG)).unwrap_or_default();
     let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
     let core = &cores.all()[0];
-    let log = opener.open(core, &name, metadata::LOG, (config, MAX_BATCH_BYTES), vote).await;
+    let log =
+        opener.open(core, (&name, metrics), metadata::LOG, (config, MAX_BATCH_BYTES), vote).await;
     let log = log.map_err(StartError::MetadataLog)?;
     let (metadata, mut applier) = metadata::open(log.clone(), store.clone(), image);
     applier.catch_up().await.map_err(StartError::MetadataLog)?;

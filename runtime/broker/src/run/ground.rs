@@ -11,11 +11,10 @@ use millstream_transport::{Greeting, Identity, ListenerSocket, TransportSettings
 use tokio_util::sync::CancellationToken;
 
 use super::error::StartError;
-use crate::admin::{self, Readiness, Refresh};
+use crate::admin::{self, Readiness, Source};
 use crate::broker::Broker;
 use crate::config::Config;
 use crate::cores::Cores;
-use crate::metrics;
 use crate::serve::connection;
 
 /// What was claimed.
@@ -36,7 +35,7 @@ pub(super) struct Ground {
 pub(super) struct AdminPort {
     pub(super) address: SocketAddr,
     pub(super) ready: Readiness,
-    pub(super) refresh: Refresh,
+    pub(super) metrics: Source,
     pub(super) stop: CancellationToken,
 }
 
@@ -90,12 +89,11 @@ impl AdminPort {
         let port = Self {
             address: listener.local_addr()?,
             ready: Readiness::default(),
-            refresh: Refresh::default(),
+            metrics: Source::default(),
             stop: CancellationToken::new(),
         };
-        let (refresh, ready) = (port.refresh.clone(), port.ready.clone());
-        let served = (listener, metrics::install());
-        cores.all()[0].spawn(admin::serve(served, refresh, ready, port.stop.clone()));
+        let (metrics, ready) = (port.metrics.clone(), port.ready.clone());
+        cores.all()[0].spawn(admin::serve(listener, metrics, ready, port.stop.clone()));
         Ok(port)
     }
 }

@@ -62,10 +62,13 @@ async fn connection(broker: Arc<Broker>, core: Core, incoming: Incoming, greetin
     let peer = incoming.peer();
     let connection = match incoming.handshake(greeting).await {
         Ok(connection) => connection,
-        Err(error) => return tracing::debug!(%peer, %error, "handshake failed"),
+        Err(error) => {
+            broker.metrics.handshake_failed();
+            return tracing::debug!(%peer, %error, "handshake failed");
+        }
     };
     tracing::debug!(%peer, client = %connection.hello().client_id, "connected");
-    let _open = broker.metrics.connection();
+    let _open = broker.metrics.connection(&connection);
     let shares = Arc::new(broker.shares());
     let complaint = Arc::new(Complaint::new());
     loop {

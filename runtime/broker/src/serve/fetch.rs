@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 use bytes::Bytes;
 use millstream_protocol::error::{ErrorCode, WireError};
@@ -20,6 +21,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use crate::broker::{Broker, Shares};
 use crate::drivers::partition::View;
 use crate::filter::FetchFilter;
+use crate::metrics::Fetched;
 use crate::partitions::Partition;
 
 const CREDIT: FrameLimits = FrameLimits { message: 64, body: 0 };
@@ -90,8 +92,7 @@ async fn earn(purse: &Purse, reader: &mut FrameReader) -> Result<(), StreamError
 }
 
 /// The sending half of a stream.
-struct Outlet<'a> {
-    broker: &'a Arc<Broker>,
+struct Outlet {
     partition: Partition,
     view: watch::Receiver<View>,
     cursor: Cursor,
@@ -102,11 +103,11 @@ struct Outlet<'a> {
     filter: Option<FetchFilter>,
 }
 
-impl<'a> Outlet<'a> {
-    async fn open(broker: &'a Arc<Broker>, open: OpenFetch) -> Result<Self, WireError> {
+impl Outlet {
+    async fn open(broker: &Broker, open: OpenFetch) -> Result<Self, WireError> {
         let partition = broker.partitions.find(&open.topic, open.id, open.partition)?;
         let filter = match &open.filter {
-            Some(filter) => Some(broker.fetch_filter(&open.topic, open.partition, filter).await?),
+            Some(filter) => Some(broker.fetch_filter(&partition, filter).await?),
             None => None,
         };
         let view = partition.watch();
@@ -119,7 +120,8 @@ impl<'a> Outlet<'a> {
         purse.earn(open.credit);
         let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
         let (next, purse) = (open.offset, Arc::new(purse));
-        Ok(Self { broker, partition, view, cursor, next, max_body, purse, filter })
+        partition.metrics().fetch_opened();
+        Ok(Self { partition, view, cursor, next, max_body, purse, filter })
     }
 
     fn ready(&self) -> FetchReady {
@@ -167,14 +169,16 @@ impl<'a> Outlet<'a> {
             // What is read lies here until the consumer takes it.
             let held = shares.outgoing.take(share).await;
             let (up_to, before) = (view.high_watermark, self.cursor.clone());
+            let begun = Instant::now();
             let read = self.partition.reader().read(&mut self.cursor, up_to, wanted);
             match read.map_err(|e| read_error(&e))? {
                 Some(sealed) if share < sealed.len() => {
                     (batch, self.cursor) = (sealed.len(), before);
                 }
                 Some(sealed) => {
+                    let records = self.cursor.offset() - self.next;
                     self.next = self.cursor.offset();
-                    return self.portion(&view, sealed, held).await;
+                    return self.portion(&view, sealed, (records, begun), held).await;
                 }
                 None => self.next = self.next.max(up_to),
             }
@@ -199,6 +203,7 @@ impl<'a> Outlet<'a> {
         &mut self,
         view: &View,
         sealed: Bytes,
+        (records, begun): (u64, Instant),
         share: OwnedSemaphorePermit,
     ) -> Result<Portion, WireError> {
         let read = sealed.len();
@@ -211,7 +216,8 @@ impl<'a> Outlet<'a> {
         };
         let sent: usize = body.iter().map(Bytes::len).sum();
         self.purse.spend(sent);
-        self.broker.metrics.fetched(read, sent);
+        let took = begun.elapsed();
+        self.partition.metrics().fetched(Fetched { took, records, read, sent });
         let data = FetchData {
             high_watermark: view.high_watermark,
             log_start: view.log_start,

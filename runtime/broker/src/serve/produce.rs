@@ -91,7 +91,7 @@ impl Intake<'_> {
             }
             match self.receive(frame.body).await? {
                 Ok(batch) => self.hand_over(batch, answer).await,
-                Err(error) => refuse(answer, error),
+                Err(error) => self.refuse(answer, error),
             }
         }
     }
@@ -139,10 +139,7 @@ impl Intake<'_> {
         }
         match checked.and_then(|()| inspector.finish()) {
             Ok(header) => Ok(Ok(Received { header, chunks, room })),
-            Err(error) => {
-                self.broker.metrics.refused_batch();
-                Ok(Err(WireError::new(error.code(), error)))
-            }
+            Err(error) => Ok(Err(WireError::new(error.code(), error))),
         }
     }
 
@@ -150,20 +147,27 @@ impl Intake<'_> {
         let Received { header, chunks, room } = batch;
         if header.producer_id.is_job() {
             let text = "this producer identity belongs to a job: ask for one of your own";
-            return refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
+            return self.refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
         if header.attributes.is_transactional() {
             let text = "transactions are not supported yet: send the batch without one";
-            return refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
+            return self.refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
         let (header, chunks) = match self.partition.ingress(header, chunks).await {
             Ok(batch) => batch,
-            Err(error) => return refuse(answer, error),
+            Err(error) => return self.refuse(answer, error),
         };
         let (acks, stream, room) = (self.acks, Some(self.stream.clone()), Some(room));
         let produce = Produce { header, chunks, acks, stream, room, answer };
         // An error means that the partition is being closed: the answer is dropped, and told so.
         drop(self.partition.send(Message::Produce(produce)).await);
+    }
+
+    fn refuse(&self, answer: Option<oneshot::Sender<Answer>>, error: WireError) {
+        self.partition.metrics().refused(error.code);
+        if let Some(answer) = answer {
+            drop(answer.send(Err(error)));
+        }
     }
 }
 
@@ -177,12 +181,6 @@ struct Received {
     header: BatchHeader,
     chunks: Vec<Bytes>,
     room: OwnedSemaphorePermit,
-}
-
-fn refuse(answer: Option<oneshot::Sender<Answer>>, error: WireError) {
-    if let Some(answer) = answer {
-        drop(answer.send(Err(error)));
-    }
 }
 
 /// The answering half of a stream: each fate in its turn, several in one frame when they are there.

@@ -211,10 +211,7 @@ impl Work {
         let records = batch.records(&DecodeLimits::default()).map_err(|e| hindered(&e))?;
         let topic = self.tools.topic_name(&self.place.topic);
         let call = input(&topic, self.place.partition, &records);
-        let begun = std::time::Instant::now();
         let verdict = guest.process(call).await;
-        metrics::histogram!("millstream_guest_seconds", "job" => self.spec.name.to_string())
-            .record(begun.elapsed());
         let verdict = verdict.map_err(|error| {
             if broker_is_in_the_way(&error) { hindered(&error) } else { failed(at, &error) }
         })?;
