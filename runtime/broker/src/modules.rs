@@ -10,6 +10,7 @@ use bytes::Bytes;
 use millstream_core::metadata::Image;
 use millstream_modules::{
     Artefacts, Engine, EngineConfig, FilterHandle, FilterSpec, GuestError, Module, ModuleInfo,
+    UploadError,
 };
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::ModuleRef;
@@ -56,8 +57,11 @@ impl Modules {
     pub(crate) async fn upload(self: &Arc<Self>, bytes: Bytes) -> Result<ModuleInfo, WireError> {
         let this = Arc::clone(self);
         blocking(move || {
-            let module = this.engine()?.load(&bytes);
-            let module = module.map_err(|error| WireError::new(ErrorCode::InvalidModule, error))?;
+            let module = this.engine()?.admit(&bytes).map_err(|error| {
+                let busy = matches!(error, UploadError::Busy { .. });
+                let code = if busy { ErrorCode::Overloaded } else { ErrorCode::InvalidModule };
+                WireError::new(code, error)
+            })?;
             let id = this.blobs.put(&bytes).map_err(internal)?;
             let info = module.info().clone();
             assert_eq!(id.0, info.sha256, "a module is stored under its own hash");

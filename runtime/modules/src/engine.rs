@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     thread,
+    time::Duration,
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,10 +22,11 @@ use wasmtime::{
 use crate::{
     FilterHandle, FilterSpec, GuestError, ModuleInfo, UploadError,
     cache::{Artefacts, Cache},
+    compile::{Compilers, compile_known},
     filter::{Call, DEEP, QUEUE, Worker, contract::FilterPre},
     host::{self, State},
     inspect::inspect,
-    threads::{Threads, lower_priority},
+    threads::Threads,
     ticker::Ticker,
 };
 
@@ -41,6 +43,10 @@ pub struct EngineConfig {
     pub max_instances: u32,
     /// Bytes of a module's file.
     pub max_module_bytes: usize,
+    /// Uploads that are compiled at once.
+    pub compilers: usize,
+    /// How long an upload may take to compile, and how long it waits until it is its turn.
+    pub compile_time: Duration,
 }
 
 impl Default for EngineConfig {
@@ -51,6 +57,8 @@ impl Default for EngineConfig {
             guest_nice: 5,
             max_instances: 256,
             max_module_bytes: millstream_protocol::limits::MAX_MODULE_BYTES,
+            compilers: 2,
+            compile_time: Duration::from_secs(60),
         }
     }
 }
@@ -77,6 +85,7 @@ struct Inner {
     wasmtime: wasmtime::Engine,
     linker: Linker<State>,
     cache: Option<Cache>,
+    compilers: Compilers,
     instances: Arc<AtomicU32>,
     // Dropped in this order: the threads' guests only stop while the ticker still runs.
     threads: Threads,
@@ -116,8 +125,9 @@ impl Engine {
         let threads = Threads::start(config.guest_threads, config.guest_nice);
         let threads = threads.map_err(EngineError::Thread)?;
         let ticker = Arc::new(Ticker::start(wasmtime.clone()).map_err(EngineError::Thread)?);
-        let instances = Arc::default();
-        let inner = Inner { config, wasmtime, linker, cache, instances, threads, ticker };
+        let (compilers, instances) = (Compilers::new(config.compilers), Arc::default());
+        let inner =
+            Inner { config, wasmtime, linker, cache, compilers, instances, threads, ticker };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -129,14 +139,27 @@ impl Engine {
         inspect(bytes, self.inner.config.max_module_bytes)
     }
 
-    /// Compiles a file (or takes what was compiled before) and links it. Takes a while: not for a
-    /// thread that serves others.
+    /// Compiles an upload, of which nothing is known, and links it: in bounded time. Takes a while: not
+    /// for a thread that serves others.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn admit(&self, bytes: &[u8]) -> Result<Module, UploadError> {
+        self.module(bytes, Some(self.inner.config.compile_time))
+    }
+
+    /// Compiles a file that was admitted before (or takes what was compiled then) and links it,
+    /// however long that takes.
     ///
     /// # Errors
     /// Why it is refused.
     pub fn load(&self, bytes: &[u8]) -> Result<Module, UploadError> {
+        self.module(bytes, None)
+    }
+
+    fn module(&self, bytes: &[u8], limit: Option<Duration>) -> Result<Module, UploadError> {
         let info = self.inspect(bytes)?;
-        let component = self.component(bytes, &info)?;
+        let component = self.component(bytes, &info, limit)?;
         let contract =
             |error: wasmtime::Error| UploadError::Contract { message: format!("{error:#}") };
         let pre = self.inner.linker.instantiate_pre(&component).map_err(contract)?;
@@ -160,7 +183,8 @@ impl Engine {
         module: &Module,
         spec: FilterSpec,
     ) -> Result<FilterHandle, GuestError> {
-        let permit = self.permit()?;
+        let refused = |error: &GuestError| spec.scope.counters().failed(error.kind());
+        let permit = self.permit().inspect_err(refused)?;
         let (calls, queue) = mpsc::channel(QUEUE);
         let handle = FilterHandle::new(calls, Arc::clone(&spec.scope));
         let (started, result) = oneshot::channel();
@@ -186,22 +210,21 @@ impl Engine {
         }
     }
 
-    fn component(&self, bytes: &[u8], info: &ModuleInfo) -> Result<Component, UploadError> {
-        let Inner { wasmtime, cache, config, .. } = &*self.inner;
+    fn component(
+        &self,
+        bytes: &[u8],
+        info: &ModuleInfo,
+        limit: Option<Duration>,
+    ) -> Result<Component, UploadError> {
+        let Inner { wasmtime, cache, config, compilers, .. } = &*self.inner;
         if let Some(found) = cache.as_ref().and_then(|cache| cache.load(wasmtime, &info.sha256)) {
             return Ok(found);
         }
-        let compiled = thread::scope(|scope| {
-            let compile = || {
-                lower_priority(config.guest_nice);
-                Component::new(wasmtime, bytes)
-            };
-            scope.spawn(compile).join()
-        });
-        let refuse = |message: String| UploadError::Compile { message };
-        let component = compiled
-            .map_err(|_| refuse("the compiler failed on it".to_owned()))?
-            .map_err(|error| refuse(format!("{error:#}")))?;
+        let nice = config.guest_nice;
+        let component = match limit {
+            Some(limit) => compilers.compile(wasmtime, bytes, nice, limit)?,
+            None => compile_known(wasmtime, bytes, nice)?,
+        };
         if let Some(cache) = cache {
             cache.store(&info.sha256, &component);
         }

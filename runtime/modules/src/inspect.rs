@@ -6,7 +6,7 @@
 use sha2::{Digest, Sha256};
 use wasmparser::{Parser, Payload, Validator, WasmFeatures};
 
-use crate::{cache::hex, host};
+use crate::{cache::hex, complexity::too_complex, host};
 
 /// The interface that makes a component a filter, without its version.
 const FILTER_EXPORT: &str = "millstream:module/transform";
@@ -88,6 +88,26 @@ pub enum UploadError {
         /// Which function, and how it differs.
         message: String,
     },
+    /// Compiling it could take very long.
+    #[error(
+        "the component is too complex: {message}; split what is generated, and build in release mode"
+    )]
+    TooComplex {
+        /// What is too much of it, and where.
+        message: String,
+    },
+    /// Compiling it did take very long.
+    #[error("compiling the module took more than {limit:?}: make it smaller")]
+    TooSlow {
+        /// The time it had.
+        limit: std::time::Duration,
+    },
+    /// Other uploads are being compiled.
+    #[error("other modules have been compiled for more than {limit:?}: try again later")]
+    Busy {
+        /// The time it waited.
+        limit: std::time::Duration,
+    },
     /// The component could not be compiled.
     #[error("the component cannot be compiled: {message}")]
     Compile {
@@ -112,6 +132,9 @@ pub(crate) fn inspect(bytes: &[u8], limit: usize) -> Result<ModuleInfo, UploadEr
         return Err(UploadError::NotWasm);
     }
     Validator::new_with_features(features()).validate_all(bytes).map_err(invalid)?;
+    if let Some(message) = too_complex(bytes).map_err(invalid)? {
+        return Err(UploadError::TooComplex { message });
+    }
     let (imports, exports) = interfaces(bytes).map_err(invalid)?;
     let unknown: Vec<String> = imports.iter().filter_map(|name| why_unknown(name)).collect();
     if !unknown.is_empty() {
@@ -200,6 +223,41 @@ mod tests {
     fn a_damaged_component_is_invalid() {
         let error = inspect(b"\0asm\x0d\0\x01\0\xff\xff\xff", LIMIT).expect_err("no such section");
         assert!(matches!(error, UploadError::Invalid { .. }), "{error}");
+    }
+
+    /// A component that holds one module with one function of these bytes.
+    fn with_function(code: &[u8]) -> Vec<u8> {
+        let leb = |mut value: usize| {
+            let mut bytes = Vec::new();
+            while 0x7f < value {
+                bytes.push(u8::try_from(value & 0x7f).expect("seven bits") | 0x80);
+                value >>= 7;
+            }
+            bytes.push(u8::try_from(value).expect("seven bits"));
+            bytes
+        };
+        let section = |id: u8, content: Vec<u8>| [vec![id], leb(content.len()), content].concat();
+        let module = [
+            b"\0asm\x01\0\0\0".to_vec(),
+            section(1, vec![1, 0x60, 0, 0]),
+            section(3, vec![1, 0]),
+            section(10, [vec![1], leb(code.len()), code.to_vec()].concat()),
+        ];
+        [b"\0asm\x0d\0\x01\0".to_vec(), section(1, module.concat())].concat()
+    }
+
+    #[test]
+    fn what_could_take_the_compiler_very_long_is_refused_before_it_begins() {
+        let nops = |count: usize| [vec![0], vec![1; count], vec![0x0b]].concat();
+        let error = inspect(&with_function(&nops(100)), LIMIT).expect_err("no filter");
+        assert_eq!(error, UploadError::NoKnownExport { exports: vec![] });
+        let error = inspect(&with_function(&nops(300_000)), LIMIT).expect_err("a long function");
+        assert!(matches!(error, UploadError::TooComplex { .. }), "{error}");
+        assert!(error.to_string().contains("has 300002 bytes"), "{error}");
+        // One group of 20,000 variables.
+        let error = inspect(&with_function(&[1, 0xa0, 0x9c, 0x01, 0x7f, 0x0b]), LIMIT);
+        let error = error.expect_err("many variables");
+        assert!(error.to_string().contains("has 20000 variables"), "{error}");
     }
 
     #[test]

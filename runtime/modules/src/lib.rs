@@ -9,7 +9,8 @@
 //!            GuestError                        Ticker
 //! ```
 //!
-//! Read in this order: `engine` (upload, compile, start), `inspect` (what is refused at upload),
+//! Read in this order: `engine` (upload, start), `inspect` and `complexity` (what is refused at upload),
+//! `compile` (where and for how long),
 //! `cache` (compiled artefacts),
 //! `filter` (the filter kind: contract, handle, worker, verdicts), `error`, `limits`, `scope` (what
 //! the instances of one job share: limits, counters, log), `meter` and `ticker` (time), `threads`,
@@ -19,6 +20,8 @@
 //! caller's thread; it never reads a batch's headers or writes to a log: bytes in, verdict out.
 
 mod cache;
+mod compile;
+mod complexity;
 mod counters;
 mod engine;
 mod error;
