@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
-//! reach), `arrivals` (memory for what comes in), `serve` (one file a kind of request), `drivers` (one
+//! reach), `arrivals` (memory for what comes in), `serve` (one file a request), `drivers` (one
 //! shell per machine), `reconcile` (what the image asks for), `opening`, `partitions`, `ingress`,
 //! `jobs`, `modules`, `filter`, `maintenance`, `metrics`, `admin`, `clock`.
 //!

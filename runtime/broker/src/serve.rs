@@ -1,18 +1,24 @@
-//! What clients ask, one file a kind of request.
+//! What clients ask, one file a request.
 //!
-//! "What happens on fetch?" is answered by `serve/fetch.rs`, and so on.
+//! - `connection`: from a client at the door to its streams; `complaints`: what the log says of bad ones.
+//! - `produce`, `fetch`: the two streams that live long.
+//! - `call`: every other request and its answer; behind it `topics`, `modules`, `jobs` (a folder a noun,
+//!   a file a verb), and those that stand alone.
+//!
+//! "What happens on fetch?" is answered by `serve/fetch.rs`, "on topic create?" by
+//! `serve/topics/create.rs`.
 
 pub(crate) mod connection;
 
+mod allocate_producer;
 mod call;
-mod cluster;
+mod cluster_status;
 mod complaints;
 mod fetch;
 mod jobs;
+mod list_offsets;
 mod modules;
-mod offsets;
 mod produce;
-mod producers;
 mod topics;
 
 pub(crate) use complaints::Complaints;

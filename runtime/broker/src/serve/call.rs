@@ -10,7 +10,7 @@ use millstream_protocol::error::WireError;
 use millstream_protocol::message::{Call, Request};
 use millstream_transport::{FrameWriter, StreamError};
 
-use super::{cluster, jobs, modules, offsets, producers, topics};
+use super::{allocate_producer, cluster_status, jobs, list_offsets, modules, topics};
 use crate::broker::Broker;
 
 /// Answers one request.
@@ -22,26 +22,34 @@ pub(crate) async fn serve(
 ) -> Result<(), StreamError> {
     let mut answer = Answer { broker, writer, start: Instant::now() };
     match request {
-        Request::CreateTopic(r) => answer.send(&r, topics::create(broker, &r).await).await,
-        Request::ListTopics(r) => answer.send(&r, Ok(topics::list(broker))).await,
-        Request::DescribeTopic(r) => answer.send(&r, topics::describe(broker, &r.name)).await,
-        Request::AlterTopic(r) => answer.send(&r, topics::alter(broker, &r).await).await,
-        Request::DeleteTopic(r) => answer.send(&r, topics::delete(broker, &r).await).await,
-        Request::FindTopic(r) => answer.send(&r, topics::find(broker, &r)).await,
-        Request::AllocateProducer(r) => answer.send(&r, producers::allocate(broker).await).await,
-        Request::ListOffsets(r) => answer.send(&r, offsets::list(broker, &r)).await,
-        Request::UploadModule(r) => answer.send(&r, modules::upload(broker, &r, body).await).await,
-        Request::ListModules(r) => answer.send(&r, Ok(modules::list(broker))).await,
-        Request::DescribeModule(r) => answer.send(&r, modules::describe(broker, &r.module)).await,
-        Request::DeleteModule(r) => answer.send(&r, modules::delete(broker, &r).await).await,
-        Request::DeployJob(r) => answer.send(&r, jobs::deploy(broker, &r).await).await,
-        Request::ListJobs(r) => answer.send(&r, Ok(jobs::list(broker))).await,
-        Request::DescribeJob(r) => answer.send(&r, jobs::describe(broker, &r.name)).await,
-        Request::SetJobState(r) => answer.send(&r, jobs::set_state(broker, &r).await).await,
-        Request::UpdateJob(r) => answer.send(&r, jobs::update(broker, &r).await).await,
-        Request::DeleteJob(r) => answer.send(&r, jobs::delete(broker, &r).await).await,
-        Request::JobLogs(r) => answer.send(&r, jobs::logs(broker, &r)).await,
-        Request::ClusterStatus(r) => answer.send(&r, Ok(cluster::status(broker))).await,
+        Request::CreateTopic(r) => answer.send(&r, topics::create::serve(broker, &r).await).await,
+        Request::ListTopics(r) => answer.send(&r, Ok(topics::list::serve(broker))).await,
+        Request::DescribeTopic(r) => {
+            answer.send(&r, topics::describe::serve(broker, &r.name)).await
+        }
+        Request::AlterTopic(r) => answer.send(&r, topics::alter::serve(broker, &r).await).await,
+        Request::DeleteTopic(r) => answer.send(&r, topics::delete::serve(broker, &r).await).await,
+        Request::FindTopic(r) => answer.send(&r, topics::find::serve(broker, &r)).await,
+        Request::AllocateProducer(r) => {
+            answer.send(&r, allocate_producer::serve(broker).await).await
+        }
+        Request::ListOffsets(r) => answer.send(&r, list_offsets::serve(broker, &r)).await,
+        Request::UploadModule(r) => {
+            answer.send(&r, modules::upload::serve(broker, &r, body).await).await
+        }
+        Request::ListModules(r) => answer.send(&r, Ok(modules::list::serve(broker))).await,
+        Request::DescribeModule(r) => {
+            answer.send(&r, modules::describe::serve(broker, &r.module)).await
+        }
+        Request::DeleteModule(r) => answer.send(&r, modules::delete::serve(broker, &r).await).await,
+        Request::DeployJob(r) => answer.send(&r, jobs::deploy::serve(broker, &r).await).await,
+        Request::ListJobs(r) => answer.send(&r, Ok(jobs::list::serve(broker))).await,
+        Request::DescribeJob(r) => answer.send(&r, jobs::describe::serve(broker, &r.name)).await,
+        Request::SetJobState(r) => answer.send(&r, jobs::set_state::serve(broker, &r).await).await,
+        Request::UpdateJob(r) => answer.send(&r, jobs::update::serve(broker, &r).await).await,
+        Request::DeleteJob(r) => answer.send(&r, jobs::delete::serve(broker, &r).await).await,
+        Request::JobLogs(r) => answer.send(&r, jobs::logs::serve(broker, &r)).await,
+        Request::ClusterStatus(r) => answer.send(&r, Ok(cluster_status::serve(broker))).await,
     }
 }
 

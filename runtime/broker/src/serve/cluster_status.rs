@@ -1,11 +1,11 @@
-//! The cluster as a whole.
+//! The status of the cluster as a whole.
 
 use millstream_protocol::message::cluster::ClusterDescription;
 use millstream_protocol::message::topic::BrokerAddress;
 
 use crate::broker::Broker;
 
-pub(super) fn status(broker: &Broker) -> ClusterDescription {
+pub(super) fn serve(broker: &Broker) -> ClusterDescription {
     let image = broker.image();
     let topics = image.topics().values();
     ClusterDescription {

@@ -6,7 +6,7 @@ use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOf
 use crate::broker::Broker;
 use crate::partitions::{Partition, unknown_topic};
 
-pub(super) fn list(
+pub(super) fn serve(
     broker: &Broker,
     request: &ListOffsets,
 ) -> Result<Vec<PartitionOffset>, WireError> {

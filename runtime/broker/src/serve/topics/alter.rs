@@ -1,0 +1,41 @@
+//! Alter a topic: its settings, or how many partitions it has.
+//!
+//! Invariant: while partitions are added, no job writes to the topic: where a record goes depends on
+//! how many there are.
+
+use millstream_core::metadata::{Image, Job, plan};
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::{JobId, TopicName};
+use millstream_protocol::message::topic::{AlterTopic, TopicDescription};
+
+use super::{describe, resolve};
+use crate::broker::Broker;
+use crate::partitions::unknown_topic;
+use crate::reconcile::try_filter;
+
+pub(crate) async fn serve(
+    broker: &Broker,
+    request: &AlterTopic,
+) -> Result<TopicDescription, WireError> {
+    let image = broker.image();
+    let command = plan::alter_topic(&image, request).map_err(|e| WireError::from(&e))?;
+    let (_, topic) = image.topic(&request.name).ok_or_else(|| unknown_topic(&request.name))?;
+    let mut configs = topic.configs.clone();
+    configs.retain(|key, _| !request.reset.contains(key));
+    configs.extend(request.set.clone());
+    try_filter(&broker.modules, &image, &request.name, &resolve(&configs)?).await?;
+    let writers =
+        if request.partitions.is_some() { writers(&image, &request.name) } else { vec![] };
+    let _rest = broker.jobs.rest(&writers).await?;
+    broker.metadata.propose(command).await?;
+    broker.settle().await?;
+    describe::serve(broker, &request.name)
+}
+
+/// The jobs that write to a topic.
+fn writers(image: &Image, topic: &TopicName) -> Vec<JobId> {
+    let writes = |job: &Job| {
+        job.spec.outputs.contains(topic) || job.dead_letter_topic().as_ref() == Some(topic)
+    };
+    image.jobs().iter().filter(|(_, job)| writes(job)).map(|(id, _)| *id).collect()
+}
