@@ -129,7 +129,8 @@ impl Client {
         let deadline = Instant::now() + after;
         let mut backoff = Backoff::new(self.config().backoff);
         let mut last = "no answer".to_owned();
-        let timed_out = |last| ClientError::TimedOut { call: C::NAME, after, last };
+        let unsure = !repeatable;
+        let timed_out = |last| ClientError::TimedOut { call: C::NAME, after, last, unsure };
         loop {
             let attempt = timeout_at(deadline, self.attempt::<C>(&open, &body)).await;
             let error = match attempt {

@@ -59,7 +59,10 @@ pub enum ClientError {
         reason: String,
     },
     /// The time for a request ran out.
-    #[error("{call} was not answered within {after:?}: {last}")]
+    #[error(
+        "{call} was not answered within {after:?}: {last}{}",
+        if *.unsure { "; it may still take effect" } else { "" }
+    )]
     TimedOut {
         /// The request.
         call: &'static str,
@@ -67,6 +70,8 @@ pub enum ClientError {
         after: Duration,
         /// What went wrong last, or `no answer`.
         last: String,
+        /// Whether it would change something, and may do so after this.
+        unsure: bool,
     },
     /// The broker refused.
     #[error(transparent)]

@@ -75,6 +75,9 @@ pub(crate) struct Applier {
     log: partition::Handle,
     store: StoreHandle,
     image: Arc<Image>,
+    /// Everything before it was read and answered. The image may stand earlier: what is rejected leaves
+    /// no trace in it.
+    looked: Offset,
     publish: watch::Sender<Arc<Image>>,
     /// Commands are committed that the store has not taken.
     behind: bool,
@@ -93,7 +96,9 @@ pub(crate) fn open(
     let image = Arc::new(image);
     let (publish, watched) = watch::channel(Arc::clone(&image));
     let (behind, waiting) = (false, BTreeMap::new());
-    let applier = Applier { log, store, image, publish, behind, proposals: received, waiting };
+    let looked = Offset::ZERO;
+    let applier =
+        Applier { log, store, image, looked, publish, behind, proposals: received, waiting };
     (Metadata { proposals, image: watched }, applier)
 }
 
@@ -142,8 +147,10 @@ impl Applier {
             if !self.behind {
                 tracing::error!(%error, "what was decided cannot be stored: nothing more is decided");
             }
+            let text = format!("{error}; it is decided and takes effect once it can be stored");
+            let told = WireError::new(error.code, text);
             for (_, reply) in std::mem::take(&mut self.waiting) {
-                drop(reply.send(Err(error.clone())));
+                drop(reply.send(Err(told.clone())));
             }
         } else if self.behind {
             tracing::info!("everything that was decided is stored");
@@ -156,11 +163,13 @@ impl Applier {
     async fn write(&mut self, group: &mut Vec<(Command, Reply)>) {
         let log = &self.log;
         let writes = group.drain(..).map(|(command, reply)| async move {
-            let batch = encode(&command)?;
-            Ok((log.write(batch.header, batch.bytes).await.map(|ack| ack.base_offset), reply))
+            let written = async {
+                let batch = encode(&command)?;
+                log.write(batch.header, batch.bytes).await.map_err(unsure)
+            };
+            (written.await.map(|ack| ack.base_offset), reply)
         });
-        let written: Vec<Result<_, WireError>> = futures::future::join_all(writes).await;
-        for (place, reply) in written.into_iter().flatten() {
+        for (place, reply) in futures::future::join_all(writes).await {
             match place {
                 Ok(offset) => drop(self.waiting.insert(offset, reply)),
                 Err(error) => drop(reply.send(Err(error))),
@@ -172,7 +181,7 @@ impl Applier {
         let up_to = self.log.view().high_watermark;
         let reader = self.log.reader().clone();
         let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
-        let from = self.image.applied().max(reader.start());
+        let from = self.image.applied().max(self.looked).max(reader.start());
         let mut cursor = reader.cursor_at(from).map_err(|e| corrupt(&e))?;
         let mut next = Image::clone(&self.image);
         let (mut rows, mut answers) = (Vec::new(), Vec::new());
@@ -187,6 +196,7 @@ impl Applier {
             self.image = Arc::new(next);
             self.publish.send_replace(Arc::clone(&self.image));
         }
+        self.looked = up_to;
         for (at, answer) in answers {
             if let Some(reply) = self.waiting.remove(&at) {
                 // Who asked may have gone away: the decision stands.
@@ -231,6 +241,16 @@ fn apply_batches(
     Ok(())
 }
 
+/// When the log stops under a command, only its recovery says whether it is there.
+fn unsure(error: WireError) -> WireError {
+    if error.code != ErrorCode::StorageStopped {
+        return error;
+    }
+    let text =
+        format!("{}; it may still take effect when the broker is started again", error.message);
+    WireError::new(error.code, text)
+}
+
 fn unstored(error: &StoreError) -> WireError {
     let code = if error.is_disk_full() { ErrorCode::DiskFull } else { ErrorCode::StorageStopped };
     WireError::new(code, error)
@@ -262,3 +282,6 @@ fn change(row: RowChange) -> Change {
     };
     Change { table, key: row.key, value: row.value }
 }
+
+#[cfg(test)]
+mod tests;
