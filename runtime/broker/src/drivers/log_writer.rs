@@ -10,10 +10,14 @@
 //! under load, the next group is as large as the last sync was long. An idle log costs nothing.
 //!
 //! Invariant: the tasks of a log are done in the order they were submitted, and each is answered by
-//! completions in that order. How many may wait is bounded by the machine that submits them.
+//! completions in that order. How many may wait is bounded by the machine that submits them. A log
+//! under which a thread panicked is told stopped and never touched again; the thread goes on.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -100,6 +104,8 @@ struct Desk {
     metrics: Arc<LogMetrics>,
     log: Mutex<Log>,
     tray: Mutex<Tray>,
+    /// A thread panicked over this log: what it holds in memory is not known.
+    broken: AtomicBool,
     completions: mpsc::UnboundedSender<Completion>,
 }
 
@@ -148,7 +154,8 @@ impl LogWriters {
         #[expect(clippy::disallowed_methods, reason = "the machine bounds what is in flight")]
         let (completions, received) = mpsc::unbounded_channel();
         let (metrics, log) = (Arc::clone(&self.metrics), Mutex::new(log));
-        let desk = Desk { name, metrics, log, tray: Mutex::default(), completions };
+        let (tray, broken) = (Mutex::default(), AtomicBool::new(false));
+        let desk = Desk { name, metrics, log, tray, broken, completions };
         (LogHandle { desk: Arc::new(desk), queue: Arc::clone(&self.queue) }, received)
     }
 
@@ -188,8 +195,27 @@ impl LogHandle {
 
 impl Desk {
     fn turn(&self, tasks: Vec<Task>) {
-        let log = &mut *self.log.lock();
-        Turn { desk: self, log, out: &self.completions }.run(tasks);
+        let closes = tasks.iter().any(|task| matches!(task, Task::Close));
+        if !self.broken.load(Ordering::Acquire) {
+            let turn = AssertUnwindSafe(|| {
+                let log = &mut *self.log.lock();
+                Turn { desk: self, log }.run(tasks);
+            });
+            let Err(panic) = catch_unwind(turn) else { return };
+            // Whoever waits is told; the log is recovered from the disk when it is next opened.
+            self.broken.store(true, Ordering::Release);
+            let reason = format!("a log writer panicked: {}", text_of(&*panic));
+            tracing::error!(log = %self.name, %reason, "log stopped: please report this");
+            self.tell(Completion::Stopped { reason });
+        }
+        if closes {
+            self.tell(Completion::Closed);
+        }
+    }
+
+    fn tell(&self, completion: Completion) {
+        // The driver is gone only when its topic was deleted: nobody waits for the answer then.
+        drop(self.completions.send(completion));
     }
 }
 
@@ -231,7 +257,6 @@ impl Queue {
 struct Turn<'a> {
     desk: &'a Desk,
     log: &'a mut Log,
-    out: &'a mpsc::UnboundedSender<Completion>,
 }
 
 impl Turn<'_> {
@@ -327,9 +352,14 @@ impl Turn<'_> {
     }
 
     fn tell(&self, completion: Completion) {
-        // The driver is gone only when its topic was deleted: nobody waits for the answer then.
-        drop(self.out.send(completion));
+        self.desk.tell(completion);
     }
+}
+
+/// What a panic said.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref().copied()).unwrap_or("no reason given")
 }
 
 impl Append {

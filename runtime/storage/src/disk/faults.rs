@@ -36,6 +36,7 @@ pub struct Fault {
     skip: u32,
     times: u32,
     partial: Option<usize>,
+    panics: bool,
     name_contains: String,
     under: PathBuf,
 }
@@ -51,6 +52,7 @@ impl Fault {
             skip: 0,
             times: 1,
             partial: None,
+            panics: false,
             name_contains: String::new(),
             under: PathBuf::new(),
         }
@@ -61,6 +63,12 @@ impl Fault {
     pub fn enospc(operation: Operation) -> Fault {
         const ENOSPC: i32 = 28;
         Fault { errno: ENOSPC, ..Fault::eio(operation) }
+    }
+
+    /// The next `operation` panics, as a bug at this place would.
+    #[must_use]
+    pub fn panic(operation: Operation) -> Fault {
+        Fault { panics: true, ..Fault::eio(operation) }
     }
 
     /// Lets `count` operations go well first.
@@ -113,6 +121,7 @@ impl Fault {
 pub(super) enum Effect {
     Fail(io::Error),
     ShortWrite(usize),
+    Panic,
 }
 
 /// The faults still to come.
@@ -139,11 +148,11 @@ impl Faults {
         if let Some(bytes) = fault.partial.take() {
             return Some(Effect::ShortWrite(bytes));
         }
-        let error = io::Error::from_raw_os_error(fault.errno);
+        let (error, panics) = (io::Error::from_raw_os_error(fault.errno), fault.panics);
         fault.times = fault.times.saturating_sub(1);
         if fault.times == 0 {
             self.0.remove(index);
         }
-        Some(Effect::Fail(error))
+        Some(if panics { Effect::Panic } else { Effect::Fail(error) })
     }
 }

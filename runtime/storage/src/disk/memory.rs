@@ -138,6 +138,7 @@ impl MemDisk {
         match self.shared.state.lock().faults.hit(operation, path) {
             Some(Effect::Fail(error)) => Err(error),
             Some(Effect::ShortWrite(_)) | None => Ok(()),
+            Some(Effect::Panic) => panic!("{operation:?} was told to panic"),
         }
     }
 
@@ -259,6 +260,7 @@ impl MemFile {
         match self.shared.state.lock().faults.hit(operation, &self.path) {
             Some(Effect::Fail(error)) => Err(error),
             Some(Effect::ShortWrite(bytes)) => Ok(Some(bytes)),
+            Some(Effect::Panic) => panic!("{operation:?} was told to panic"),
             None => Ok(None),
         }
     }

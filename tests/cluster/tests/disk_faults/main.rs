@@ -1,7 +1,8 @@
 //! A disk that fails: a whole broker in this process, its clients over QUIC, on a disk in memory that
 //! fails when it is told to and loses what was not synced when its power goes.
 //!
-//! Reading order: [`host`] (the broker), [`failing`] (input/output errors), [`full`] (no room).
+//! Reading order: [`host`] (the broker), [`failing`] (input/output errors), [`full`] (no room),
+//! [`panics`] (a bug in what writes).
 //!
 //! Invariant: what was acknowledged is there after every fault; what was not is refused with a reason.
 
@@ -10,3 +11,4 @@
 mod failing;
 mod full;
 mod host;
+mod panics;
