@@ -57,6 +57,23 @@ impl fmt::Display for ProducerId {
 )]
 pub struct ProducerEpoch(pub i16);
 
+impl ProducerEpoch {
+    /// The epoch of what a job makes of an input batch that was written in this leader epoch; wraps
+    /// from 2^15-1 to 0.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "it is masked to 15 bits")]
+    pub const fn of_input(epoch: super::LeaderEpoch) -> Self {
+        Self((epoch.0 & i16::MAX as u32) as i16)
+    }
+
+    /// Whether this one comes after `other`, on the circle of 2^15.
+    #[must_use]
+    pub fn is_after(self, other: Self) -> bool {
+        let ahead = (i32::from(self.0) - i32::from(other.0)) & i32::from(i16::MAX);
+        ahead != 0 && ahead < 1 << 14
+    }
+}
+
 /// A record's place in what its producer wrote to one partition; wraps from 2^31-1 to 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Sequence(pub i32);

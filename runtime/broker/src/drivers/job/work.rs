@@ -237,7 +237,7 @@ impl Work {
     fn stamp(&self, of: &BatchHeader) -> ProducerStamp {
         ProducerStamp {
             id: ProducerId::for_job(self.place.job, self.place.input, self.place.partition),
-            epoch: ProducerEpoch(0),
+            epoch: ProducerEpoch::of_input(of.leader_epoch),
             sequence: Sequence::of_input(of.base_offset),
         }
     }

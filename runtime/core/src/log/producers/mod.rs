@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Invariant: for one producer and epoch, what is fresh is exactly the next sequence (a client) or a
-//! newer one (a job); so whatever is retried, reordered or replayed, each sequence is stored once.
+//! newer one (a job, by epoch and then by sequence); so whatever is retried, reordered or replayed, each sequence is stored once.
 //! A producer that is not known starts at sequence 0: anything else could be a retry of what was
 //! stored and forgotten.
 
@@ -39,7 +39,7 @@ pub struct Stamp {
     pub producer: ProducerId,
     /// Its generation.
     pub epoch: ProducerEpoch,
-    /// The sequence of its first record; for a job, of its input batch.
+    /// The sequence of its first record; for a job, the offset of its input batch.
     pub first: Sequence,
     /// How many offsets the batch takes.
     pub count: u64,

@@ -44,6 +44,10 @@ enum Step {
     Job { job: u32, ahead: u64 },
     /// A job goes back in its input.
     Replay { job: u32, back: u64 },
+    /// A job's input lost its end, and has other batches there, of a later epoch.
+    Lost { job: u32, back: u64 },
+    /// A job goes back to what its input had before the last loss.
+    Older { job: u32, back: u64 },
     /// Some of what was written is committed.
     Settle { part: u64 },
     /// What is not committed is taken back, as when the disk is full.
@@ -65,7 +69,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client.prop_map(|client| Step::Bump { client }),
         4 => (job.clone(), prop_oneof![1u64..9, Just((1 << 30) - 1)])
             .prop_map(|(job, ahead)| Step::Job { job, ahead }),
-        2 => (job, 0u64..20).prop_map(|(job, back)| Step::Replay { job, back }),
+        2 => (job.clone(), 0u64..20).prop_map(|(job, back)| Step::Replay { job, back }),
+        1 => (job.clone(), 0u64..20).prop_map(|(job, back)| Step::Lost { job, back }),
+        1 => (job, 0u64..20).prop_map(|(job, back)| Step::Older { job, back }),
         3 => (0u64..=4).prop_map(|part| Step::Settle { part }),
         1 => (1usize..6).prop_map(|batches| Step::Cut { batches }),
         1 => Just(Step::Restart),
@@ -101,9 +107,9 @@ impl World {
         let next = newest.map_or(0, |n| if n.epoch < sent.epoch { 0 } else { n.place + n.count });
         let stored = self.of(sent.producer).find(|(s, _)| *s == sent).map(|(_, at)| *at);
         let job = sent.producer.is_job();
-        let fenced = newest.is_some_and(|newest| sent.epoch < newest.epoch);
-        let fresh =
-            if job { newest.is_none_or(|n| n.place < sent.place) } else { sent.place == next };
+        let fenced = !job && newest.is_some_and(|newest| sent.epoch < newest.epoch);
+        let later = |n: Sent| (n.epoch, n.place) < (sent.epoch, sent.place);
+        let fresh = if job { newest.is_none_or(later) } else { sent.place == next };
         match verdict {
             Ok(Verdict::Fresh) => {
                 assert!(fresh && !fenced, "{sent:?} was taken after {newest:?}");
@@ -188,6 +194,15 @@ impl World {
             Step::Replay { job, back } => {
                 let last = self.job(job);
                 self.send(Sent { place: last.place - back, ..last });
+            }
+            Step::Lost { job, back } => {
+                let last = self.job(job);
+                self.send(Sent { epoch: last.epoch + 1, place: last.place - back, ..last });
+            }
+            Step::Older { job, back } => {
+                let last = self.job(job);
+                let epoch = (last.epoch - 1).max(0);
+                self.send(Sent { epoch, place: last.place - back, ..last });
             }
             Step::Settle { part } => {
                 let to = self.settled + (self.end - self.settled) / 4 * part;

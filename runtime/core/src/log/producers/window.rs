@@ -37,7 +37,7 @@ pub enum Verdict {
 pub(super) enum Kind {
     /// A client: sequences have no gaps.
     Client,
-    /// A job: the sequence is its input's offset, so gaps are normal.
+    /// A job: epoch and sequence are its input's, so gaps are normal.
     Job,
 }
 
@@ -138,11 +138,6 @@ impl Window {
     }
 
     pub(super) fn verdict(&self, stamp: &Stamp) -> Result<Verdict, ProducerError> {
-        let current = self.newest().epoch;
-        if stamp.epoch < current {
-            let producer = stamp.producer;
-            return Err(ProducerError::Fenced { producer, current, got: stamp.epoch });
-        }
         match self.kind {
             Kind::Client => self.client_verdict(stamp),
             Kind::Job => Ok(self.job_verdict(stamp)),
@@ -151,6 +146,10 @@ impl Window {
 
     fn client_verdict(&self, stamp: &Stamp) -> Result<Verdict, ProducerError> {
         let newest = self.newest();
+        if stamp.epoch < newest.epoch {
+            let (producer, current) = (stamp.producer, newest.epoch);
+            return Err(ProducerError::Fenced { producer, current, got: stamp.epoch });
+        }
         let starts_over = newest.epoch < stamp.epoch;
         let expected = if starts_over { Sequence(0) } else { newest.next_sequence() };
         if stamp.first == expected {
@@ -178,13 +177,17 @@ impl Window {
         self.runs.iter().rev().find_map(|run| run.place(epoch, sequence))
     }
 
-    /// A job's sequences go on through its epochs, since its input does.
+    /// A job's epoch and sequence are those of its input batch, and rise together along the input: by
+    /// epoch first, because an input that lost its end has other batches at the same offsets, of a later
+    /// epoch.
     fn job_verdict(&self, stamp: &Stamp) -> Verdict {
         let newest = self.newest();
-        if stamp.first.is_after(newest.first) {
+        let same = stamp.epoch == newest.epoch;
+        if stamp.epoch.is_after(newest.epoch) || same && stamp.first.is_after(newest.first) {
             return Verdict::Fresh;
         }
-        match self.runs.iter().rev().find(|run| run.first == stamp.first) {
+        let place = |run: &&Run| (run.epoch, run.first) == (stamp.epoch, stamp.first);
+        match self.runs.iter().rev().find(place) {
             Some(run) => Verdict::Duplicate { base: run.base, end: run.end() },
             None => Verdict::Duplicate { base: self.runs[0].base, end: newest.end() },
         }
