@@ -561,3 +561,49 @@ fn a_removed_log_leaves_nothing() {
     assert!(disk.list(dir()).is_err());
     millstream_storage::log::remove_log(&disk, dir()).unwrap();
 }
+
+#[test]
+fn a_sync_without_room_for_the_epochs_makes_durable_and_a_later_one_writes_them() {
+    for seed in 0..40 {
+        let (disk, config) = (MemDisk::new(), small());
+        let mut log = filled(&disk, &config, 3);
+        log.sync().unwrap();
+        disk.inject(Fault::enospc(Operation::Write).on("epochs").times(2));
+        for (epoch, tag) in [(5, 3), (6, 4)] {
+            append(&mut log, epoch, &[tagged(tag)]).unwrap();
+            assert_eq!(log.sync().unwrap(), log.end(), "what is synced is durable");
+        }
+        if seed % 2 == 0 {
+            assert_eq!(log.sync().unwrap(), log.end());
+        }
+        disk.crash(seed);
+        let (log, recovered) = open(&disk, &config);
+        assert_eq!(recovered.stopped, None, "seed {seed}");
+        assert_eq!(tags(&log, 0, 1 << 20).len(), 5, "seed {seed}");
+        let epochs: Vec<_> = recovered.epochs.iter().map(|(epoch, _)| epoch.get()).collect();
+        assert_eq!(epochs[epochs.len() - 2..], [5, 6], "seed {seed}");
+    }
+}
+
+#[test]
+fn retention_frees_room_while_there_is_none_for_the_epochs() {
+    let (disk, config) = (MemDisk::new(), small());
+    let mut log = filled(&disk, &config, 3);
+    log.sync().unwrap();
+    disk.inject(Fault::enospc(Operation::Write).on("epochs").times(100));
+    for tag in 3..60 {
+        append(&mut log, 5, &[tagged(tag)]).unwrap();
+        log.sync().unwrap();
+    }
+    assert!(2 < log.segment_count());
+    let end = log.end();
+    log.advance_start(end).unwrap();
+    assert_eq!((log.start(), log.segment_count()), (end, 1));
+    disk.clear_faults();
+    append(&mut log, 5, &[tagged(60)]).unwrap();
+    log.sync().unwrap();
+    disk.crash(7);
+    let (log, recovered) = open(&disk, &config);
+    assert_eq!((log.start(), recovered.stopped), (end, None));
+    assert_eq!(tags(&log, end.get(), 1 << 20).len(), 1);
+}

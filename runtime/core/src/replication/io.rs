@@ -128,6 +128,11 @@ pub enum Input {
         /// Its epoch.
         epoch: LeaderEpoch,
     },
+    /// The vote of an earlier [`Output::PersistVote`] found no room on the disk.
+    VoteUnstored {
+        /// Its epoch.
+        epoch: LeaderEpoch,
+    },
     /// A producer sent a batch.
     Produce {
         /// Handed back with the answer.
@@ -186,7 +191,7 @@ pub enum Input {
 /// What a partition asks its shell to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Make the vote durable, then say [`Input::VotePersisted`].
+    /// Make the vote durable, then say [`Input::VotePersisted`]; or [`Input::VoteUnstored`], and it is asked for again.
     PersistVote {
         /// Epoch and choice.
         vote: Vote,

@@ -139,6 +139,13 @@ impl Partition {
         }
     }
 
+    /// Whether it cannot lead before there is room on the disk for its vote. What it is sent meanwhile is
+    /// refused with that.
+    #[must_use]
+    pub const fn awaits_room(&self) -> bool {
+        matches!(&self.role, Role::Candidate(candidate) if candidate.awaits_room())
+    }
+
     /// What the replica is doing, for people: `leader`, `candidate`, `follower` or `stopped`.
     #[must_use]
     pub const fn role(&self) -> &'static str {
@@ -163,6 +170,7 @@ impl Partition {
                 return leader.produce(&mut self.log, now, token, batch, acks, out);
             }
             Role::Stopped(why) => ProduceError::from(&*why),
+            Role::Candidate(candidate) if candidate.awaits_room() => ProduceError::DiskFull,
             Role::Follower(_) | Role::Candidate(_) => {
                 ProduceError::NotLeader { epoch: self.log.epoch }
             }
@@ -176,8 +184,19 @@ impl Partition {
                 self.role = Role::Candidate(Candidate::stand(&mut self.log, out));
             }
             Role::Leader(leader) => leader.tick(&mut self.log, now, out),
-            Role::Follower(_) | Role::Candidate(_) | Role::Stopped(_) => {}
+            Role::Candidate(candidate) => candidate.tick(now, out),
+            Role::Follower(_) | Role::Stopped(_) => {}
         }
+    }
+
+    /// What is durable can be read meanwhile.
+    fn vote_unstored(&mut self, now: Time, epoch: LeaderEpoch, out: &mut Vec<Output>) {
+        let Role::Candidate(candidate) = &mut self.role else {
+            return;
+        };
+        assert_eq!(epoch, self.log.epoch, "a vote found no room that is not the last one");
+        candidate.vote_unstored(now);
+        self.commit_alone(out);
     }
 
     fn vote_persisted(&mut self, now: Time, epoch: LeaderEpoch, out: &mut Vec<Output>) {
@@ -197,7 +216,7 @@ impl Partition {
         self.resign(Resignation::Storage { reason: reason.into() }, out);
     }
 
-    /// A log that stops before its only voter has led can still be read: what is durable there is on
+    /// A log that stops, or waits, before its only voter has led can still be read: what is durable there is on
     /// the disks of all voters.
     fn commit_alone(&mut self, out: &mut Vec<Output>) {
         let Log { config, offsets, .. } = &mut self.log;
@@ -256,6 +275,7 @@ impl Machine for Partition {
         match input {
             Input::Produce { token, batch, acks } => self.produce(now, token, &batch, acks, out),
             Input::VotePersisted { epoch } => self.vote_persisted(now, epoch, out),
+            Input::VoteUnstored { epoch } => self.vote_unstored(now, epoch, out),
             Input::StorageStopped { reason } => self.storage_stopped(&reason, out),
             Input::Tick => self.tick(now, out),
             Input::Stop => self.stop(out),
@@ -296,7 +316,8 @@ impl Machine for Partition {
         match &self.role {
             Role::Follower(follower) => follower.deadline(),
             Role::Leader(leader) => leader.deadline(&self.log),
-            Role::Candidate(_) | Role::Stopped(_) => None,
+            Role::Candidate(candidate) => candidate.deadline(),
+            Role::Stopped(_) => None,
         }
     }
 }

@@ -137,6 +137,26 @@ fn a_broker_alone_elects_itself_once_its_vote_is_durable() {
 }
 
 #[test]
+fn a_vote_that_finds_no_room_is_handed_over_again_until_it_does() {
+    let mut bench = Bench::with(config(Durability::Fsync), recovered(3, 8, 10));
+    bench.step(Input::Tick);
+    let epoch = LeaderEpoch(1);
+    insta::assert_snapshot!(bench.step(Input::VoteUnstored { epoch }), @"high watermark 8");
+    insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #1 (disk_full): the disk is full: free some room or add retention; writes resume by themselves");
+    for _ in 0..2 {
+        assert_eq!(bench.step(Input::Tick), "", "not before its time");
+        bench.now = bench.partition.deadline().expect("there is another attempt");
+        assert_eq!(bench.step(Input::Tick), "persist vote, epoch 1", "the same one");
+        assert_eq!(bench.partition.deadline(), None, "one vote is on its way at a time");
+        assert!(bench.partition.awaits_room());
+        bench.step(Input::VoteUnstored { epoch });
+    }
+    bench.step(Input::VotePersisted { epoch });
+    assert!(bench.partition.is_leader() && !bench.partition.awaits_room());
+    insta::assert_snapshot!(bench.synced(10), @"high watermark 10");
+}
+
+#[test]
 fn an_epoch_seen_in_the_log_is_never_led_again() {
     let mut recovered = recovered(0, 10, 10);
     recovered.epochs = EpochTable::new(vec![(LeaderEpoch(6), Offset(0))]);

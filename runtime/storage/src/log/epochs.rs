@@ -27,6 +27,8 @@ pub(super) struct Epochs {
     entries: Vec<(LeaderEpoch, Offset)>,
     /// Changed since it was last written.
     dirty: bool,
+    /// The last attempt to write it found no room.
+    unstored: bool,
 }
 
 impl Epochs {
@@ -67,6 +69,13 @@ impl Epochs {
         std::mem::take(&mut self.dirty).then(|| self.encode())
     }
 
+    /// What was taken to be written is, or found no room and is to be written another time. Says
+    /// whether that is news.
+    pub(super) fn stored(&mut self, stored: bool) -> bool {
+        self.dirty |= !stored;
+        std::mem::replace(&mut self.unstored, !stored) == stored
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MAGIC.len() + 8 + self.entries.len() * ENTRY);
         bytes.extend_from_slice(MAGIC);
@@ -97,7 +106,7 @@ impl Epochs {
             entries.push((epoch, first));
         }
         let rises = entries.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
-        rises.then_some(Epochs { entries, dirty: false })
+        rises.then_some(Epochs { entries, ..Epochs::default() })
     }
 }
 

@@ -63,7 +63,7 @@ impl<D: Disk> PartitionLog<D> {
         let first = self.shared.segment_of(to).expect("the start is in a segment").base();
         if self.durable_place.segment < first {
             // The end of the segment before is the beginning of this one.
-            assert_eq!(self.durable_place.offset, first, "what is before the start is durable");
+            assert!(first <= self.durable_end(), "what is before the start is durable");
             self.durable_place = Place { offset: first, segment: first, position: 0 };
         }
         let checkpoint = Checkpoint { start: to, recovery: self.durable_place, truncate_to: None };
@@ -133,7 +133,8 @@ impl<D: Disk> PartitionLog<D> {
             // The start is inside this batch: it was committed once, and the log cannot end before its start.
             return Err(MaintenanceError::OutOfRange { offset: to, start, end });
         }
-        let recovery = if place.offset < self.durable_end() { place } else { self.durable_place };
+        let noted = self.durable_place;
+        let recovery = if place.offset < noted.offset { place } else { noted };
         let checkpoint = Checkpoint { start, recovery, truncate_to: None };
         let intent = Checkpoint { truncate_to: Some(place.offset), ..checkpoint };
         let noted = self.checkpoint.write_twice(intent);
@@ -232,6 +233,8 @@ impl<D: Disk> PartitionLog<D> {
         self.shared.set_end(at.offset);
         if at.offset < self.durable_end() {
             self.shared.set_durable_end(at.offset);
+        }
+        if at.offset < self.durable_place.offset {
             self.durable_place = at;
         }
         self.shared.forget_loaded(&self.active);

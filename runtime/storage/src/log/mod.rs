@@ -72,7 +72,8 @@ pub struct PartitionLog<D: Disk> {
     names_dirty: bool,
     /// A sync was prepared and not completed.
     sync_pending: bool,
-    /// The end of what is durable.
+    /// Where recovery would begin: the end of what is durable, or before it while there is no room to
+    /// note down its epochs.
     durable_place: Place,
     epochs: Epochs,
     checkpoint: CheckpointFile<D>,

@@ -1,7 +1,9 @@
 //! Syncing: one fdatasync makes everything appended before it durable, for every producer that waits.
 //!
-//! Invariant: the durable end moves only after bytes, names and epochs up to it are on the disk; a
-//! sync that failed stops the log, because what a second one would say is not known.
+//! Invariant: the durable end moves only after bytes and names up to it are on the disk, and the recovery
+//! point only after the epochs up to it are too; a sync that failed stops the log, because what a second
+//! one would say is not known. The table of epochs is a file of its own, written anew each time, and can
+//! be made again from the batches: when there is no room for it, it is written by a later sync.
 
 use std::io;
 use std::path::Path;
@@ -15,7 +17,7 @@ use super::epochs;
 use super::error::{StopReason, SyncError};
 use super::segment::Segment;
 use super::shared::Shared;
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{self, Disk, DiskFile};
 
 /// A sync to run, on any thread, while the log goes on appending. One at a time; it must be run and handed back to
 /// [`PartitionLog::complete_sync`].
@@ -36,7 +38,8 @@ pub struct PendingSync<D: Disk> {
 pub struct CompletedSync {
     place: Place,
     generation: u64,
-    result: Result<(), StopReason>,
+    /// Whether the table of epochs is stored, too.
+    result: Result<bool, StopReason>,
 }
 
 impl<D: Disk> PendingSync<D> {
@@ -52,7 +55,7 @@ impl<D: Disk> PendingSync<D> {
         CompletedSync { place: self.place, generation: self.generation, result }
     }
 
-    fn sync(&self) -> Result<(), StopReason> {
+    fn sync(&self) -> Result<bool, StopReason> {
         let failed = |file: &Path| {
             let file = file.to_owned();
             move |error: io::Error| StopReason::failed("syncing", &file, &error)
@@ -65,10 +68,11 @@ impl<D: Disk> PendingSync<D> {
         if self.names {
             disk.sync_dir(dir).map_err(failed(dir))?;
         }
-        if let Some(table) = &self.epochs {
-            epochs::store(disk, dir, table).map_err(failed(dir))?;
+        match self.epochs.as_ref().map(|table| epochs::store(disk, dir, table)) {
+            None | Some(Ok(())) => Ok(true),
+            Some(Err(error)) if disk::is_disk_full(&error) => Ok(false),
+            Some(Err(error)) => Err(failed(dir)(error)),
         }
-        Ok(())
     }
 }
 
@@ -114,8 +118,13 @@ impl<D: Disk> PartitionLog<D> {
     /// [`SyncError::Stopped`] when the sync failed, or the log has stopped meanwhile.
     pub fn complete_sync(&mut self, completed: CompletedSync) -> Result<Offset, SyncError> {
         self.sync_pending = false;
-        if let Err(reason) = completed.result {
-            return Err(SyncError::Stopped(self.stop(reason)));
+        let noted = match completed.result {
+            Ok(noted) => noted,
+            Err(reason) => return Err(SyncError::Stopped(self.stop(reason))),
+        };
+        if self.epochs.stored(noted) && !noted {
+            let dir = self.shared.dir.display();
+            tracing::warn!(%dir, "no room on the disk for the table of epochs: it is written later");
         }
         if let Some(reason) = &self.stopped {
             return Err(SyncError::Stopped(reason.clone()));
@@ -124,6 +133,8 @@ impl<D: Disk> PartitionLog<D> {
         let current = completed.generation == self.shared.generation();
         if current && self.durable_end() < completed.place.offset {
             self.shared.set_durable_end(completed.place.offset);
+        }
+        if current && noted && self.durable_place.offset < completed.place.offset {
             self.durable_place = completed.place;
             self.note_recovery_point(completed.place);
         }

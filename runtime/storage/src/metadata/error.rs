@@ -6,6 +6,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::disk;
+
 /// Why the metadata store was not opened, read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -64,10 +66,10 @@ impl MetadataError {
             return false;
         };
         if let Some(redb::Error::Io(error)) = source.downcast_ref::<redb::Error>() {
-            return error.kind() == io::ErrorKind::StorageFull;
+            return disk::is_disk_full(error);
         }
         let system = source.downcast_ref::<io::Error>();
-        system.is_some_and(|error| error.kind() == io::ErrorKind::StorageFull)
+        system.is_some_and(disk::is_disk_full)
     }
 
     pub(super) fn redb(
