@@ -231,7 +231,7 @@ impl Jobs {
         }
         let key = position_key(job, input, index.0);
         let progress = match self.stored.lock().remove(&key) {
-            Some(position) => Progress::at(position, true),
+            Some(position) => resumed(&partition, position, job),
             None => Progress::at(start(&partition, from), false),
         };
         let progress = Arc::new(progress);
@@ -378,6 +378,20 @@ fn position_key(job: JobId, input: u8, partition: u32) -> Vec<u8> {
     key.push(input);
     key.extend(partition.to_be_bytes());
     key
+}
+
+/// Where a job goes on. What it had read and its input has lost is not read again, and what is written
+/// there since is: the outputs tell the two apart by their epochs.
+fn resumed(partition: &Partition, position: Offset, job: JobId) -> Progress {
+    let end = partition.recovered_end();
+    if position <= end {
+        return Progress::at(position, true);
+    }
+    tracing::error!(
+        job = job.0, topic = %partition.topic(), partition = %partition.id().partition, %position, %end,
+        "the input has lost records that the job had read: the job goes on where the input ends now"
+    );
+    Progress::at(end, false)
 }
 
 /// Where a job without a position starts.

@@ -10,8 +10,8 @@
 //!
 //! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
 //! reach), `arrivals` (memory for what comes in), `serve` (one file a request), `drivers` (one
-//! shell per machine), `reconcile` (what the image asks for), `opening`, `partitions`, `ingress`,
-//! `jobs`, `modules`, `filter`, `maintenance`, `metrics`, `admin`, `clock`.
+//! shell per machine), `reconcile` (what the image asks for), `opening`, `orphans`, `partitions`,
+//! `ingress`, `jobs`, `modules`, `filter`, `maintenance`, `metrics`, `admin`, `clock`.
 //!
 //! This crate decides nothing that the core could decide, and holds no state that is not rebuilt from
 //! the logs and the store.
@@ -33,6 +33,7 @@ mod maintenance;
 mod metrics;
 mod modules;
 mod opening;
+mod orphans;
 mod partitions;
 mod reconcile;
 mod run;

@@ -12,7 +12,7 @@ use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{TopicName, TopicPartition};
 use millstream_storage::data_dir::DataDir;
 use millstream_storage::disk::AnyDisk;
-use millstream_storage::log::{self, LogConfig, PartitionLog, ReadError};
+use millstream_storage::log::{self, LogConfig, OpenError, PartitionLog, ReadError};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -44,20 +44,23 @@ impl Opener {
         id: TopicPartition,
         (config, max_batch_bytes): (LogConfig, usize),
         vote: Vote,
-    ) -> Result<Handle, WireError> {
+    ) -> Result<Handle, NotOpened> {
         let durability = durability(config.durability);
         let (disk, dir, clock) = (self.disk.clone(), self.data.partition_dir(id), self.clock);
         let opened = blocking(move || {
-            recover(disk, &dir, id, config, clock).map_err(|error| {
-                WireError::new(ErrorCode::StorageStopped, format!("partition {id}: {error}"))
-            })
+            // What panicked over a log would do so again: it counts as lasting.
+            Ok(recover(disk, &dir, id, config, clock))
         });
-        let (log, recovered) = opened.await?;
+        let (log, recovered) = opened
+            .await
+            .map_err(|error| NotOpened { error, passing: false })?
+            .map_err(|error| error.of(id))?;
         let seed = (u64::from(id.topic.0) << 32) | u64::from(id.partition.0);
         let config = replication::Config::alone(self.replica, durability, seed);
         let recovered = Recovered { vote, ..recovered };
         let machine = Partition::new(config, recovered, self.clock.now());
         let (stopped, reader) = (log.stopped().map(ToString::to_string), log.reader());
+        let recovered_end = log.end();
         let name = format!("{topic}/{}", id.partition);
         let (log, completions) = self.writers.adopt(name.clone(), log);
         if let Some(reason) = stopped {
@@ -71,6 +74,7 @@ impl Opener {
             store: self.store.clone(),
             completions,
             reader,
+            recovered_end,
             metrics: Arc::clone(metrics),
             max_batch_bytes,
             clock: self.clock,
@@ -91,13 +95,39 @@ impl Opener {
     }
 }
 
+/// Why a partition was not opened.
+#[derive(Debug)]
+pub(crate) struct NotOpened {
+    pub(crate) error: WireError,
+    /// Another attempt may find it otherwise: the file system refused, nothing is damaged or missing.
+    pub(crate) passing: bool,
+}
+
+/// Why a log was not recovered.
+#[derive(Debug, thiserror::Error)]
+enum RecoverError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl RecoverError {
+    fn of(self, id: TopicPartition) -> NotOpened {
+        let passing =
+            matches!(self, Self::Open(OpenError::Io { .. }) | Self::Read(ReadError::Io { .. }));
+        let text = format!("partition {id}: {self}");
+        NotOpened { error: WireError::new(ErrorCode::StorageStopped, text), passing }
+    }
+}
+
 fn recover(
     disk: AnyDisk,
     dir: &Path,
     id: TopicPartition,
     config: LogConfig,
     clock: Clock,
-) -> Result<(Log, Recovered), Box<dyn std::error::Error>> {
+) -> Result<(Log, Recovered), RecoverError> {
     let (log, found) = PartitionLog::open(disk, dir, config, Clock::wall())?;
     if let Some(torn) = &found.truncated {
         tracing::warn!(partition = %id, ?torn, "dropped what a crash left unfinished");

@@ -1,10 +1,12 @@
 //! Reconcile: make this broker do what the image says, topic by topic and job by job.
 //!
 //! Invariant: files are deleted only for a topic that a committed command deleted while this broker
-//! knew it: what the image does not know is left alone.
+//! knew it: what the image does not know is left alone. A partition that the file system would not let
+//! open is tried again, with pauses; one that is damaged is not.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use millstream_core::metadata::{Image, Topic as TopicImage, TopicConfig};
 use millstream_core::replication::{Durability, Vote};
@@ -18,16 +20,18 @@ use tokio::sync::watch;
 
 use crate::cores::Cores;
 use crate::drivers::metadata::Metadata;
-use crate::drivers::partition::{Message, vote_key};
+use crate::drivers::partition::{Message, View, vote_key};
 use crate::ingress::Ingress;
 use crate::jobs::Jobs;
 use crate::metrics::TopicMetrics;
 use crate::modules::Modules;
-use crate::opening::Opener;
+use crate::opening::{NotOpened, Opener};
 use crate::partitions::{Partition, Partitions, Settings, Slot, Topic};
 
 /// Logs that are opened at the same time.
 const OPENING: usize = 16;
+/// The longest pause before a partition that could not be opened is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The task that reconciles.
 pub(crate) struct Reconciler {
@@ -37,7 +41,7 @@ pub(crate) struct Reconciler {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) jobs: Arc<Jobs>,
-    /// Votes as they were stored, by row key; taken as partitions are opened.
+    /// Votes as they were stored, by row key: for partitions that were not opened yet.
     pub(crate) votes: BTreeMap<Vec<u8>, Vote>,
     pub(crate) done: watch::Sender<Offset>,
     /// What is served now, to see what changed.
@@ -52,6 +56,51 @@ pub(crate) struct Served {
     config: TopicConfig,
     metrics: Arc<TopicMetrics>,
     slots: Vec<Slot>,
+    /// Which of the slots are to be tried again.
+    again: BTreeMap<u32, Again>,
+}
+
+/// What a topic's partitions are opened with.
+struct Guise {
+    name: TopicName,
+    config: TopicConfig,
+    metrics: Arc<TopicMetrics>,
+}
+
+impl Guise {
+    fn of(served: &Served) -> Self {
+        let Served { name, config, metrics, .. } = served;
+        Self { name: name.clone(), config: config.clone(), metrics: Arc::clone(metrics) }
+    }
+}
+
+/// The next attempt to open a partition.
+#[derive(Clone, Copy)]
+struct Again {
+    at: Instant,
+    /// How many there were.
+    attempts: u32,
+}
+
+impl Served {
+    /// Takes note of what came of opening a partition.
+    fn take(&mut self, index: PartitionIndex, opened: Result<Partition, NotOpened>) {
+        let before = self.again.remove(&index.0);
+        let slot = opened.map_err(|NotOpened { mut error, passing }| {
+            if passing {
+                let attempts = before.map_or(0, |before| before.attempts) + 1;
+                let pause = LONGEST_PAUSE.min(Duration::from_secs(1 << attempts.min(8)) / 2);
+                self.again.insert(index.0, Again { at: Instant::now() + pause, attempts });
+                error.message +=
+                    &format!("; attempt {attempts}, the next one follows in {pause:?}");
+            }
+            error
+        });
+        match self.slots.get_mut(index.0 as usize) {
+            Some(known) => *known = slot,
+            None => self.slots.push(slot),
+        }
+    }
 }
 
 impl Reconciler {
@@ -62,9 +111,11 @@ impl Reconciler {
         loop {
             let image = images.borrow_and_update().clone();
             self.reconcile(image).await;
+            let next_attempt = self.next_attempt();
             tokio::select! {
                 () = stop.cancelled() => break,
                 changed = images.changed() => if changed.is_err() { break },
+                () = until(next_attempt) => {}
             }
         }
     }
@@ -77,8 +128,11 @@ impl Reconciler {
             self.delete(id).await;
         }
         for (id, topic) in image.topics() {
-            self.topic(*id, topic, &image).await;
+            self.configure(*id, topic, &image).await;
         }
+        let mut served = std::mem::take(&mut self.served);
+        self.open_missing(&mut served, &image).await;
+        self.served = served;
         for (module, known) in self.last.modules() {
             if !image.modules().contains_key(module) {
                 self.modules.forget(&known.sha256, &image);
@@ -89,80 +143,79 @@ impl Reconciler {
         self.last = image;
     }
 
-    async fn topic(&mut self, id: TopicId, topic: &TopicImage, image: &Image) {
+    /// Has a topic that is served already, or is from now on, do what it is configured to.
+    async fn configure(&mut self, id: TopicId, topic: &TopicImage, image: &Image) {
         let config = topic.config();
         let mut served = self.served.remove(&id).unwrap_or_else(|| Served {
             name: topic.name.clone(),
             config: config.clone(),
             metrics: TopicMetrics::new(),
             slots: Vec::new(),
+            again: BTreeMap::new(),
         });
-        let known = served.slots.len();
         if served.config != config {
             for slot in served.slots.iter().flatten() {
                 self.reconfigure((slot, &served.metrics), &config, image).await;
             }
             served.config = config;
         }
-        if known < topic.partitions.len() {
-            let missing = known..topic.partitions.len();
-            let opened = self.open(id, topic, missing, &served, image).await;
-            served.slots.extend(opened);
-            let metrics = Arc::clone(&served.metrics);
-            let entry = Topic { id, metrics, partitions: served.slots.clone() };
-            self.partitions.put(served.name.clone(), entry);
-        }
         self.served.insert(id, served);
     }
 
-    async fn open(
-        &mut self,
-        topic: TopicId,
-        entry: &TopicImage,
-        missing: std::ops::Range<usize>,
-        served: &Served,
-        image: &Image,
-    ) -> Vec<Slot> {
+    /// Opens what is not open and should be, of all topics side by side. A topic is found when its last
+    /// partition was tried.
+    async fn open_missing(&self, served: &mut BTreeMap<TopicId, Served>, image: &Image) {
         use futures::StreamExt as _;
-        let mut starts = Vec::with_capacity(missing.len());
-        for index in missing {
-            let index = u32::try_from(index).expect("partitions are bounded");
-            let id = TopicPartition { topic, partition: PartitionIndex(index) };
-            starts.push((id, self.votes.remove(&vote_key(id)).unwrap_or_default()));
+        let missing: Vec<_> = image
+            .topics()
+            .iter()
+            .flat_map(|(id, topic)| missing(*id, &served[id], topic))
+            .collect();
+        let mut left: BTreeMap<TopicId, usize> = BTreeMap::new();
+        for id in &missing {
+            *left.entry(id.topic).or_default() += 1;
         }
-        let this = &*self;
-        futures::stream::iter(starts)
-            .map(|(id, vote)| this.open_one(id, vote, &entry.name, served, image))
-            .buffered(OPENING)
-            .collect()
-            .await
+        let starts: Vec<_> =
+            missing.into_iter().map(|id| (id, Guise::of(&served[&id.topic]))).collect();
+        let opening = futures::stream::iter(starts)
+            .map(|(id, guise)| async move { (id, self.open_one(id, &guise, image).await) });
+        let mut opened = std::pin::pin!(opening.buffered(OPENING));
+        while let Some((id, slot)) = opened.next().await {
+            let topic = served.get_mut(&id.topic).expect("it is configured before it is opened");
+            topic.take(id.partition, slot);
+            let left = left.get_mut(&id.topic).expect("counted above");
+            *left -= 1;
+            if *left == 0 {
+                let (metrics, partitions) = (Arc::clone(&topic.metrics), topic.slots.clone());
+                let entry = Topic { id: id.topic, metrics, partitions };
+                self.partitions.put(topic.name.clone(), entry);
+            }
+        }
+    }
+
+    /// When something is to be tried again.
+    fn next_attempt(&self) -> Option<Instant> {
+        self.served.values().flat_map(|served| served.again.values()).map(|again| again.at).min()
     }
 
     async fn open_one(
         &self,
         id: TopicPartition,
-        vote: Vote,
-        name: &TopicName,
-        served: &Served,
+        Guise { name, config, metrics }: &Guise,
         image: &Image,
-    ) -> Slot {
-        let Served { config, metrics, .. } = served;
+    ) -> Result<Partition, NotOpened> {
+        let vote = self.votes.get(&vote_key(id)).copied().unwrap_or_default();
         let core = self.cores.of_partition(id);
-        let handle = match self
-            .opener
-            .open(core, (name, metrics), id, (log_config(config), max_batch(config)), vote)
-            .await
-        {
-            Ok(handle) => handle,
-            Err(error) => {
-                tracing::error!(topic = %name, partition = %id.partition, %error, "not opened");
-                return Err(error);
-            }
-        };
+        let limits = (log_config(config), max_batch(config));
+        let opened = self.opener.open(core, (name, metrics), id, limits, vote).await;
+        let handle = opened.inspect_err(|failed| {
+            let (error, passing) = (&failed.error, failed.passing);
+            tracing::error!(topic = %name, partition = %id.partition, %error, passing, "not opened");
+        })?;
         let settings = self.settings((name, metrics), id.partition, config, image).await;
         // Led before it is found: a request that finds it is served.
         let mut view = handle.watch();
-        let ready = view.wait_for(|view| view.leads || view.stopped.is_some()).await.is_ok();
+        let ready = view.wait_for(View::serves).await.is_ok();
         drop(view);
         tracing::debug!(topic = %name, partition = %id.partition, ready, "opened");
         Ok(Partition::new(name.clone(), Arc::clone(metrics), handle, settings))
@@ -225,6 +278,23 @@ impl Reconciler {
         }
         // What stays of it after a crash is a row that nobody asks for: ids are not used again.
         self.opener.store.write(gone, |_| {});
+    }
+}
+
+/// Partitions that were never opened, and those whose time has come to be tried again.
+fn missing(id: TopicId, served: &Served, topic: &TopicImage) -> Vec<TopicPartition> {
+    let now = Instant::now();
+    let due = served.again.iter().filter(|(_, again)| again.at <= now).map(|(index, _)| *index);
+    let new = served.slots.len()..topic.partitions.len();
+    let new = new.map(|index| u32::try_from(index).expect("partitions are bounded"));
+    let place = |index| TopicPartition { topic: id, partition: PartitionIndex(index) };
+    due.chain(new).map(place).collect()
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use millstream_protocol::ids::TopicPartition;
+use millstream_protocol::ids::{PartitionIndex, TopicId, TopicPartition};
 
 use crate::disk::{self, Disk, RealDisk, SyncMode};
 
@@ -136,6 +136,17 @@ impl DataDir {
     #[must_use]
     pub fn partition_dir(&self, partition: TopicPartition) -> PathBuf {
         self.partitions_dir().join(format!("{}-{}", partition.topic, partition.partition))
+    }
+
+    /// The partition whose log lies in a directory of this name, if it is the name of one.
+    #[must_use]
+    pub fn partition_of(name: &str) -> Option<TopicPartition> {
+        let (topic, partition) = name.split_once('-')?;
+        let partition = TopicPartition {
+            topic: TopicId(topic.parse().ok()?),
+            partition: PartitionIndex(partition.parse().ok()?),
+        };
+        (format!("{}-{}", partition.topic, partition.partition) == name).then_some(partition)
     }
 
     /// Uploaded modules, by digest.
@@ -284,11 +295,14 @@ mod tests {
 
     #[test]
     fn nested_directories_are_created_and_partitions_named_by_id() {
-        use millstream_protocol::ids::{PartitionIndex, TopicId};
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(&dir.path().join("a/b/c")).unwrap();
         let partition = TopicPartition { topic: TopicId(7), partition: PartitionIndex(3) };
         assert!(data.partition_dir(partition).ends_with("partitions/7-3"));
+        assert_eq!(DataDir::partition_of("7-3"), Some(partition));
+        for name in ["7", "7-", "-3", "7-3-1", "+7-3", "07-3", "lost+found", "99999999999-0"] {
+            assert_eq!(DataDir::partition_of(name), None, "{name}");
+        }
         assert!(data.modules_dir().is_dir());
     }
 }

@@ -77,6 +77,8 @@ pub(crate) enum Completion {
     Stopped { reason: String },
     /// The vote for the epoch is durable. The metadata store says so, not the log.
     VotePersisted(LeaderEpoch),
+    /// There was no room for the vote for the epoch.
+    VoteUnstored(LeaderEpoch),
     /// The log starts here now.
     Started { start: Offset },
     /// [`Task::Close`] is done.

@@ -10,7 +10,7 @@
 //! command is answered after the image that holds it was published. What the store cannot take (its
 //! disk is full) is applied again from the log until it can, and nothing else is decided before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
 use millstream_storage::metadata::{Change, Table};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::partition;
+use super::partition::{self, View};
 use super::store::{StoreError, StoreHandle};
 use crate::clock::Clock;
 
@@ -106,10 +106,14 @@ impl Applier {
     /// Applies what the log holds beyond the store: what was committed just before a crash.
     pub(crate) async fn catch_up(&mut self) -> Result<(), WireError> {
         let mut view = self.log.watch();
-        let leading = view.wait_for(|view| view.leads || view.stopped.is_some()).await;
+        let leading = view.wait_for(View::serves).await;
         let known = leading.map_err(|_| gone())?.clone();
         if let Some(reason) = known.stopped {
             return Err(WireError::new(ErrorCode::StorageStopped, reason));
+        }
+        if known.awaits_room {
+            let text = "the disk is full: free some room and start the broker again";
+            return Err(WireError::new(ErrorCode::DiskFull, text));
         }
         self.apply_committed().await
     }
@@ -209,6 +213,23 @@ impl Applier {
 
 type Answers = Vec<(Offset, Result<Response, WireError>)>;
 
+/// The topics that the log has a command to delete. A topic that has one, and is not in the image,
+/// was deleted: ids are not used again.
+pub(crate) fn deleted_topics(log: &partition::Handle) -> Result<BTreeSet<TopicId>, WireError> {
+    let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
+    let (reader, up_to) = (log.reader(), log.view().high_watermark);
+    let mut cursor = reader.cursor_at(reader.start()).map_err(|e| corrupt(&e))?;
+    let mut deleted = BTreeSet::new();
+    while let Some(sealed) = reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| corrupt(&e))? {
+        each_command(sealed, |_, command| {
+            if let Command::DeleteTopic { topic } = command {
+                deleted.insert(topic);
+            }
+        })?;
+    }
+    Ok(deleted)
+}
+
 /// Applies commands from `from` on, and gathers what they change and answer.
 fn apply_batches(
     image: &mut Image,
@@ -217,25 +238,30 @@ fn apply_batches(
     rows: &mut Vec<RowChange>,
     answers: &mut Answers,
 ) -> Result<(), WireError> {
+    each_command(sealed, |at, command| {
+        if at < from {
+            return;
+        }
+        let answer = match apply(image, at, &command) {
+            Ok(applied) => {
+                rows.extend(applied.rows);
+                Ok(applied.response)
+            }
+            Err(rejection) => Err(WireError::from(&rejection)),
+        };
+        answers.push((at, answer));
+    })
+}
+
+fn each_command(sealed: Bytes, mut visit: impl FnMut(Offset, Command)) -> Result<(), WireError> {
     let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
     for batch in SealedBatches::new(sealed) {
         let batch = batch.map_err(|e| corrupt(&e))?.batch;
         let records = batch.records(&DecodeLimits::default()).map_err(|e| corrupt(&e))?;
         for record in &records {
             let record = record.map_err(|e| corrupt(&e))?;
-            let at = records.offset_of(&record);
-            if at < from {
-                continue;
-            }
             let command = postcard::from_bytes(record.value.unwrap_or_default());
-            let answer = match apply(image, at, &command.map_err(|e| corrupt(&e))?) {
-                Ok(applied) => {
-                    rows.extend(applied.rows);
-                    Ok(applied.response)
-                }
-                Err(rejection) => Err(WireError::from(&rejection)),
-            };
-            answers.push((at, answer));
+            visit(records.offset_of(&record), command.map_err(|e| corrupt(&e))?);
         }
     }
     Ok(())

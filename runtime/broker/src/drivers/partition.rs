@@ -83,6 +83,15 @@ pub(crate) struct View {
     pub(crate) leads: bool,
     /// Why it takes no more writes, if so.
     pub(crate) stopped: Option<String>,
+    /// It cannot lead before there is room on the disk.
+    pub(crate) awaits_room: bool,
+}
+
+impl View {
+    /// Whether requests are answered: with what was asked for, or with why not.
+    pub(crate) fn serves(&self) -> bool {
+        self.leads || self.stopped.is_some() || self.awaits_room
+    }
 }
 
 /// A partition as the rest of the broker sees it.
@@ -95,6 +104,7 @@ struct Shared {
     inbox: mpsc::Sender<Message>,
     view: watch::Receiver<View>,
     reader: LogReader<AnyDisk>,
+    recovered_end: Offset,
     streams: Streams,
     stop: CancellationToken,
 }
@@ -115,6 +125,11 @@ impl Handle {
 
     pub(crate) fn reader(&self) -> &LogReader<AnyDisk> {
         &self.0.reader
+    }
+
+    /// Where the log ended when it was opened.
+    pub(crate) fn recovered_end(&self) -> Offset {
+        self.0.recovered_end
     }
 
     /// Bytes of the log on disk.
@@ -171,6 +186,8 @@ pub(crate) struct Start {
     pub(crate) store: StoreHandle,
     pub(crate) completions: mpsc::UnboundedReceiver<Completion>,
     pub(crate) reader: LogReader<AnyDisk>,
+    /// Where the log ends.
+    pub(crate) recovered_end: Offset,
     pub(crate) metrics: Arc<TopicMetrics>,
     /// The largest batch that is taken.
     pub(crate) max_batch_bytes: usize,
@@ -188,6 +205,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         store,
         completions,
         reader,
+        recovered_end,
         metrics,
         max_batch_bytes,
         clock,
@@ -216,6 +234,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         inbox,
         view,
         reader,
+        recovered_end,
         streams: Streams::default(),
         stop: stop.clone(),
     }));
@@ -232,6 +251,7 @@ fn view_of(machine: &Partition) -> View {
         epoch: machine.epoch(),
         leads: machine.is_leader(),
         stopped: machine.stopped().map(ToString::to_string),
+        awaits_room: machine.awaits_room(),
     }
 }
 
@@ -257,7 +277,7 @@ struct PartitionShell {
     bars: Bars,
     next_token: u64,
     max_batch_bytes: usize,
-    /// The last append found no room on the disk.
+    /// The last append, or the vote, found no room on the disk.
     full: bool,
     /// The machine has resigned and the log is being closed.
     closing: bool,
@@ -291,6 +311,7 @@ impl PartitionShell {
         self.store.write(vec![row], move |result| {
             let told = match result {
                 Ok(()) => Completion::VotePersisted(vote.epoch),
+                Err(error) if error.is_disk_full() => Completion::VoteUnstored(vote.epoch),
                 Err(error) => Completion::Stopped { reason: error.to_string() },
             };
             // A driver that has ended needs no vote.
@@ -331,6 +352,15 @@ impl PartitionShell {
             return WireError::new(ErrorCode::Overloaded, text);
         }
         error
+    }
+
+    /// Says so when that changes.
+    fn has_room(&mut self, room: bool) {
+        match (std::mem::replace(&mut self.full, !room), room) {
+            (true, true) => tracing::info!(partition = %self.name, "the disk has room again"),
+            (false, false) => tracing::error!(partition = %self.name, "the disk is full"),
+            _ => {}
+        }
     }
 
     fn answer(&mut self, token: Token, answer: Answer) {
@@ -380,20 +410,23 @@ impl Shell for PartitionShell {
     fn completion(&mut self, completion: Completion) -> Option<Input> {
         match completion {
             Completion::Appended { end } => {
-                if std::mem::take(&mut self.full) {
-                    tracing::info!(partition = %self.name, "the disk has room again");
-                }
+                self.has_room(true);
                 Some(Input::Appended { end })
             }
             Completion::DiskFull { from } => {
-                if !std::mem::replace(&mut self.full, true) {
-                    tracing::error!(partition = %self.name, offset = %from, "the disk is full");
-                }
+                self.has_room(false);
                 Some(Input::AppendFailed { from, reason: AppendFailure::DiskFull })
             }
             Completion::Synced { end } => Some(Input::Synced { end }),
             Completion::Stopped { reason } => Some(Input::StorageStopped { reason: reason.into() }),
-            Completion::VotePersisted(epoch) => Some(Input::VotePersisted { epoch }),
+            Completion::VotePersisted(epoch) => {
+                self.has_room(true);
+                Some(Input::VotePersisted { epoch })
+            }
+            Completion::VoteUnstored(epoch) => {
+                self.has_room(false);
+                Some(Input::VoteUnstored { epoch })
+            }
             Completion::Started { start } => Some(Input::LogStart { start }),
             Completion::Closed => {
                 self.closed = true;
@@ -446,7 +479,7 @@ impl Shell for PartitionShell {
     }
 
     fn accepts(&self, machine: &Partition) -> bool {
-        machine.accepts() || machine.stopped().is_some()
+        machine.accepts() || machine.stopped().is_some() || machine.awaits_room()
     }
 
     fn stop(&mut self) -> Option<Input> {

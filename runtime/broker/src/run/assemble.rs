@@ -34,6 +34,7 @@ use crate::maintenance;
 use crate::metrics::{BrokerMetrics, TopicMetrics};
 use crate::modules::Modules;
 use crate::opening::Opener;
+use crate::orphans;
 use crate::partitions::Partitions;
 use crate::reconcile::Reconciler;
 use crate::serve::Complaints;
@@ -159,9 +160,10 @@ async fn open_metadata(
     let core = &cores.all()[0];
     let log =
         opener.open(core, (&name, metrics), metadata::LOG, (config, MAX_BATCH_BYTES), vote).await;
-    let log = log.map_err(StartError::MetadataLog)?;
+    let log = log.map_err(|failed| StartError::MetadataLog(failed.error))?;
     let (metadata, mut applier) = metadata::open(log.clone(), store.clone(), image);
     applier.catch_up().await.map_err(StartError::MetadataLog)?;
+    orphans::clear(&opener, &log, &metadata.image()).await;
     Ok((metadata, applier, log))
 }
 

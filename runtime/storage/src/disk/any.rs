@@ -56,6 +56,13 @@ impl Disk for AnyDisk {
         }
     }
 
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        match self {
+            AnyDisk::Real(disk) => disk.list_dirs(dir),
+            AnyDisk::Memory(disk) => disk.list_dirs(dir),
+        }
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         match self {
             AnyDisk::Real(disk) => disk.create_dir_all(dir),

@@ -181,6 +181,13 @@ impl Disk for MemDisk {
         Ok(self.shared.state.lock().dir(dir)?.live.keys().cloned().collect())
     }
 
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let mut state = self.shared.state.lock();
+        state.dir(dir)?;
+        let inside = state.dirs.keys().filter(|path| path.parent() == Some(dir));
+        Ok(inside.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+    }
+
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.shared.state.lock();
         for path in dir.ancestors() {

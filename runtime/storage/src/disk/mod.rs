@@ -38,6 +38,8 @@ pub trait Disk: fmt::Debug + Clone + Send + Sync + 'static {
     fn len(&self, path: &Path) -> io::Result<u64>;
     /// The names of the files (not of the directories) in `dir`, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// The names of the directories in `dir`, in no particular order.
+    fn list_dirs(&self, dir: &Path) -> io::Result<Vec<String>>;
     /// Creates `dir` and what leads to it, durably. An existing directory is fine.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Removes an empty directory, durably.

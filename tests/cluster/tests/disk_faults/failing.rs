@@ -1,12 +1,10 @@
 //! Input/output errors: the partition they hit stops, says why, and stays readable; the others go on.
 
 use std::path::Path;
-use std::time::Duration;
 
 use millstream_client::Client;
 use millstream_client::protocol::error::ErrorCode;
 use millstream_storage::disk::{Fault, Operation};
-use millstream_tests_cluster::until;
 
 use crate::host::{Host, describe, refusal, send, values};
 
@@ -96,11 +94,6 @@ async fn recovers(host: &mut Host, topic: &str, seed: u64) {
     }
     assert_eq!(read, acknowledged(), "seed {seed}");
     send(&client, topic, "goes on").await.unwrap();
-    let online = async || match describe(&client, topic).await.status {
-        status if status == "online" => Ok(()),
-        status => Err(status),
-    };
-    until("a partition that is online", Duration::from_secs(5), online).await;
     // What a restart read from memory is on the disk now, whatever the failed sync left there.
     let before = values(&client, topic).await;
     host.lose_power(seed + 100).await;

@@ -22,18 +22,24 @@ pub(crate) struct Host {
     pub(crate) disk: MemDisk,
     /// Its lock and its certificates; everything else is on the disk in memory.
     dir: tempfile::TempDir,
+    position_save: Duration,
 }
 
 impl Host {
     /// A fresh one.
     pub(crate) async fn start() -> Self {
+        Self::saving(Duration::from_secs(1)).await
+    }
+
+    /// One that saves the positions of jobs so often.
+    pub(crate) async fn saving(position_save: Duration) -> Self {
         let (disk, dir) = (MemDisk::new(), tempfile::tempdir().unwrap());
-        let mut host = Self { running: None, disk, dir };
+        let mut host = Self { running: None, disk, dir, position_save };
         host.run().await;
         host
     }
 
-    async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let started = self.try_run().await;
         started.unwrap_or_else(|error| panic!("the broker does not start: {error}"));
     }
@@ -45,6 +51,7 @@ impl Host {
         config.admin.listen = ([127, 0, 0, 1], 0).into();
         config.server.data_dir = self.dir.path().to_owned();
         config.server.cores = 1;
+        config.storage.position_save.0 = self.position_save;
         config.server.stop_timeout.0 = Duration::from_secs(5);
         let disk = AnyDisk::Memory(self.disk.clone());
         let running = millstream_broker::start_on(config, disk).await;
@@ -92,7 +99,17 @@ impl Host {
     /// Where the first partition of a topic lies.
     pub(crate) async fn log_of(&self, client: &Client, topic: &str) -> PathBuf {
         let id = client.admin().describe_topic(topic).await.unwrap().id;
-        self.dir.path().join("partitions").join(format!("{id}-0"))
+        self.logs().join(format!("{id}-0"))
+    }
+
+    /// Where all logs lie.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.dir.path().join("partitions")
+    }
+
+    /// The metadata store.
+    pub(crate) fn metadata(&self) -> PathBuf {
+        self.dir.path().join("metadata.redb")
     }
 }
 

@@ -2,6 +2,7 @@
 //! fails when it is told to and loses what was not synced when its power goes.
 //!
 //! Reading order: [`host`] (the broker), [`failing`] (input/output errors), [`full`] (no room),
+//! [`opening`] (what is found at a start), [`power`] (what a job makes of an input that lost records),
 //! [`panics`] (a bug in what writes).
 //!
 //! Invariant: what was acknowledged is there after every fault; what was not is refused with a reason.
@@ -11,4 +12,6 @@
 mod failing;
 mod full;
 mod host;
+mod opening;
 mod panics;
+mod power;

@@ -13,6 +13,7 @@ use super::*;
 use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
 use crate::drivers::store;
+use crate::metrics::TopicMetrics;
 use crate::opening::Opener;
 
 /// What decides, and the disk under it.
@@ -43,7 +44,8 @@ impl Ground {
         let cores = Cores::start(1).unwrap();
         let (name, core) = (TopicName::new("__metadata").unwrap(), &cores.all()[0]);
         let config = (LogConfig::default(), MAX_BATCH_BYTES);
-        let log = opener.open(core, &name, LOG, config, Vote::default()).await.unwrap();
+        let topic = (&name, &TopicMetrics::new());
+        let log = opener.open(core, topic, LOG, config, Vote::default()).await.unwrap();
         let (metadata, mut applier) = open(log, store, Image::default());
         applier.catch_up().await.unwrap();
         core.spawn(applier.run());

@@ -54,7 +54,11 @@ fn partition(broker: &Broker, index: u32, slot: &Slot) -> PartitionDescription {
             description.high_watermark = view.high_watermark;
             description.log_end = view.log_end;
             description.size_bytes = partition.size_bytes();
-            description.status = view.stopped.unwrap_or_else(|| "online".to_owned());
+            description.status = match view.stopped {
+                Some(why) => why,
+                None if view.awaits_room => "the disk is full: writes resume with room".to_owned(),
+                None => "online".to_owned(),
+            };
         }
         Err(error) => description.status = error.message.clone(),
     }

@@ -12,13 +12,9 @@ pub(crate) fn serve(broker: &Broker, request: &FindTopic) -> Result<TopicRoutes,
     let image = broker.image();
     let known: Option<(TopicId, _)> = image.topic(&request.name);
     let (id, topic) = known.ok_or_else(|| unknown_topic(&request.name))?;
-    // Whose storage has stopped still serves readers, and tells writers why it takes nothing.
-    let serves = |slot: &Slot| {
-        slot.as_ref().is_ok_and(|partition| {
-            let view = partition.view();
-            view.leads || view.stopped.is_some()
-        })
-    };
+    // Whose storage has stopped, or has no room, still serves readers, and tells writers why it takes
+    // nothing.
+    let serves = |slot: &Slot| slot.as_ref().is_ok_and(|partition| partition.view().serves());
     let slots = slots(broker, &request.name);
     let leaders = slots.iter().map(|slot| serves(slot).then_some(broker.node)).collect();
     let brokers = image

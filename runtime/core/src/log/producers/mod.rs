@@ -7,9 +7,9 @@
 //! ```
 //!
 //! Invariant: for one producer and epoch, what is fresh is exactly the next sequence (a client) or a
-//! newer one (a job, by epoch and then by sequence); so whatever is retried, reordered or replayed, each sequence is stored once.
-//! A producer that is not known starts at sequence 0: anything else could be a retry of what was
-//! stored and forgotten.
+//! newer one (a job, by epoch first); so whatever is retried, reordered or replayed, each sequence is
+//! stored once. A producer that is not known starts at sequence 0: anything else could be a retry of
+//! what was stored and forgotten.
 
 mod snapshot;
 mod window;
