@@ -11,6 +11,7 @@
 //! high watermark of the view.
 
 mod streams;
+mod view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use super::mailbox::{self, Shell, Sources};
 use super::store::StoreHandle;
 pub(crate) use streams::Stream;
 use streams::{Bars, Streams};
+pub(crate) use view::View;
 
 use crate::clock::Clock;
 use crate::metrics::TopicMetrics;
@@ -71,27 +73,6 @@ pub(crate) struct Produce {
     pub(crate) room: Option<OwnedSemaphorePermit>,
     /// Where the answer goes; nowhere with acks 0.
     pub(crate) answer: Option<oneshot::Sender<Answer>>,
-}
-
-/// What everybody may know of a partition.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) log_start: Offset,
-    pub(crate) high_watermark: Offset,
-    pub(crate) log_end: Offset,
-    pub(crate) epoch: LeaderEpoch,
-    pub(crate) leads: bool,
-    /// Why it takes no more writes, if so.
-    pub(crate) stopped: Option<String>,
-    /// It cannot lead before there is room on the disk.
-    pub(crate) awaits_room: bool,
-}
-
-impl View {
-    /// Whether requests are answered: with what was asked for, or with why not.
-    pub(crate) fn serves(&self) -> bool {
-        self.leads || self.stopped.is_some() || self.awaits_room
-    }
 }
 
 /// A partition as the rest of the broker sees it.
@@ -212,7 +193,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         stop,
     } = start;
     let (inbox, messages) = mpsc::channel(INBOX);
-    let (publish, view) = watch::channel(view_of(&machine));
+    let (publish, view) = watch::channel(View::of(&machine));
     let shell = PartitionShell {
         id,
         name,
@@ -240,19 +221,6 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
     }));
     let sources = Sources { inbox: messages, completions, stop };
     (handle, mailbox::run(shell, machine, sources, clock, Some(Input::Tick)))
-}
-
-fn view_of(machine: &Partition) -> View {
-    let offsets = machine.offsets();
-    View {
-        log_start: offsets.start(),
-        high_watermark: offsets.high_watermark(),
-        log_end: offsets.end(),
-        epoch: machine.epoch(),
-        leads: machine.is_leader(),
-        stopped: machine.stopped().map(ToString::to_string),
-        awaits_room: machine.awaits_room(),
-    }
 }
 
 /// A batch that the machine has not answered yet.
@@ -466,7 +434,7 @@ impl Shell for PartitionShell {
     }
 
     fn settle(&mut self, machine: &Partition) {
-        let view = view_of(machine);
+        let view = View::of(machine);
         self.publish.send_if_modified(|published| {
             let changed = *published != view;
             *published = view;

@@ -1,0 +1,87 @@
+//! A full disk under the table of epochs: what is synced is durable all the same.
+//!
+//! Invariant: the table can be made again from the batches behind the recovery point, which waits for it.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use bytes::Bytes;
+use common::{append, batch, dir, read_from, values};
+use millstream_protocol::ids::{Offset, Timestamp};
+use millstream_storage::disk::{Fault, MemDisk, Operation};
+use millstream_storage::log::{LogConfig, PartitionLog, Recovered};
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+fn small() -> LogConfig {
+    LogConfig { segment_bytes: 600, index_interval_bytes: 100, ..LogConfig::default() }
+}
+
+fn open(disk: &MemDisk, config: &LogConfig) -> (PartitionLog<MemDisk>, Recovered) {
+    PartitionLog::open(disk.clone(), dir(), config.clone(), NOW).unwrap()
+}
+
+/// A log of `count` batches of 3 records, tagged 0, 1, 2, …, in timestamps 1,000 apart.
+fn filled(disk: &MemDisk, config: &LogConfig, count: u64) -> PartitionLog<MemDisk> {
+    let (mut log, _) = open(disk, config);
+    for tag in 0..count {
+        append(&mut log, 1, &[tagged(tag)]).unwrap();
+    }
+    log
+}
+
+fn tagged(tag: u64) -> Bytes {
+    batch(tag, 3, 20, i64::try_from(tag).unwrap() * 1_000)
+}
+
+fn tags(log: &PartitionLog<MemDisk>, from: u64, max_bytes: usize) -> Vec<String> {
+    let batches = read_from(&log.reader(), Offset(from), log.end(), max_bytes).unwrap();
+    batches.iter().map(|batch| values(batch)[0].clone()).collect()
+}
+
+#[test]
+fn a_sync_without_room_for_the_epochs_makes_durable_and_a_later_one_writes_them() {
+    for seed in 0..40 {
+        let (disk, config) = (MemDisk::new(), small());
+        let mut log = filled(&disk, &config, 3);
+        log.sync().unwrap();
+        disk.inject(Fault::enospc(Operation::Write).on("epochs").times(2));
+        for (epoch, tag) in [(5, 3), (6, 4)] {
+            append(&mut log, epoch, &[tagged(tag)]).unwrap();
+            assert_eq!(log.sync().unwrap(), log.end(), "what is synced is durable");
+        }
+        if seed % 2 == 0 {
+            assert_eq!(log.sync().unwrap(), log.end());
+        }
+        disk.crash(seed);
+        let (log, recovered) = open(&disk, &config);
+        assert_eq!(recovered.stopped, None, "seed {seed}");
+        assert_eq!(tags(&log, 0, 1 << 20).len(), 5, "seed {seed}");
+        let epochs: Vec<_> = recovered.epochs.iter().map(|(epoch, _)| epoch.get()).collect();
+        assert_eq!(epochs[epochs.len() - 2..], [5, 6], "seed {seed}");
+    }
+}
+
+#[test]
+fn retention_frees_room_while_there_is_none_for_the_epochs() {
+    let (disk, config) = (MemDisk::new(), small());
+    let mut log = filled(&disk, &config, 3);
+    log.sync().unwrap();
+    disk.inject(Fault::enospc(Operation::Write).on("epochs").times(100));
+    for tag in 3..60 {
+        append(&mut log, 5, &[tagged(tag)]).unwrap();
+        log.sync().unwrap();
+    }
+    assert!(2 < log.segment_count());
+    let end = log.end();
+    log.advance_start(end).unwrap();
+    assert_eq!((log.start(), log.segment_count()), (end, 1));
+    disk.clear_faults();
+    append(&mut log, 5, &[tagged(60)]).unwrap();
+    log.sync().unwrap();
+    disk.crash(7);
+    let (log, recovered) = open(&disk, &config);
+    assert_eq!((log.start(), recovered.stopped), (end, None));
+    assert_eq!(tags(&log, end.get(), 1 << 20).len(), 1);
+}
