@@ -11,6 +11,7 @@ const BYTES: &str =
     "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 const UNKNOWN_BYTES: &str = "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}";
 const RECORDS: &str = "{msg} {wide_bar} {human_pos}/{human_len} records {per_sec} {eta}";
+const STEPS: &str = "{msg} {wide_bar} {pos}/{len} {elapsed}";
 
 /// A bar over bytes, or a spinner where their number is not known.
 pub(crate) fn bytes(doing: &str, total: Option<u64>) -> ProgressBar {
@@ -23,6 +24,11 @@ pub(crate) fn bytes(doing: &str, total: Option<u64>) -> ProgressBar {
 /// A bar over records.
 pub(crate) fn records(doing: &str, total: u64) -> ProgressBar {
     bar(ProgressBar::new(total), doing, RECORDS)
+}
+
+/// A bar over the steps of a measurement, which take about as long each.
+pub(crate) fn steps(doing: &str, total: u64) -> ProgressBar {
+    bar(ProgressBar::new(total), doing, STEPS)
 }
 
 /// No bar at all.
@@ -44,7 +50,8 @@ mod tests {
 
     #[test]
     fn every_template_is_valid() {
-        for drawn in [bytes("a", Some(1)), bytes("b", None), records("c", 1), none()] {
+        for drawn in [bytes("a", Some(1)), bytes("b", None), records("c", 1), steps("d", 1), none()]
+        {
             drawn.finish_and_clear();
         }
     }

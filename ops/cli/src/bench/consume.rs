@@ -14,9 +14,9 @@ use super::report::{Rows, Throughput, Told};
 use super::spent::{Meter, Spent};
 use super::topic;
 use crate::failure::{Failure, Result};
-use crate::format;
 use crate::output::{Output, print};
 use crate::parse::{Pair, collect};
+use crate::{format, progress};
 
 /// Read a topic from its start to its end, as fast as possible.
 ///
@@ -101,6 +101,7 @@ pub(super) async fn read_all(
     let consumer = client.consumer(ConsumerConfig { filter, ..ConsumerConfig::default() })?;
     let (mut examined, mut records, mut value_bytes, mut sum) = (0, 0, 0, 0_u64);
 
+    let bar = progress::records("reading", expected);
     let meter = Meter::start(broker)?;
     consumer.assign_all(topic.as_str(), StartAt::Earliest).await?;
     while !ends.is_empty() {
@@ -112,12 +113,14 @@ pub(super) async fn read_all(
             value_bytes += value.len() as u64;
             sum = sum.wrapping_add(digest(value));
         }
+        bar.set_position(examined.max(records));
         let partition = fetched.partition();
         if ends.get(&partition).is_some_and(|end| *end <= fetched.next_offset()) {
             ends.remove(&partition);
         }
     }
     let spent = meter.stop()?;
+    bar.finish_and_clear();
 
     consumer.close().await;
     if !filtered {

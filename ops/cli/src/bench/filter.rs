@@ -6,11 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use indicatif::ProgressBar;
 use millstream_client::Client;
 use millstream_protocol::ids::{JobName, ModuleName, ModuleRef, TopicName};
 use millstream_protocol::message::fetch::FetchFilter;
 use millstream_protocol::message::job::{
-    DeleteJob, DeployJob, DescribeJob, ErrorPolicy, JobLimits, JobSpec, StartPosition,
+    DeleteJob, DeployJob, DescribeJob, ErrorPolicy, JobLimits, JobPartition, JobSpec, StartPosition,
 };
 use millstream_protocol::message::topic::DeleteTopic;
 use serde::Serialize;
@@ -22,9 +23,9 @@ use super::spent::Meter;
 use super::topic;
 use crate::connection::call;
 use crate::failure::{Failure, Result};
-use crate::format;
 use crate::output::{Output, print};
 use crate::parse::{Pair, collect};
+use crate::{format, progress};
 
 /// How often a job is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_millis(10);
@@ -179,13 +180,16 @@ async fn as_job(
 ) -> Result<Job> {
     let (name, output) = (spec.name.clone(), spec.outputs[0].clone());
     let input = topic::ends(client, &spec.inputs[0]).await?;
+    let starts = topic::starts(client, &spec.inputs[0]).await?;
     let partitions = u32::try_from(input.len()).map_err(Failure::new)?;
     topic::create(client, &output, partitions, configs).await?;
 
     let meter = Meter::start(broker)?;
     call(client, DeployJob { spec }).await?;
-    let done = until_done(client, &name).await;
+    let bar = progress::records("running the job", topic::distance(&starts, &input));
+    let done = until_done(client, &name, &bar).await;
     let spent = meter.stop()?;
+    bar.finish_and_clear();
 
     call(client, DeleteJob { name }).await?;
     call(client, DeleteTopic { name: output }).await?;
@@ -200,7 +204,7 @@ async fn as_job(
 }
 
 /// Waits until a job has nothing left to read; how many records it read and wrote.
-async fn until_done(client: &Client, name: &JobName) -> Result<(u64, u64)> {
+async fn until_done(client: &Client, name: &JobName, bar: &ProgressBar) -> Result<(u64, u64)> {
     loop {
         tokio::time::sleep(ASK_EVERY).await;
         let job = call(client, DescribeJob { name: name.clone() }).await?;
@@ -209,14 +213,11 @@ async fn until_done(client: &Client, name: &JobName) -> Result<(u64, u64)> {
         {
             return Err(Failure::new(format!("the filter failed: {error}")));
         }
+        let sum = |of: fn(&JobPartition) -> u64| job.partitions.iter().map(of).sum();
+        let records_in = sum(|partition| partition.records_in);
+        bar.set_position(records_in);
         if !job.partitions.is_empty() && job.partitions.iter().all(|partition| partition.lag == 0) {
-            let sum = |of: fn(&millstream_protocol::message::job::JobPartition) -> u64| {
-                job.partitions.iter().map(of).sum()
-            };
-            return Ok((
-                sum(|partition| partition.records_in),
-                sum(|partition| partition.records_out),
-            ));
+            return Ok((records_in, sum(|partition| partition.records_out)));
         }
     }
 }

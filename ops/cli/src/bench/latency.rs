@@ -24,8 +24,8 @@ use super::report::{Latency, Rows, Throughput, Times, Told, whole};
 use super::spent::Meter;
 use super::topic::Making;
 use crate::failure::{Failure, Result};
-use crate::format;
 use crate::output::{Output, print};
+use crate::{format, progress};
 
 /// How long the last records may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FINEST: Duration = Duration::from_micros(50);
 /// Different values that are sent.
 const VALUES: u64 = 10_000;
+/// Records between two moves of the progress bar: what is measured must not wait for it.
+const TOLD_EVERY: u64 = 1_000;
 /// A value holds its number and when it was due.
 const MARK: usize = 16;
 /// Deliveries that may wait to be timed, for each partition.
@@ -199,6 +201,7 @@ async fn send(
     let mut late = Times::new();
     let step = Duration::from_secs(1) / schedule.rate;
     let ticker = Ticker::new(step.clamp(FINEST, Duration::from_millis(10)))?;
+    let bar = progress::records("sending", schedule.total);
     let mut number = 0;
     while number < schedule.total {
         let due = schedule.due(number);
@@ -218,6 +221,9 @@ async fn send(
             lane.send((due, delivery)).await.map_err(|_| Failure::new("a record was refused"))?;
         }
         number += 1;
+        if number.is_multiple_of(TOLD_EVERY) {
+            bar.set_position(number);
+        }
     }
     Ok(Sent { late, last: Instant::now(), lanes, timing })
 }

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use indicatif::ProgressBar;
 use millstream_client::{Client, Delivery, Producer, ProducerRecord};
 use millstream_protocol::ids::TopicName;
 use millstream_protocol::message::produce::Acks;
@@ -19,6 +20,7 @@ use super::spent::Meter;
 use super::topic::{self, Making};
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
+use crate::progress;
 
 /// One record in so many bytes of values has its acknowledgement timed.
 const TIMED_EVERY: usize = 16 << 10;
@@ -65,11 +67,13 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let producer = client.producer(config)?;
     let partitions = producer.prepare(topic.as_str()).await?;
     let timing = Timing::new(partitions, (TIMED_EVERY / size).max(1) as u64);
+    let bar = progress::records("producing", records);
 
     let meter = Meter::start(args.watched.broker_pid)?;
-    send_all(&producer, &topic, &pool, records, &timing).await?;
+    send_all(&producer, &topic, pool.values(records), &timing, &bar).await?;
     producer.flush().await?;
     let spent = meter.stop()?;
+    bar.finish_and_clear();
 
     let acknowledged = Latency::of(&timing.finish().await?);
     producer.close().await?;
@@ -88,13 +92,13 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
 async fn send_all(
     producer: &Producer,
     topic: &TopicName,
-    pool: &Pool,
-    records: u64,
+    values: impl Iterator<Item = &[u8]>,
     timing: &Timing,
+    bar: &ProgressBar,
 ) -> Result {
     let record = ProducerRecord::new(topic.as_str());
     let mut until_timed = 0;
-    for value in pool.values(records) {
+    for (number, value) in (0..).zip(values) {
         let record = record.value(value);
         if until_timed > 0 {
             until_timed -= 1;
@@ -103,6 +107,7 @@ async fn send_all(
             until_timed = timing.every - 1;
             let sent = Instant::now();
             timing.watch(sent, producer.send(record).await?);
+            bar.set_position(number);
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the clock starts before the process does, and every start is that of this very binary.
 
+use std::cmp::Ordering;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -14,8 +15,8 @@ use serde::Serialize;
 use super::report::{Rows, Told};
 use super::spent;
 use crate::failure::{Failure, Result};
-use crate::format;
 use crate::output::{Output, print};
+use crate::{format, progress};
 
 const TOPIC: &str = "startup";
 /// How long a start may take.
@@ -35,7 +36,7 @@ pub(super) struct Args {
     runs: u32,
 }
 
-/// Times in milliseconds; the best of the runs.
+/// Times in milliseconds; the medians of the runs.
 #[derive(Serialize)]
 struct Document {
     first_start_ms: f64,
@@ -55,20 +56,29 @@ struct Run {
 pub(super) fn run(args: &Args, output: Output) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let bar = progress::steps("starting brokers", u64::from(args.runs));
         let mut runs = Vec::new();
         for _ in 0..args.runs {
             runs.push(one(args.settle.0).await?);
+            bar.inc(1);
         }
-        let best = |of: fn(&Run) -> f64| runs.iter().map(of).fold(f64::INFINITY, f64::min);
+        bar.finish_and_clear();
         let document = Document {
-            first_start_ms: best(|run| run.first_start_ms),
-            later_start_ms: best(|run| run.later_start_ms),
-            idle_rss_bytes: runs.iter().map(|run| run.idle_rss_bytes).min().unwrap_or_default(),
+            first_start_ms: median(runs.iter().map(|run| run.first_start_ms)),
+            later_start_ms: median(runs.iter().map(|run| run.later_start_ms)),
+            idle_rss_bytes: median(runs.iter().map(|run| run.idle_rss_bytes)),
             binary_bytes: std::env::current_exe()?.metadata()?.len(),
             runs,
         };
         print(&Told(document), output)
     })
+}
+
+/// The middle one; of two, the worse.
+fn median<T: PartialOrd + Copy + Default>(values: impl Iterator<Item = T>) -> T {
+    let mut values: Vec<T> = values.collect();
+    values.sort_by(|one, other| one.partial_cmp(other).unwrap_or(Ordering::Equal));
+    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 async fn one(settle: Duration) -> Result<Run> {
@@ -146,5 +156,17 @@ impl Rows for Document {
             ("idle RSS", format::bytes(self.idle_rss_bytes)),
             ("binary", format::bytes(self.binary_bytes)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_reported_and_not_the_best() {
+        assert_eq!(median([30.0, 10.0, 20.0].into_iter()), 20.0);
+        assert_eq!(median([7_u64, 9].into_iter()), 9);
+        assert_eq!(median([7_u64].into_iter()), 7);
     }
 }

@@ -18,8 +18,8 @@ pub(super) struct Figure {
     pub(super) better: Better,
     /// What it must reach, and what it should.
     pub(super) bars: Option<(f64, f64)>,
-    /// The lowest ceiling that bounds it, in the same unit.
-    pub(super) ceiling: Option<f64>,
+    /// What bounds it, in the same unit: the lowest ceiling, or of a time the floor.
+    pub(super) bound: Option<f64>,
     /// CPU seconds for 10^9 bytes of values: broker, client.
     pub(super) cpu: Option<(f64, f64)>,
     /// MiB that the broker had at most.
@@ -29,15 +29,23 @@ pub(super) struct Figure {
 impl Figure {
     pub(super) fn new(name: &'static str, unit: &'static str, value: f64) -> Self {
         let better = if unit == "ms" || unit == "MiB" { Better::Lower } else { Better::Higher };
-        Self { name, unit, value, better, bars: None, ceiling: None, cpu: None, peak_mib: None }
+        Self { name, unit, value, better, bars: None, bound: None, cpu: None, peak_mib: None }
     }
 
     pub(super) fn bars(self, must: f64, aim: f64) -> Self {
         Self { bars: Some((must, aim)), ..self }
     }
 
-    pub(super) fn under(self, ceiling: f64) -> Self {
-        Self { ceiling: Some(ceiling), ..self }
+    pub(super) fn bound(self, bound: f64) -> Self {
+        Self { bound: Some(bound), ..self }
+    }
+
+    /// How near it comes to what bounds it: 1 is all that can be had.
+    fn of_bound(&self) -> Option<f64> {
+        self.bound.map(|bound| match self.better {
+            Better::Higher => self.value / bound,
+            Better::Lower => bound / self.value,
+        })
     }
 }
 
@@ -80,7 +88,7 @@ fn row(first: &Figure, all: &[&Figure]) -> String {
         first.name,
         number(value),
         first.unit,
-        shown(&of(&|figure| figure.ceiling.map(|ceiling| figure.value / ceiling))),
+        shown(&of(&Figure::of_bound)),
         shown(&of(&|figure| figure.cpu.map(|(broker, _)| broker))),
         shown(&of(&|figure| figure.cpu.map(|(_, client)| client))),
         shown(&of(&|figure| figure.peak_mib)),
@@ -121,7 +129,7 @@ mod tests {
     #[test]
     fn the_median_of_the_runs_is_judged_and_the_range_is_shown() {
         let run =
-            |value| vec![Figure::new("W1", "MB/s", value).bars(650.0, 1_000.0).under(value * 2.0)];
+            |value| vec![Figure::new("W1", "MB/s", value).bars(650.0, 1_000.0).bound(value * 2.0)];
         let table = table(&[run(600.0), run(900.0), run(700.0)]);
         assert!(
             table.contains("| W1 | 700 MB/s | 600 – 900 | 650 / 1000 | must | 0.50 |"),
@@ -133,6 +141,11 @@ mod tests {
     fn of_a_latency_less_is_better() {
         let run = |value| vec![Figure::new("p50", "ms", value).bars(0.4, 0.25)];
         assert!(table(&[run(0.2)]).contains("| aim |"));
+        let near = vec![Figure::new("p50", "ms", 0.4).bound(0.1)];
+        assert!(
+            table(&[near]).contains("| 0.25 |"),
+            "a floor of a quarter is reached to a quarter"
+        );
         assert!(table(&[run(0.5)]).contains("| no |"));
     }
 }

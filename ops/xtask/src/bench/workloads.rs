@@ -15,6 +15,8 @@ use crate::{shell, workspace};
 const SMALL_RECORDS: u64 = 5_000_000;
 const LARGE_BYTES: u64 = 1 << 30;
 const MIB: f64 = 1_048_576.0;
+/// The fields of a latency that are reported.
+const QUANTILES: [&str; 3] = ["p50_us", "p99_us", "p999_us"];
 
 /// Everything once; `scale` divides the amounts.
 pub(super) fn all(binary: &Path, folder: &Path, scale: u64) -> Result<Vec<Figure>> {
@@ -35,12 +37,19 @@ struct Bench<'a> {
     scale: u64,
 }
 
-/// MB/s and records/s of one part of `bench ceiling`.
+/// What `bench ceiling` told.
 struct Ceiling(Value);
 
 impl Ceiling {
+    /// MB/s or records/s of one part.
     fn of(&self, part: &str, field: &str) -> Result<f64> {
         number(&self.0[part], field)
+    }
+
+    /// Milliseconds in which a record goes over the wire and back and is synced once, with nothing else to do.
+    fn floor(&self, quantile: &str) -> Result<f64> {
+        let part = |part| number(&self.0[part], quantile);
+        Ok((part("round_trip")? + part("small_sync")?) / 1e3)
     }
 
     /// The lower of two parts.
@@ -58,8 +67,11 @@ impl Bench<'_> {
         let (mb, records) = ("mb_per_second", "records_per_second");
 
         // First, while nothing that others wrote waits to be written back to the disk.
-        let latency = self.latency()?;
+        let mut latency = self.latency()?;
         let ceiling = self.ceiling(&large)?;
+        for (figure, quantile) in latency.iter_mut().zip(QUANTILES) {
+            figure.bound = Some(ceiling.floor(quantile)?);
+        }
         let synced = ceiling.lower("sink", "disk_synced", mb)?;
         let unsynced = ceiling.lower("sink", "disk_unsynced", mb)?;
         let mut figures = vec![
@@ -69,22 +81,23 @@ impl Bench<'_> {
             Figure::new("ceiling: disk, not synced", "MB/s", ceiling.of("disk_unsynced", mb)?),
         ];
         let told = self.produce("large", "fsync", &large)?;
-        figures.push(rate("W1 1 KiB, fsync", &told)?.bars(650.0, 1_000.0).under(synced));
+        figures.push(rate("W1 1 KiB, fsync", &told)?.bars(650.0, 1_000.0).bound(synced));
         let told = self.produce("memory", "memory", &large)?;
-        figures.push(rate("W1 1 KiB, memory", &told)?.bars(850.0, 1_250.0).under(unsynced));
+        figures.push(rate("W1 1 KiB, memory", &told)?.bars(850.0, 1_250.0).bound(unsynced));
         let told = self.json(&["bench", "consume", "large"])?;
         let source = ceiling.of("source", mb)?;
-        figures.push(rate("W2 1 KiB", &told)?.bars(1_300.0, 1_800.0).under(source));
+        figures.push(rate("W2 1 KiB", &told)?.bars(1_300.0, 1_800.0).bound(source));
 
         let ceiling = self.ceiling(&small)?;
         let synced = ceiling.lower("sink", "disk_synced", records)? / 1e6;
+        let disk = ceiling.of("disk_synced", records)? / 1e6;
         let told = self.produce("small", "fsync", &small)?;
-        figures.push(millions("W1 100 B, fsync", &told)?.bars(4.0, 6.0).under(synced));
+        figures.push(millions("W1 100 B, fsync", &told)?.bars(4.0, 6.0).bound(synced));
         let told = self.json(&["bench", "consume", "small"])?;
         let source = ceiling.of("source", records)? / 1e6;
-        figures.push(millions("W2 100 B", &told)?.bars(6.0, 10.0).under(source));
+        figures.push(millions("W2 100 B", &told)?.bars(6.0, 10.0).bound(source));
 
-        figures.extend(self.filter()?);
+        figures.extend(self.filter(source, disk)?);
         figures.extend(latency);
         Ok(figures)
     }
@@ -101,18 +114,24 @@ impl Bench<'_> {
         self.json(&[&making, amount].concat())
     }
 
-    /// W4, over the small records.
-    fn filter(&self) -> Result<Vec<Figure>> {
+    /// W4, over the small records. What is not kept crosses no wire and is written to no disk: the bound of what is
+    /// examined is that of what is kept, divided by its share.
+    fn filter(&self, source: f64, disk: f64) -> Result<Vec<Figure>> {
         let guest = workspace::guests_directory().join("keep-late.wasm");
         let guest = guest.to_str().context("the guests' directory is not UTF-8")?;
         let keep_half = ["--param", "column=0", "--param", "above=4.5"];
         let filter = ["bench", "filter", "small", "--module", guest];
         let told = self.json(&[&filter[..], &keep_half].concat())?;
-        let ratio = number(&told["fetch"], "ratio")?;
-        let job = number(&told["job"], "records_in_per_second")? / 1e6;
+        let (fetch, job) = (&told["fetch"], &told["job"]);
+        let ratio = number(fetch, "ratio")?;
+        let examined = number(fetch, "filtered_records_per_second")? / 1e6;
+        let kept = number(fetch, "kept")? / number(fetch, "examined")?;
+        let through = number(job, "records_in_per_second")? / 1e6;
+        let written = number(job, "records_out")? / number(job, "records_in")?;
         Ok(vec![
             Figure::new("W4 on fetch, of W2 100 B", "×", ratio).bars(0.85, 0.95),
-            Figure::new("W4 as a job, 100 B", "M/s", job).bars(1.5, 4.0),
+            Figure::new("W4 on fetch, 100 B examined", "M/s", examined).bound(source / kept),
+            Figure::new("W4 as a job, 100 B", "M/s", through).bars(1.5, 4.0).bound(disk / written),
         ])
     }
 
@@ -121,18 +140,16 @@ impl Bench<'_> {
         let duration = format!("{}s", 30 / self.scale);
         let told =
             self.json(&["bench", "latency", "latency", "--create", "--duration", &duration])?;
-        let quantiles = [
-            ("W3 p50", "p50_us", 0.4, 0.25),
-            ("W3 p99", "p99_us", 1.0, 0.6),
-            ("W3 p99.9", "p999_us", 3.0, 1.5),
-        ];
-        let figure = |(name, field, must, aim)| {
-            let ms = number(&told["end_to_end"], field)? / 1e3;
+        let bars = [("W3 p50", 0.4, 0.25), ("W3 p99", 1.0, 0.6), ("W3 p99.9", 3.0, 1.5)];
+        let figure = |((name, must, aim), quantile)| {
+            let ms = number(&told["end_to_end"], quantile)? / 1e3;
             Ok(Figure::new(name, "ms", ms).bars(must, aim))
         };
-        let mut figures: Vec<Figure> = quantiles.map(figure).into_iter().collect::<Result<_>>()?;
+        let figures = bars.into_iter().zip(QUANTILES).map(figure);
+        let mut figures: Vec<Figure> = figures.collect::<Result<_>>()?;
         let sent = number(&told, "achieved_rate")?;
-        figures.push(Figure::new("W3 rate", "records/s", sent).bars(9_990.0, 9_990.0));
+        let rate = Figure::new("W3 rate", "records/s", sent).bars(9_990.0, 9_990.0);
+        figures.push(rate.bound(number(&told, "rate")?));
         Ok(figures)
     }
 

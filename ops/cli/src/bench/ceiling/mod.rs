@@ -3,7 +3,8 @@
 //! ```text
 //!   sink     this process ──▶ transport ──▶ another process, which drops what comes and answers
 //!   source   this process ◀── transport ◀── another process, which has it ready
-//!   disk     this process ──▶ files side by side, synced after each group of batches, or never
+//!   disk     this process ──▶ files side by side, synced in the fastest of several ways, or never
+//!   floor    one record to the other process and its answer back; one record appended and synced
 //! ```
 //!
 //! Invariant: the batches are the ones a producer would send, made beforehand, and the transport has the
@@ -11,6 +12,7 @@
 
 mod disk;
 pub(super) mod peer;
+mod quiet;
 mod wire;
 
 use std::path::PathBuf;
@@ -23,10 +25,11 @@ use serde::Serialize;
 
 use super::arguments::Amount;
 use super::payload::Pool;
-use super::report::{Rows, Throughput, Told, whole};
+use super::report::{Latency, Rows, Throughput, Told, whole};
 use super::spent::Spent;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
+use crate::progress;
 
 /// As the producer has it by default.
 const BATCH_BYTES: usize = 512 << 10;
@@ -35,7 +38,8 @@ const DISTINCT: usize = 256;
 
 /// Measure what the machine gives without a broker: transport and disk.
 ///
-/// What bounds producing is the lower of `sink` and a disk figure, what bounds consuming is `source`.
+/// What bounds producing is the lower of `sink` and a disk figure, what bounds consuming is `source`. No record can be
+/// acknowledged, or arrive, sooner than in a `round trip` and a `small sync`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -55,7 +59,13 @@ struct Document {
     sink: Throughput,
     source: Throughput,
     disk_synced: Throughput,
+    /// How the disk was fastest.
+    disk_synced_way: disk::Way,
     disk_unsynced: Throughput,
+    /// One record to the other process, and its answer back, one at a time.
+    round_trip: Latency,
+    /// One record appended and synced, one at a time.
+    small_sync: Latency,
 }
 
 /// What goes over the wire or to the disk.
@@ -76,16 +86,16 @@ impl Load {
         let distinct = count.min(DISTINCT as u64);
         let pool = Pool::new(distinct * records_each, size);
         let mut values = pool.values(distinct * records_each);
-        let mut batch = || {
-            let mut builder = BatchBuilder::new(BATCH_BYTES);
-            for value in values.by_ref().take(usize::try_from(records_each).unwrap_or(1)) {
-                builder.push(Timestamp(0), None, Some(value), &[])?;
-            }
-            builder.finish(Compression::None, ProducerStamp::NONE)
-        };
-        let batches = (0..distinct).map(|_| batch()).collect::<std::result::Result<_, _>>();
-        let batches = batches.map_err(Failure::new)?;
+        let each = usize::try_from(records_each).unwrap_or(1);
+        let batches =
+            (0..distinct).map(|_| batch(values.by_ref().take(each))).collect::<Result<_>>()?;
         Ok(Self { batches, records_each, value_size: size as u64, count })
+    }
+
+    /// One record in a batch of its own, as a producer sends it that waits for nothing.
+    fn lone(&self) -> Result<Bytes> {
+        let pool = Pool::new(1, usize::try_from(self.value_size).unwrap_or(usize::MAX));
+        batch(pool.values(1))
     }
 
     /// The batches in the order they go: as many as there are to send.
@@ -100,16 +110,33 @@ impl Load {
     }
 }
 
-/// Measures all four, one after the other.
+fn batch<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Bytes> {
+    let mut builder = BatchBuilder::new(BATCH_BYTES);
+    for value in values {
+        builder.push(Timestamp(0), None, Some(value), &[]).map_err(Failure::new)?;
+    }
+    builder.finish(Compression::None, ProducerStamp::NONE).map_err(Failure::new)
+}
+
+/// Measures all of them, one after the other.
 pub(super) fn run(args: &Args, output: Output) -> Result {
     let load = Load::new(args.amount)?;
-    let (sink, source) = wire::measure(&load, args.streams)?;
+    let lone = load.lone()?;
+    let bar = progress::steps("measuring", wire::STEPS + disk::STEPS);
+    let small_sync = Latency::of(&disk::small_syncs(&lone, &args.dir, &bar)?);
+    let wire = wire::measure(&load, &lone, args.streams, &bar)?;
+    let (synced, way) = disk::synced(&load, &args.dir, args.streams, &bar)?;
+    let unsynced = disk::unsynced(&load, &args.dir, args.streams, &bar)?;
+    bar.finish_and_clear();
     let document = Document {
         value_size: usize::try_from(load.value_size).unwrap_or(usize::MAX),
-        sink: load.throughput(sink),
-        source: load.throughput(source),
-        disk_synced: load.throughput(disk::synced(&load, &args.dir, args.streams)?),
-        disk_unsynced: load.throughput(disk::unsynced(&load, &args.dir, args.streams)?),
+        sink: load.throughput(wire.pushed),
+        source: load.throughput(wire.pulled),
+        disk_synced: load.throughput(synced),
+        disk_synced_way: way,
+        disk_unsynced: load.throughput(unsynced),
+        round_trip: Latency::of(&wire.round_trips),
+        small_sync,
     };
     print(&Told(document), output)
 }
@@ -131,7 +158,10 @@ impl Rows for Document {
             ("sink", line(&self.sink)),
             ("source", line(&self.source)),
             ("disk, synced", line(&self.disk_synced)),
+            ("", self.disk_synced_way.told()),
             ("disk, not synced", line(&self.disk_unsynced)),
+            ("round trip", self.round_trip.line()),
+            ("small sync", self.small_sync.line()),
         ]
     }
 }

@@ -5,8 +5,10 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use indicatif::ProgressBar;
 use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::message::hello::{Hello, NEWEST_VERSION, OLDEST_VERSION};
 use millstream_protocol::message::produce::{ProduceAnswers, ProduceBatch};
@@ -17,6 +19,7 @@ use tokio::task::JoinSet;
 
 use super::Load;
 use super::peer::Ask;
+use crate::bench::report::Times;
 use crate::bench::spent::{Meter, Spent};
 use crate::failure::{Failure, Result};
 
@@ -24,17 +27,38 @@ use crate::failure::{Failure, Result};
 const IN_FLIGHT: usize = 5;
 const LIMITS: FrameLimits = FrameLimits { message: 1 << 16, body: 16 << 20 };
 
-/// What pushing everything into the other process took, and what pulling as much out of it.
-pub(super) fn measure(load: &Load, streams: u32) -> Result<(Spent, Spent)> {
+/// One record goes there and back so often, and that for so long at most.
+const ROUND_TRIPS: usize = 10_000;
+const ROUND_TRIPS_TIME: Duration = Duration::from_secs(3);
+
+/// How often the bar moves on.
+pub(super) const STEPS: u64 = 3;
+
+/// What was measured.
+pub(super) struct Wire {
+    /// Pushing everything into the other process.
+    pub(super) pushed: Spent,
+    /// Pulling as much out of it.
+    pub(super) pulled: Spent,
+    /// From handing one record over until it is answered, with nothing else to do.
+    pub(super) round_trips: Times,
+}
+
+/// Measures the transport with `streams` streams, and with one record at a time.
+pub(super) fn measure(load: &Load, lone: &Bytes, streams: u32, bar: &ProgressBar) -> Result<Wire> {
     let dir = tempfile::tempdir()?;
     let peer = Peer::start(dir.path())?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let connection = peer.connect(dir.path()).await?;
+        let round_trips = round_trips(&connection, lone).await.map_err(Failure::new)?;
+        bar.inc(1);
         let pushed = both(&peer, || push_all(&connection, load, streams)).await?;
+        bar.inc(1);
         let pulled = both(&peer, || pull_all(&connection, load, streams)).await?;
+        bar.inc(1);
         connection.close_and_wait(CloseCode::Done, "measured").await;
-        Ok((pushed, pulled))
+        Ok(Wire { pushed, pulled, round_trips })
     })
 }
 
@@ -84,6 +108,27 @@ impl Drop for Peer {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+async fn round_trips(
+    connection: &Connection,
+    lone: &Bytes,
+) -> std::result::Result<Times, StreamError> {
+    let (mut writer, mut reader) = connection.open().await?;
+    writer.send(&Ask::Sink, []).await?;
+    let mut times = Times::new();
+    let began = Instant::now();
+    for _ in 0..ROUND_TRIPS {
+        let started = Instant::now();
+        writer.send(&ProduceBatch {}, [lone.clone()]).await?;
+        reader.recv::<ProduceAnswers>(LIMITS).await?;
+        times.record(started.elapsed());
+        if began.elapsed() > ROUND_TRIPS_TIME {
+            break;
+        }
+    }
+    writer.finish()?;
+    Ok(times)
 }
 
 async fn push_all(connection: &Connection, load: &Load, streams: u32) -> Result {
