@@ -30,16 +30,17 @@ const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
 /// A cluster, as a program talks to it. Clones share everything; the last one closes it.
 ///
-/// ```no_run
+/// ```
 /// use millstream_client::{Client, ClientConfig};
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # millstream_tests_cluster::example::run(async {
+/// # use millstream_tests_cluster::example::ClientConfig;
 /// let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
 /// client.admin().create_topic("flights", 4).await?;
 /// for topic in client.admin().list_topics().await? {
 ///     println!("{} has {} partitions", topic.name, topic.partitions);
 /// }
-/// # Ok(()) }
+/// # Ok(()) });
 /// ```
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -122,6 +123,17 @@ impl Client {
         call: C,
         body: Bytes,
     ) -> Result<C::Response, ClientError> {
+        self.call_watched(call, body, &|_| ()).await
+    }
+
+    /// The same, and tells how many bytes of the body were sent, each time when it is more. It begins again when the
+    /// call is sent again.
+    pub(crate) async fn call_watched<C: Call>(
+        &self,
+        call: C,
+        body: Bytes,
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<C::Response, ClientError> {
         let request = call.into();
         let repeatable = is_repeatable(&request);
         let open = Open::Call(request);
@@ -132,7 +144,7 @@ impl Client {
         let unsure = !repeatable;
         let timed_out = |last| ClientError::TimedOut { call: C::NAME, after, last, unsure };
         loop {
-            let attempt = timeout_at(deadline, self.attempt::<C>(&open, &body)).await;
+            let attempt = timeout_at(deadline, self.attempt::<C>(&open, &body, sent)).await;
             let error = match attempt {
                 Err(_) => return Err(timed_out(last)),
                 Ok(Ok(response)) => return Ok(response),
@@ -165,6 +177,7 @@ impl Client {
         &self,
         open: &Open,
         body: &Bytes,
+        told: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<C::Response, ClientError> {
         let (broker, connection) = self.any_connection().await?;
         let unsent = |e: &dyn std::fmt::Display| ClientError::Unreachable {
@@ -174,7 +187,10 @@ impl Client {
         let (mut writer, mut reader) = connection.open().await.map_err(|e| unsent(&e))?;
         let exchange = async {
             let sent = async {
-                writer.send(open, [body.clone()]).await?;
+                writer.feed(open, [body.clone()]);
+                // What is left may still begin with the message in front of the body.
+                let tell = |left: usize| told(body.len().saturating_sub(left) as u64);
+                writer.flush_watched(tell).await?;
                 writer.finish()
             };
             // A broker may refuse before it has read everything: its answer says more than the

@@ -31,8 +31,14 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let name = args.name.map_or_else(|| name_of(&args.file), Ok)?;
     let component = read(&args.file)?;
-    let bar = progress::bytes("uploading", Some(component.len() as u64));
-    let uploaded = client.admin().upload_module(name.as_str(), component).await;
+    let size = component.len() as u64;
+    let bar = progress::bytes("uploading", Some(size));
+    let advance = |sent| {
+        bar.set_position(sent);
+        // Then the broker compiles it, which takes its time.
+        bar.set_message(if sent < size { "uploading" } else { "checking" });
+    };
+    let uploaded = client.admin().upload_module_watched(name.as_str(), component, &advance).await;
     bar.finish_and_clear();
     let module = uploaded.map_err(|error| Failure::from(error).context(args.file.display()))?;
     print(&Changed::new(format!("uploaded {}", module.module), Module::from(module)), output)

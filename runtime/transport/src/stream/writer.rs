@@ -99,6 +99,14 @@ impl FrameWriter {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn flush(&mut self) -> Result<(), StreamError> {
+        self.flush_watched(|_| ()).await
+    }
+
+    /// The same, and says each time when some was taken how many bytes are still in line.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn flush_watched(&mut self, left: impl Fn(usize)) -> Result<(), StreamError> {
         self.flushes += 1;
         if self.flushes >= FLUSHES_IN_A_ROW {
             self.flushes = 0;
@@ -111,6 +119,7 @@ impl FrameWriter {
             // What was written of a chunk that did not fit whole is already cut off its front.
             self.pending.drain(..written.chunks);
             self.pending_bytes -= written.bytes;
+            left(self.pending_bytes);
         }
         Ok(())
     }

@@ -23,6 +23,20 @@ impl Admin {
         name: &str,
         wasm: impl Into<Bytes>,
     ) -> Result<ModuleDescription, ClientError> {
+        self.upload_module_watched(name, wasm, &|_| ()).await
+    }
+
+    /// The same, and tells how many bytes were sent, each time when it is more: for a progress bar. It begins again
+    /// when the upload does, after a lost connection.
+    ///
+    /// # Errors
+    /// As [`upload_module`](Self::upload_module).
+    pub async fn upload_module_watched(
+        &self,
+        name: &str,
+        wasm: impl Into<Bytes>,
+        sent: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<ModuleDescription, ClientError> {
         let (name, wasm) = (ModuleName::new(name)?, wasm.into());
         let size = wasm.len() as u64;
         if MAX_MODULE_BYTES < wasm.len() {
@@ -30,7 +44,7 @@ impl Admin {
             return Err(WireError::new(ErrorCode::TooLarge, reason).into());
         }
         let sha256 = hex(&Sha256::digest(&wasm));
-        self.client.call_with_body(UploadModule { name, sha256, size }, wasm).await
+        self.client.call_watched(UploadModule { name, sha256, size }, wasm, sent).await
     }
 
     /// Lists every version of every module.
