@@ -14,7 +14,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 
 use crate::shell;
-use count::Count;
+use count::{Count, Runner};
 use steps::{STEPS, Step};
 
 /// What `cargo xtask test` takes.
@@ -45,7 +45,7 @@ struct Done {
     verdict: Verdict,
 }
 
-/// Runs every check and every test; the last line says how many passed and failed.
+/// Runs every check and every test; the last line says how many passed, failed and were skipped.
 pub(crate) fn run(options: &Options) -> Result<()> {
     for name in options.only.iter().chain(&options.skip) {
         let known: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
@@ -58,7 +58,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let started = Instant::now();
     let done: Vec<Done> = STEPS.iter().filter(wanted).map(perform).collect();
     let total = summary(&done, started.elapsed());
-    println!("{} passed, {} failed", total.passed, total.failed);
+    println!("{total}");
     if total.failed > 0 {
         bail!("{} of {} checks and tests failed", total.failed, total.failed + total.passed);
     }
@@ -85,9 +85,10 @@ fn summary(done: &[Done], took: Duration) -> Count {
         let (count, text) = match verdict {
             Verdict::Ran(count) => (*count, count.to_string()),
             Verdict::Absent(why) => (Count::default(), format!("not run: {why}")),
-            Verdict::Failed(why) => {
-                (Count { passed: 0, failed: 1 }, why.lines().next().unwrap_or_default().to_owned())
-            }
+            Verdict::Failed(why) => (
+                Count { failed: 1, ..Count::default() },
+                why.lines().next().unwrap_or_default().to_owned(),
+            ),
         };
         println!("{name:<14} {:>8.1}  {text}", took.as_secs_f64());
         total += count;
@@ -99,13 +100,13 @@ fn summary(done: &[Done], took: Duration) -> Count {
 /// A check that is one command.
 fn check(command: &mut Command) -> Result<Verdict> {
     shell::run(command)?;
-    Ok(Verdict::Ran(Count { passed: 1, failed: 0 }))
+    Ok(Verdict::Ran(Count { passed: 1, ..Count::default() }))
 }
 
 /// A command that runs tests and says how many.
-fn suite(command: &mut Command) -> Result<Verdict> {
+fn suite(command: &mut Command, runner: Runner) -> Result<Verdict> {
     let mut count = Count::default();
-    let good = shell::watch(command, |line| count += count::read(line))?;
+    let good = shell::watch(command, |line| count += count::read(line, runner))?;
     if !good && count.failed == 0 {
         bail!("`{}` failed before a test did", shell::shown(command));
     }
@@ -123,19 +124,19 @@ mod tests {
     #[test]
     fn a_failed_step_is_counted_and_an_absent_one_is_not() {
         let all = [
-            done(Verdict::Ran(Count { passed: 3, failed: 1 })),
+            done(Verdict::Ran(Count { passed: 3, failed: 1, skipped: 1 })),
             done(Verdict::Absent("no such tool".into())),
             done(Verdict::Failed("why".into())),
         ];
-        assert_eq!(summary(&all, Duration::ZERO), Count { passed: 3, failed: 2 });
+        assert_eq!(summary(&all, Duration::ZERO), Count { passed: 3, failed: 2, skipped: 1 });
     }
 
     #[test]
     fn a_runner_that_fails_without_a_failed_test_is_a_failure() {
-        assert!(suite(shell::command("sh").args(["-c", "exit 101"])).is_err());
+        assert!(suite(shell::command("sh").args(["-c", "exit 101"]), Runner::Cargo).is_err());
         let said = "echo 'test result: FAILED. 1 passed; 2 failed; 0 ignored'; exit 101";
-        let verdict = suite(shell::command("sh").args(["-c", said])).unwrap();
-        assert!(matches!(verdict, Verdict::Ran(Count { passed: 1, failed: 2 })));
+        let verdict = suite(shell::command("sh").args(["-c", said]), Runner::Cargo).unwrap();
+        assert!(matches!(verdict, Verdict::Ran(Count { passed: 1, failed: 2, .. })));
     }
 
     #[test]

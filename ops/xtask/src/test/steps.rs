@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 
-use super::count::Count;
+use super::count::{Count, Runner};
 use super::{Verdict, check, suite};
 use crate::workspace::{self, Profile};
 use crate::{demo, guests, shell, tidy, tour};
@@ -20,7 +20,7 @@ pub(super) struct Step {
     pub(super) run: fn() -> Result<Verdict>,
 }
 
-const PASSED: Verdict = Verdict::Ran(Count { passed: 1, failed: 0 });
+const PASSED: Verdict = Verdict::Ran(Count { passed: 1, failed: 0, skipped: 0 });
 
 /// What is cheap comes first; what needs the binary and the guests comes after they are built.
 pub(super) const STEPS: &[Step] = &[
@@ -30,6 +30,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "dependencies", what: "licences, advisories and sources", run: dependencies },
     Step { name: "guests", what: "the guest examples become components", run: guests },
     Step { name: "lint", what: "clippy over every target", run: lint },
+    Step { name: "fuzz", what: "the fuzz targets compile", run: fuzz },
     Step { name: "build", what: "every crate, every test and the binary", run: build },
     Step { name: "tests", what: "unit, property, golden and real-process tests", run: run_tests },
     Step { name: "doctests", what: "the examples in the documentation", run: doctests },
@@ -70,6 +71,18 @@ fn lint() -> Result<Verdict> {
     check(shell::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
+/// They lie outside the workspace and run with a nightly compiler and a sanitizer; that they still fit what they
+/// test is for every compiler to see. libFuzzer, which they link, is C++.
+fn fuzz() -> Result<Verdict> {
+    if !shell::found("c++", &["--version"]) {
+        return Ok(Verdict::Absent("c++ was not found, and libFuzzer is C++".into()));
+    }
+    let target = workspace::target_directory()?.join("fuzz");
+    let mut compile = shell::cargo();
+    compile.args(["check", "--locked", "--manifest-path", "tests/fuzz/Cargo.toml", "--target-dir"]);
+    check(compile.arg(target))
+}
+
 fn build() -> Result<Verdict> {
     workspace::build_binary(Profile::Dev)?;
     Ok(PASSED)
@@ -77,21 +90,37 @@ fn build() -> Result<Verdict> {
 
 fn run_tests() -> Result<Verdict> {
     let mut run = shell::cargo();
-    if shell::found("cargo-nextest", &["nextest", "--version"]) {
+    let runner = if shell::found("cargo-nextest", &["nextest", "--version"]) {
         eprintln!("with nextest: it runs tests of different crates at the same time");
         run.args(["nextest", "run", "--workspace", "--no-fail-fast"]);
+        Runner::Nextest
     } else {
         eprintln!("with cargo's own runner: cargo-nextest was not found");
         run.args(["test", "--workspace", "--no-fail-fast", "--lib", "--bins", "--tests"]);
-    }
+        Runner::Cargo
+    };
     // Where a test finds what the steps before it built, whatever the target directory is.
     run.env("MILLSTREAM_BIN", workspace::binary(Profile::Dev)?);
     run.env("MILLSTREAM_GUESTS", guests::components()?);
-    suite(&mut run)
+    // Where a test that cannot run here takes that down, instead of failing.
+    let skipped = tempfile::NamedTempFile::new()?;
+    run.env("MILLSTREAM_SKIPPED", skipped.path());
+    let mut verdict = suite(&mut run, runner)?;
+    let notes = std::fs::read_to_string(skipped.path())?;
+    for note in notes.lines() {
+        eprintln!("skipped: {note}");
+    }
+    if let Verdict::Ran(count) = &mut verdict {
+        count.skip(notes.lines().count() as u64);
+    }
+    Ok(verdict)
 }
 
 fn doctests() -> Result<Verdict> {
-    suite(shell::cargo().args(["test", "--workspace", "--doc", "--no-fail-fast"]))
+    let mut run = shell::cargo();
+    run.args(["test", "--workspace", "--doc", "--no-fail-fast"]);
+    run.env("MILLSTREAM_BIN", workspace::binary(Profile::Dev)?);
+    suite(&mut run, Runner::Cargo)
 }
 
 fn docs() -> Result<Verdict> {
