@@ -2,49 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use millstream_client::{Client, ClientConfig, ProduceError, ProducerConfig, ProducerRecord};
 use millstream_tests_cluster::reading::read_whole;
+use millstream_tests_cluster::small_disk::SmallDisk;
 use millstream_tests_cluster::{Broker, until};
-
-/// A file system of its own, for as long as this lives.
-struct SmallDisk {
-    root: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    /// Nothing, with the reason printed, where mounting is not permitted.
-    fn mount(size: &str) -> Option<Self> {
-        let root = tempfile::tempdir().unwrap();
-        let options = format!("size={size}");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(root.path());
-        match mount.output() {
-            Ok(done) if done.status.success() => Some(Self { root }),
-            refused => {
-                eprintln!("skipped: a small file system cannot be mounted here: {refused:?}");
-                None
-            }
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("--lazy").arg(self.root.path()).output());
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_stops_writes_and_not_reads_and_room_brings_them_back() {
-    let Some(disk) = SmallDisk::mount("64m") else { return };
+    let test = "a_full_disk_stops_writes_and_not_reads_and_room_brings_them_back";
+    let Some(disk) = SmallDisk::mount("64m", test) else { return };
     let logs = tempfile::tempdir().unwrap();
     std::fs::write(disk.path("ballast"), vec![1; 24 << 20]).unwrap();
     let mut broker = Broker::stopped(disk.path("data"), logs.path().join("stderr.log"), &[]);
@@ -85,7 +54,8 @@ async fn a_full_disk_stops_writes_and_not_reads_and_room_brings_them_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn administration_of_a_full_disk_fails_clearly_and_works_when_there_is_room() {
-    let Some(disk) = SmallDisk::mount("48m") else { return };
+    let test = "administration_of_a_full_disk_fails_clearly_and_works_when_there_is_room";
+    let Some(disk) = SmallDisk::mount("48m", test) else { return };
     let logs = tempfile::tempdir().unwrap();
     let mut broker = Broker::stopped(disk.path("data"), logs.path().join("stderr.log"), &[]);
     broker.restart().await;
