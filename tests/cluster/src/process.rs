@@ -199,13 +199,22 @@ impl Broker {
         panics.map(str::to_owned).collect()
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// If it is not running.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Bytes of memory it holds.
     ///
     /// # Panics
     /// If it is not running.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
-        let pid = self.child.as_ref().expect("it runs").id();
+        let pid = self.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
