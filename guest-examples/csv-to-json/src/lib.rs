@@ -1,6 +1,8 @@
 //! CSV row to JSON, re-keyed: the rows that satisfy a condition become objects keyed by one column.
 //!
 //! Invariant: a row that does not have the configured columns is refused with its reason, never written half.
+//!
+//! Reading order: this file, `condition` (which rows), `row` (where a column begins).
 
 mod condition;
 mod row;

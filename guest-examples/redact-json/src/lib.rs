@@ -1,6 +1,8 @@
 //! Redact fields of JSON: the values of named fields are replaced, at any depth.
 //!
 //! Invariant: a value that is not JSON is refused, so that nothing leaves unredacted because it could not be read.
+//!
+//! Reading order: this file, `redact` (the walk through a value).
 
 mod redact;
 

@@ -9,6 +9,7 @@ mod lexer;
 mod lines;
 mod manifests;
 mod paths;
+mod reading;
 mod sizes;
 mod tree;
 mod words;
@@ -68,6 +69,7 @@ fn check(root: &Path, files: &[File]) -> Result<Vec<Problem>> {
     let mut problems = manifests::check(&crates, files);
     problems.extend(imports::check(files));
     problems.extend(headers::check(files));
+    problems.extend(reading::check(files));
     problems.extend(words::check(files));
     problems.extend(lines::check(files));
     problems.extend(documents::check(&crates, files));
@@ -98,7 +100,8 @@ mod tests {
         let storage_on_core =
             "[dependencies]\nmillstream-storage = { path = \"../storage\" }\nquinn = \"0.11\"\n";
         put(&core.join("Cargo.toml"), &named("millstream-core", storage_on_core));
-        let core_source = format!("use std::fs;\n// {}\n{}", concat!("TO", "DO"), "x".repeat(130));
+        let core_source =
+            format!("use std::fs;\nmod lost;\n// {}\n{}", concat!("TO", "DO"), "x".repeat(130));
         put(&core.join("src/lib.rs"), &core_source);
         put(
             &storage.join("Cargo.toml"),
@@ -121,6 +124,7 @@ mod tests {
             "[lints] workspace = true",
             "std::fs",
             "begins with `//!`",
+            "`lost` is not in the reading order",
             "forbid(unsafe_code)",
             "left behind",
             "130 characters",

@@ -13,7 +13,7 @@
 //! `compile` (where and for how long),
 //! `cache` (compiled artefacts),
 //! `filter` (the filter kind: contract, handle, worker, verdicts), `error`, `limits`, `scope` (what
-//! the instances of one job share: limits, counters, log), `meter` and `ticker` (time), `threads`,
+//! the instances of one job share: limits, `counters`, `log_ring`), `meter` and `ticker` (time), `threads`,
 //! `host` (everything that a guest can import).
 //!
 //! This crate never lets a guest see a file, a socket, an environment or the wall clock; it never runs a guest on the

@@ -10,7 +10,7 @@
 //!
 //! Reading order:
 //! - [`settings`]: every bound and window, with the measurements behind the defaults.
-//! - [`identity`] and [`tls`]: who a broker is, whom a client trusts.
+//! - [`identity`] and [`tls`]: who a broker is, whom a client trusts; `secrets`: files that only their owner reads.
 //! - [`socket`]: the UDP socket underneath; the one place that knows about segmentation offload.
 //! - [`endpoint`] and [`dial`]: the two ways to come by a connection; [`admission`] says who may.
 //! - [`connection`], [`greeting`], [`error`]: version negotiation, streams, and how things end.

@@ -32,8 +32,10 @@
 //! ```
 //!
 //! Read in this order: `filter` (the trait), `params`, `record`, `output`, `driver` (what turns a
-//! batch into calls), `csv`, `log`,
-//! `testing`. This crate never does anything that a record does not ask for: no threads, no clock, no state of its own.
+//! batch into calls), `varint` (how lengths are written in it), `csv`, `log`, `testing`, `bindings` (generated from
+//! `wit/`).
+//!
+//! This crate never does anything that a record does not ask for: no threads, no clock, no state of its own.
 
 pub mod csv;
 mod driver;

@@ -1,6 +1,8 @@
 //! Every world against the real host: limits, traps, every guest example.
 //!
 //! Invariant: guests are built once, by the same command that users run, and never taken from an old build.
+//!
+//! Reading order: this file, [`rig`] (a guest with the real host around it), `folder` (what keeps artefacts).
 
 mod folder;
 pub mod rig;
