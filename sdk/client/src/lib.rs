@@ -14,10 +14,11 @@
 //! sends a record again in a way that could write it twice (unless `idempotent` is off), never moves
 //! a consumer's position by itself (unless told to), and leaves no task behind.
 //!
-//! ```no_run
+//! ```
 //! use millstream_client::{Client, ClientConfig, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt};
 //!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! # millstream_tests_cluster::example::run(async {
+//! # use millstream_tests_cluster::example::ClientConfig;
 //! let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
 //! client.admin().create_topic("greetings", 1).await?;
 //!
@@ -30,7 +31,7 @@
 //! for record in &consumer.next().await? {
 //!     println!("{:?}", record?.value);
 //! }
-//! # Ok(()) }
+//! # Ok(()) });
 //! ```
 
 #![forbid(unsafe_code)]

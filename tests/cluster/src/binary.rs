@@ -6,7 +6,7 @@
 //! Invariant: what was not named is never taken from an old build.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The guests that the tests upload.
@@ -24,7 +24,9 @@ pub fn millstream() -> &'static Path {
             return given.into();
         }
         let mut args = vec!["build", "-p", "millstream"];
-        let profile = profile_dir();
+        let Some(profile) = profile_dir() else {
+            return built_anywhere(&args);
+        };
         if profile.ends_with("release") {
             args.push("--release");
         }
@@ -59,6 +61,15 @@ pub fn command() -> Command {
 /// # Panics
 /// If the guests do not build.
 pub fn guest(name: &str) -> Vec<u8> {
+    let path = guest_file(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Where a guest lies.
+///
+/// # Panics
+/// If the guests do not build.
+pub fn guest_file(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| match std::env::var_os("MILLSTREAM_GUESTS") {
         Some(given) => given.into(),
@@ -70,27 +81,45 @@ pub fn guest(name: &str) -> Vec<u8> {
         }
     });
     let names = [name.to_owned(), name.replace('-', "_")];
-    let path = names.map(|name| directory.join(format!("{name}.wasm")));
-    let path = path.iter().find(|path| path.exists());
-    let path = path.unwrap_or_else(|| panic!("no guest {name} in {}", directory.display()));
-    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let mut paths = names.map(|name| directory.join(format!("{name}.wasm"))).into_iter();
+    let path = paths.find(|path| path.exists());
+    path.unwrap_or_else(|| panic!("no guest {name} in {}", directory.display()))
+}
+
+fn cargo_command(args: &[&str]) -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let mut command = Command::new(program);
+    command.current_dir(workspace).args(args);
+    command
 }
 
 fn cargo(args: &[&str]) {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let workspace = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    let status = Command::new(program).current_dir(workspace).args(args).status();
-    let status = status.expect("cargo can be started");
+    let status = cargo_command(args).status().expect("cargo can be started");
     assert!(status.success(), "cargo {} failed", args.join(" "));
 }
 
-/// The directory that this test's own binary lies below: `target/debug`, usually.
-fn profile_dir() -> PathBuf {
+/// Builds the binary and has cargo say where it put it: for examples in documentation, which run anywhere.
+fn built_anywhere(args: &[&str]) -> PathBuf {
+    let args = [args, &["--message-format", "json-render-diagnostics"]].concat();
+    let built = cargo_command(&args).stderr(Stdio::inherit()).output();
+    let built = built.expect("cargo can be started");
+    assert!(built.status.success(), "cargo {} failed", args.join(" "));
+    let said = String::from_utf8_lossy(&built.stdout);
+    let mut executables = said.split("\"executable\":\"").skip(1);
+    let path = executables.find_map(|rest| rest.split('"').next());
+    path.expect("cargo says where it put an executable").into()
+}
+
+/// The directory that this test's own binary lies below: `target/debug`, usually. Nothing for an example in
+/// documentation.
+fn profile_dir() -> Option<PathBuf> {
     let own = std::env::current_exe().expect("a test knows where it lies");
-    let deps = own.parent().expect("an executable lies in a directory");
-    deps.parent().expect("test binaries lie in `deps`").to_owned()
+    let deps = own.parent().filter(|deps| deps.ends_with("deps"))?;
+    deps.parent().map(Path::to_owned)
 }
 
 fn target_dir() -> PathBuf {
-    profile_dir().parent().expect("profiles lie in the target directory").to_owned()
+    let profile = profile_dir().expect("test binaries lie in `deps`");
+    profile.parent().expect("profiles lie in the target directory").to_owned()
 }

@@ -78,7 +78,12 @@ mod tests {
     use super::*;
 
     fn named(folder: &str) -> Crate {
-        Crate { name: "some".into(), folder: folder.into(), dependencies: Vec::new() }
+        Crate {
+            name: "some".into(),
+            folder: folder.into(),
+            dependencies: Vec::new(),
+            dev_dependencies: Vec::new(),
+        }
     }
 
     #[test]

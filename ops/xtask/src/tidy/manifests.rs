@@ -18,8 +18,10 @@ pub(super) struct Crate {
     pub(super) name: String,
     /// Its folder from the root.
     pub(super) folder: String,
-    /// What it depends on in any way: normally, for its build, for its tests.
+    /// What it depends on: normally, or for its build.
     pub(super) dependencies: Vec<String>,
+    /// What only its tests and examples depend on.
+    pub(super) dev_dependencies: Vec<String>,
 }
 
 /// What a crate may import.
@@ -28,6 +30,8 @@ struct Row {
     folder: &'static str,
     /// The crates of the workspace that it may import.
     ours: &'static [&'static str],
+    /// The crates of the workspace that its tests and examples may import besides.
+    for_tests: &'static [&'static str],
     /// The guarded libraries that it may import.
     guarded: &'static [&'static str],
 }
@@ -56,43 +60,64 @@ const MODULES: &str = "millstream-modules";
 
 /// Core decides, storage remembers, transport carries, modules run guests, broker wires.
 const TABLE: &[Row] = &[
-    Row { folder: "runtime/protocol", ours: &[], guarded: &[] },
-    Row { folder: "runtime/core", ours: &[PROTOCOL], guarded: &[] },
-    Row { folder: "runtime/storage", ours: &[PROTOCOL], guarded: &["redb"] },
+    Row { folder: "runtime/protocol", ours: &[], for_tests: &[], guarded: &[] },
+    Row { folder: "runtime/core", ours: &[PROTOCOL], for_tests: &[], guarded: &[] },
+    Row { folder: "runtime/storage", ours: &[PROTOCOL], for_tests: &[], guarded: &["redb"] },
     Row {
         folder: "runtime/transport",
         ours: &[PROTOCOL],
+        for_tests: &[],
         guarded: &["quinn", "quinn-proto", "quinn-udp", "rustls", "rcgen", "tokio", "tokio-util"],
     },
     Row {
         folder: "runtime/modules",
         ours: &[PROTOCOL],
+        for_tests: &[],
         guarded: &["wasmtime", "wasmparser", "tokio", "tokio-util"],
     },
     Row {
         folder: "runtime/broker",
         ours: &["millstream-core", PROTOCOL, STORAGE, TRANSPORT, MODULES],
+        for_tests: &[],
         guarded: &["tokio", "tokio-util", "axum", "hyper"],
     },
-    Row { folder: "sdk/client", ours: &[PROTOCOL, TRANSPORT], guarded: &["tokio", "tokio-util"] },
-    Row { folder: "sdk/guest", ours: &[], guarded: &[] },
-    Row { folder: "guest-examples/", ours: &["millstream-guest"], guarded: &[] },
+    Row {
+        folder: "sdk/client",
+        ours: &[PROTOCOL, TRANSPORT],
+        for_tests: &["millstream-tests-cluster"],
+        guarded: &["tokio", "tokio-util"],
+    },
+    Row { folder: "sdk/guest", ours: &[], for_tests: &[], guarded: &[] },
+    Row { folder: "guest-examples/", ours: &["millstream-guest"], for_tests: &[], guarded: &[] },
     Row {
         folder: "ops/cli",
         ours: &["millstream-broker", "millstream-client", PROTOCOL, STORAGE, TRANSPORT],
+        for_tests: &[],
         guarded: &["tokio", "tokio-util"],
     },
-    Row { folder: "ops/xtask", ours: &[], guarded: &[] },
-    Row { folder: "tests/simulation", ours: &["millstream-core", PROTOCOL, STORAGE], guarded: &[] },
+    Row { folder: "ops/xtask", ours: &[], for_tests: &[], guarded: &[] },
+    Row {
+        folder: "tests/simulation",
+        ours: &["millstream-core", PROTOCOL, STORAGE],
+        for_tests: &[],
+        guarded: &[],
+    },
     Row {
         folder: "tests/cluster",
         ours: &["millstream-broker", "millstream-client", PROTOCOL, STORAGE, TRANSPORT],
+        for_tests: &[],
         guarded: &["tokio", "tokio-util"],
     },
-    Row { folder: "tests/modules/guests/", ours: &["millstream-guest"], guarded: &[] },
+    Row {
+        folder: "tests/modules/guests/",
+        ours: &["millstream-guest"],
+        for_tests: &[],
+        guarded: &[],
+    },
     Row {
         folder: "tests/modules",
         ours: &[PROTOCOL, MODULES, "millstream-guest"],
+        for_tests: &[],
         guarded: &["tokio", "tokio-util"],
     },
 ];
@@ -114,9 +139,13 @@ fn a_crate(package: &Value, root: &Path) -> Result<Crate> {
     let folder = manifest.parent().unwrap_or(root).strip_prefix(root);
     let folder = folder.with_context(|| format!("{name} lies outside the workspace"))?;
     let dependencies = package["dependencies"].as_array().context("no dependencies")?;
-    let named = dependencies.iter().filter_map(|dependency| dependency["name"].as_str());
-    let dependencies = named.map(str::to_owned).collect();
-    Ok(Crate { name, folder: folder.to_string_lossy().replace('\\', "/"), dependencies })
+    let (dev, always): (Vec<&Value>, Vec<&Value>) =
+        dependencies.iter().partition(|dependency| dependency["kind"] == "dev");
+    let names = |of: Vec<&Value>| {
+        of.into_iter().filter_map(|one| one["name"].as_str()).map(str::to_owned).collect()
+    };
+    let folder = folder.to_string_lossy().replace('\\', "/");
+    Ok(Crate { name, folder, dependencies: names(always), dev_dependencies: names(dev) })
 }
 
 /// Checks what every crate imports, and that it takes the workspace's lints.
@@ -133,11 +162,15 @@ pub(super) fn check(crates: &[Crate], files: &[File]) -> Vec<Problem> {
             ));
             continue;
         };
-        for dependency in &one.dependencies {
+        let all = one.dependencies.iter().map(|name| (name, false));
+        let dev = one.dev_dependencies.iter().map(|name| (name, true));
+        for (dependency, for_tests) in all.chain(dev) {
             let ours = crates.iter().any(|other| other.name == *dependency);
-            let guarded = GUARDED.contains(&dependency.as_str());
-            let allowed = row.ours.contains(&dependency.as_str())
-                || row.guarded.contains(&dependency.as_str());
+            let name = dependency.as_str();
+            let guarded = GUARDED.contains(&name);
+            let allowed = row.ours.contains(&name)
+                || row.guarded.contains(&name)
+                || (for_tests && row.for_tests.contains(&name));
             if (ours || guarded) && !allowed {
                 let text = format!("{} may not depend on {dependency}", one.name);
                 let who = if guarded { owners(dependency) } else { String::new() };
@@ -190,7 +223,8 @@ mod tests {
 
     fn one(name: &str, folder: &str, dependencies: &[&str]) -> Crate {
         let dependencies = dependencies.iter().map(|&name| name.to_owned()).collect();
-        Crate { name: name.to_owned(), folder: folder.to_owned(), dependencies }
+        let (name, folder) = (name.to_owned(), folder.to_owned());
+        Crate { name, folder, dependencies, dev_dependencies: Vec::new() }
     }
 
     fn said(crates: &[Crate], files: &[File]) -> Vec<String> {
@@ -234,6 +268,19 @@ mod tests {
         for folder in ["runtime/core", "runtime/protocol", "runtime/storage", "sdk/guest"] {
             assert_eq!(said(&[one("some", folder, &["tokio"])], &[]).len(), 1, "{folder}");
         }
+    }
+
+    #[test]
+    fn only_the_clients_examples_may_import_the_harness_of_the_real_processes() {
+        let harness = || one("millstream-tests-cluster", "tests/cluster", &[]);
+        let mut client = one("millstream-client", "sdk/client", &[]);
+        client.dev_dependencies.push("millstream-tests-cluster".into());
+        assert_eq!(said(&[harness(), client], &[]).len(), 0);
+        let client = one("millstream-client", "sdk/client", &["millstream-tests-cluster"]);
+        assert_eq!(said(&[harness(), client], &[]).len(), 1);
+        let mut core = one("millstream-core", "runtime/core", &[]);
+        core.dev_dependencies.push("millstream-tests-cluster".into());
+        assert_eq!(said(&[harness(), core], &[]).len(), 1);
     }
 
     #[test]
@@ -284,6 +331,7 @@ mod tests {
         }]});
         let crates = crates(&metadata, root.path()).unwrap();
         assert_eq!(crates[0].folder, "runtime/core");
-        assert_eq!(crates[0].dependencies, ["serde", "tokio"]);
+        assert_eq!(crates[0].dependencies, ["serde"]);
+        assert_eq!(crates[0].dev_dependencies, ["tokio"]);
     }
 }

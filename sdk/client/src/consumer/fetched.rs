@@ -11,15 +11,25 @@ use crate::error::ConsumeError;
 /// Some records of one partition: one batch as it was produced, or what a filter left of it. It has
 /// no records when a filter kept none of those that it looked at: then only the position moved.
 ///
-/// ```no_run
-/// # async fn example(consumer: millstream_client::Consumer) -> Result<(), millstream_client::ConsumeError> {
+/// ```
+/// # use millstream_client::{Client, ConsumerConfig, StartAt};
+/// # millstream_tests_cluster::example::run(async {
+/// # use millstream_tests_cluster::example::ClientConfig;
+/// # let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
+/// # client.admin().create_topic("flights", 1).await?;
+/// # let producer = client.producer(millstream_client::ProducerConfig::default())?;
+/// # let sent = millstream_client::ProducerRecord::new("flights").value(b"late");
+/// # producer.send(sent).await?.await?;
+/// # let consumer = client.consumer(ConsumerConfig::default())?;
+/// # consumer.assign_all("flights", StartAt::Earliest).await?;
 /// let fetched = consumer.next().await?;
 /// for record in &fetched {
 ///     let record = record?;
 ///     println!("{} {:?}", record.offset, record.value);
 /// }
 /// println!("{} records behind", fetched.lag());
-/// # Ok(()) }
+/// # assert_eq!((fetched.iter().count(), fetched.lag()), (1, 0));
+/// # Ok(()) });
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fetched {

@@ -34,21 +34,30 @@ use shared::Shared;
 /// keep where it likes. All methods take `&self`: one task may read while another seeks or pauses.
 /// Dropping it ends its tasks.
 ///
-/// ```no_run
+/// ```
 /// use millstream_client::{Client, ClientConfig, ConsumerConfig, StartAt};
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # millstream_tests_cluster::example::run(async {
+/// # use millstream_tests_cluster::example::ClientConfig;
 /// let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
+/// # client.admin().create_topic("flights", 1).await?;
+/// # let producer = client.producer(millstream_client::ProducerConfig::default())?;
+/// # let sent = millstream_client::ProducerRecord::new("flights").value(b"late");
+/// # producer.send(sent).await?.await?;
 /// let consumer = client.consumer(ConsumerConfig::default())?;
 /// consumer.assign_all("flights", StartAt::Earliest).await?;
+/// # let mut read = 0;
 /// loop {
 ///     let fetched = consumer.next().await?;
 ///     for record in &fetched {
 ///         let record = record?;
 ///         println!("{}/{}: {:?}", fetched.partition(), record.offset, record.value);
+/// #       assert_eq!(record.value, Some(&b"late"[..]));
+/// #       read += 1;
 ///     }
+/// #   if read == 1 { break }
 /// }
-/// # }
+/// # Ok(()) });
 /// ```
 pub struct Consumer {
     shared: Arc<Shared>,

@@ -56,11 +56,13 @@ use topic::{Topic, Turn};
 /// Writes records. Clones are handles to the same producer; when the last is dropped, what was not
 /// acknowledged is given up, so [`close`](Self::close) or [`flush`](Self::flush) first.
 ///
-/// ```no_run
+/// ```
 /// use millstream_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # millstream_tests_cluster::example::run(async {
+/// # use millstream_tests_cluster::example::ClientConfig;
 /// let client = Client::connect(ClientConfig::new(["127.0.0.1:9440"]).ca_file("ca.pem")).await?;
+/// # client.admin().create_topic("flights", 1).await?;
 /// let producer = client.producer(ProducerConfig::default())?;
 ///
 /// // `send` returns as soon as the record is in a batch; its delivery says where it was written.
@@ -69,7 +71,7 @@ use topic::{Topic, Turn};
 /// println!("written at {:?}", delivery.await?.offset);
 ///
 /// producer.close().await?;
-/// # Ok(()) }
+/// # Ok(()) });
 /// ```
 #[derive(Clone)]
 pub struct Producer {
