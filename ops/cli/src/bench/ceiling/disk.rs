@@ -60,17 +60,33 @@ impl Way {
     }
 }
 
+/// What is written to.
+pub(super) struct Disk<'a> {
+    /// Where the files go.
+    pub(super) dir: &'a Path,
+    /// How many, side by side.
+    pub(super) files: u32,
+    /// How long the disk is given to fall quiet.
+    pub(super) patience: Duration,
+}
+
+impl Disk<'_> {
+    /// Waits until it has nothing left to do.
+    pub(super) fn quiet(&self) -> Result {
+        quiet::wait(self.dir, self.patience).map_err(|error| self.unwritable(error))
+    }
+
+    fn unwritable(&self, error: io::Error) -> Failure {
+        Failure::new(error).context(format!("cannot write in {}", self.dir.display()))
+    }
+}
+
 /// The load written and synced in the way with which this disk is fastest.
-pub(super) fn synced(
-    load: &Load,
-    dir: &Path,
-    files: u32,
-    bar: &ProgressBar,
-) -> Result<(Spent, Way)> {
+pub(super) fn synced(load: &Load, disk: &Disk<'_>, bar: &ProgressBar) -> Result<(Spent, Way)> {
     let mut best: Option<(Spent, Way)> = None;
     for _ in 0..TURNS {
         for way in WAYS {
-            let spent = measure(load, dir, files, |file, share| synced_file(file, share, way))?;
+            let spent = measure(load, disk, |file, share| synced_file(file, share, way))?;
             bar.inc(1);
             if best.is_none_or(|(least, _)| spent.seconds < least.seconds) {
                 best = Some((spent, way));
@@ -81,13 +97,13 @@ pub(super) fn synced(
 }
 
 /// The load written and never synced.
-pub(super) fn unsynced(load: &Load, dir: &Path, files: u32, bar: &ProgressBar) -> Result<Spent> {
+pub(super) fn unsynced(load: &Load, disk: &Disk<'_>, bar: &ProgressBar) -> Result<Spent> {
     let write = |file: &File, share: &[&Bytes]| {
         share.chunks(UNSYNCED_GROUP).try_for_each(|group| append(file, group))
     };
     let mut best: Option<Spent> = None;
     for _ in 0..TURNS {
-        let spent = measure(load, dir, files, write)?;
+        let spent = measure(load, disk, write)?;
         bar.inc(1);
         if best.is_none_or(|least| spent.seconds < least.seconds) {
             best = Some(spent);
@@ -97,10 +113,10 @@ pub(super) fn unsynced(load: &Load, dir: &Path, files: u32, bar: &ProgressBar) -
 }
 
 /// How long one small append and its sync take, again and again, with nothing else to do.
-pub(super) fn small_syncs(record: &Bytes, dir: &Path, bar: &ProgressBar) -> Result<Times> {
-    let unwritable = |error| unwritable(dir, error);
-    quiet::wait(dir).map_err(unwritable)?;
-    let file = tempfile::tempfile_in(dir).map_err(unwritable)?;
+pub(super) fn small_syncs(record: &Bytes, disk: &Disk<'_>, bar: &ProgressBar) -> Result<Times> {
+    disk.quiet()?;
+    let unwritable = |error| disk.unwritable(error);
+    let file = tempfile::tempfile_in(disk.dir).map_err(unwritable)?;
     let mut times = Times::new();
     let began = Instant::now();
     for _ in 0..SMALL_SYNCS {
@@ -118,13 +134,12 @@ pub(super) fn small_syncs(record: &Bytes, dir: &Path, bar: &ProgressBar) -> Resu
 /// Writes the load to `files` files, a thread each.
 fn measure(
     load: &Load,
-    dir: &Path,
-    files: u32,
+    disk: &Disk<'_>,
     write: impl Fn(&File, &[&Bytes]) -> io::Result<()> + Sync,
 ) -> Result<Spent> {
-    let unwritable = |error| unwritable(dir, error);
-    quiet::wait(dir).map_err(unwritable)?;
-    let made = (0..files).map(|_| tempfile::tempfile_in(dir));
+    disk.quiet()?;
+    let unwritable = |error| disk.unwritable(error);
+    let made = (0..disk.files).map(|_| tempfile::tempfile_in(disk.dir));
     let made = made.collect::<io::Result<Vec<_>>>().map_err(unwritable)?;
     let batches: Vec<_> = load.batches().collect();
     let share = batches.len().div_ceil(made.len()).max(1);
@@ -138,8 +153,6 @@ fn measure(
     });
     let spent = meter.stop()?;
     written.map_err(unwritable)?;
-    drop(made);
-    quiet::wait(dir).map_err(unwritable)?;
     Ok(spent)
 }
 
@@ -184,10 +197,6 @@ fn append(mut file: &File, batches: &[&Bytes]) -> io::Result<()> {
 
 fn joined(thread: thread::ScopedJoinHandle<'_, io::Result<()>>) -> io::Result<()> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a writing thread panicked")))
-}
-
-fn unwritable(dir: &Path, error: io::Error) -> Failure {
-    Failure::new(error).context(format!("cannot write in {}", dir.display()))
 }
 
 #[cfg(test)]

@@ -18,10 +18,13 @@ mod wire;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use millstream_broker::config::Duration as Span;
 use millstream_client::Compression;
 use millstream_protocol::batch::{BatchBuilder, ProducerStamp};
 use millstream_protocol::ids::Timestamp;
 use serde::Serialize;
+
+use disk::Disk;
 
 use super::arguments::Amount;
 use super::payload::Pool;
@@ -50,6 +53,9 @@ pub(crate) struct Args {
     /// A directory on the disk that is measured.
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
+    /// How long the disk is given to fall quiet before each turn.
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    settle: Span,
 }
 
 /// Each figure in records and bytes of values, as `bench produce` counts them. "Broker" is the other process.
@@ -122,11 +128,14 @@ fn batch<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Bytes> {
 pub(super) fn run(args: &Args, output: Output) -> Result {
     let load = Load::new(args.amount)?;
     let lone = load.lone()?;
+    let disk = Disk { dir: &args.dir, files: args.streams, patience: args.settle.0 };
     let bar = progress::steps("measuring", wire::STEPS + disk::STEPS);
-    let small_sync = Latency::of(&disk::small_syncs(&lone, &args.dir, &bar)?);
+    let small_sync = Latency::of(&disk::small_syncs(&lone, &disk, &bar)?);
     let wire = wire::measure(&load, &lone, args.streams, &bar)?;
-    let (synced, way) = disk::synced(&load, &args.dir, args.streams, &bar)?;
-    let unsynced = disk::unsynced(&load, &args.dir, args.streams, &bar)?;
+    let (synced, way) = disk::synced(&load, &disk, &bar)?;
+    let unsynced = disk::unsynced(&load, &disk, &bar)?;
+    // What is measured next shall not pay for the files that are just being trimmed.
+    disk.quiet()?;
     bar.finish_and_clear();
     let document = Document {
         value_size: usize::try_from(load.value_size).unwrap_or(usize::MAX),

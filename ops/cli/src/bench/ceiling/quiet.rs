@@ -14,16 +14,15 @@ use std::time::{Duration, Instant};
 /// Nothing has been asked of any disk for so long.
 const QUIET: Duration = Duration::from_millis(250);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// On a disk that others use too, this is all it gets.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// What Linux counts of each disk: reads, writes, trims, and requests under way.
 const COUNTED: &str = "/proc/diskstats";
 
-/// Has the file system of `dir` write everything down, and waits until no disk does anything.
-pub(super) fn wait(dir: &Path) -> io::Result<()> {
+/// Has the file system of `dir` write everything down, and waits until no disk does anything: on a disk that others use
+/// too, no longer than `patience`.
+pub(super) fn wait(dir: &Path, patience: Duration) -> io::Result<()> {
     rustix::fs::syncfs(File::open(dir)?)?;
     // Where nothing is counted there is nothing to wait for.
-    until_same(|| fs::read(COUNTED).unwrap_or_default(), PATIENCE);
+    until_same(|| fs::read(COUNTED).unwrap_or_default(), patience);
     Ok(())
 }
 
@@ -47,6 +46,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENT: Duration = Duration::from_secs(5);
+
     #[test]
     fn it_waits_as_long_as_something_changes() {
         let looks = Cell::new(0);
@@ -55,10 +56,10 @@ mod tests {
             looks.set(looks.get() + 1);
             looks.get().min(6)
         };
-        until_same(look, PATIENCE);
+        until_same(look, PATIENT);
         assert!(looks.get() > 6, "it looked {} times", looks.get());
         assert!(began.elapsed() > 5 * LOOK_EVERY + QUIET);
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < PATIENT);
     }
 
     #[test]
@@ -72,6 +73,6 @@ mod tests {
     #[test]
     fn a_directory_that_is_not_there_is_an_error() {
         let dir = tempfile::tempdir().expect("a directory");
-        assert!(wait(&dir.path().join("gone")).is_err());
+        assert!(wait(&dir.path().join("gone"), PATIENT).is_err());
     }
 }
