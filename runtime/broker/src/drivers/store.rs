@@ -2,6 +2,7 @@
 //!
 //! Invariant: what was handed over first is durable first; an answer means durable.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -9,6 +10,8 @@ use millstream_protocol::ids::Offset;
 use millstream_storage::metadata::{Change, MetadataError, Store};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+
+use super::log_writer::text_of;
 
 /// Why the store could not take something; the same for all that waited for one transaction.
 pub(crate) type StoreError = Arc<MetadataError>;
@@ -82,15 +85,21 @@ impl StoreThread {
 
 fn work(mut store: Store, mut tasks: mpsc::UnboundedReceiver<Task>) {
     let mut waiting = Vec::new();
+    // Why the store is not touched any more.
+    let mut broken: Option<StoreError> = None;
     while tasks.blocking_recv_many(&mut waiting, 4096) > 0 {
         let applied = waiting.iter().filter_map(|task| task.applied).max();
         let changes: Vec<_> =
             waiting.iter_mut().flat_map(|task| std::mem::take(&mut task.changes)).collect();
-        let result = match applied {
-            Some(applied) => store.commit(applied, &changes),
-            None => store.write_rows(&changes),
+        let result = match &broken {
+            Some(broken) => Err(Arc::clone(broken)),
+            None => transact(&mut store, applied, &changes).map_err(Arc::new),
         };
-        let result = result.map_err(Arc::new);
+        if let Err(error) = &result
+            && error.is_bug()
+        {
+            broken = Some(Arc::clone(error));
+        }
         if let Err(error) = &result {
             tracing::error!(%error, "metadata is not being stored");
         }
@@ -98,4 +107,18 @@ fn work(mut store: Store, mut tasks: mpsc::UnboundedReceiver<Task>) {
             (task.durable)(result.clone());
         }
     }
+}
+
+/// One transaction. A panic in it is an answer too: whoever waits is told, and the store is not touched again.
+fn transact(
+    store: &mut Store,
+    applied: Option<Offset>,
+    changes: &[Change],
+) -> Result<(), MetadataError> {
+    let transaction = AssertUnwindSafe(|| match applied {
+        Some(applied) => store.commit(applied, changes),
+        None => store.write_rows(changes),
+    });
+    catch_unwind(transaction)
+        .unwrap_or_else(|panic| Err(MetadataError::Bug { what: text_of(&*panic).to_owned() }))
 }

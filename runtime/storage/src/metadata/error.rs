@@ -46,6 +46,14 @@ pub enum MetadataError {
         /// What is missing.
         what: String,
     },
+    /// A bug: the database panicked, and what it holds in memory is not known.
+    #[error(
+        "writing the metadata store panicked: {what}; restart the broker, and please report this"
+    )]
+    Bug {
+        /// What the panic said.
+        what: String,
+    },
     /// The system or the database refused.
     #[error("cannot {action} metadata store {}: {source}", path.display())]
     Io {
@@ -70,6 +78,12 @@ impl MetadataError {
         }
         let system = source.downcast_ref::<io::Error>();
         system.is_some_and(disk::is_disk_full)
+    }
+
+    /// Whether the store must not be used any more.
+    #[must_use]
+    pub fn is_bug(&self) -> bool {
+        matches!(self, MetadataError::Bug { .. })
     }
 
     pub(super) fn redb(

@@ -34,3 +34,21 @@ async fn a_panic_while_writing_a_log_stops_that_log_and_answers_its_producers() 
         host.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_in_the_metadata_store_is_told_and_the_logs_go_on() {
+    let mut host = Host::start().await;
+    let client = host.client().await;
+    client.admin().create_topic("t", 1).await.unwrap();
+    send(&client, "t", "before").await.unwrap();
+    host.disk.inject(Fault::panic(Operation::Write).on("metadata.redb"));
+    for attempt in ["hit", "behind"] {
+        let refused = client.admin().create_topic(attempt, 1).await.expect_err(attempt).to_string();
+        assert!(refused.contains("panicked") && refused.contains("told to"), "{refused}");
+    }
+    send(&client, "t", "after").await.unwrap();
+    assert_eq!(values(&client, "t").await, ["before", "after"]);
+    host.lose_power(1).await;
+    assert_eq!(values(&host.client().await, "t").await, ["before", "after"]);
+    host.stop().await;
+}
