@@ -321,3 +321,21 @@ async fn no_task_outlives_its_producer() {
     // The broker's own tasks for the streams end with them.
     assert!(settled(before).await, "{} tasks are left of {before}", tasks());
 }
+
+#[tokio::test]
+async fn who_queues_behind_others_for_a_broker_that_is_gone_waits_no_longer_than_for_the_broker() {
+    let mut broker = FakeBroker::with_topic("t", 1);
+    let request_timeout = Duration::from_millis(400);
+    let config = millstream_client::ClientConfig { request_timeout, ..broker.config() };
+    broker.stop().await;
+    let producer =
+        millstream_client::Client::lazy(config).unwrap().producer(self::config()).unwrap();
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let producer = producer.clone();
+        senders.spawn(async move { producer.send(ProducerRecord::new("t")).await.map(drop) });
+    }
+    // One after the other they would take eight seconds.
+    let ended = tokio::time::timeout(Duration::from_secs(4), senders.join_all()).await;
+    assert!(ended.expect("none hangs").into_iter().all(|ended| ended.is_err()));
+}

@@ -34,8 +34,9 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use millstream_protocol::ids::{PartitionIndex, Timestamp, TopicName};
+use millstream_protocol::message::Call as _;
 use millstream_protocol::message::produce::{AllocateProducer, ProducerIdentity};
-use millstream_protocol::message::topic::TopicRoutes;
+use millstream_protocol::message::topic::{FindTopic, TopicRoutes};
 use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -310,7 +311,13 @@ impl Shared {
     }
 
     async fn load(&self, topic: &str) -> Result<Arc<Topic>, ProduceError> {
-        let _one_at_a_time = self.loading.lock().await;
+        // Behind others who wait for a broker that is not there, nobody waits for longer than for that broker.
+        let after = self.client.config().request_timeout;
+        let turn = tokio::time::timeout(after, self.loading.lock()).await;
+        let _one_at_a_time = turn.map_err(|_| {
+            let last = "other topics are looked up without an answer".to_owned();
+            ClientError::TimedOut { call: FindTopic::NAME, after, last, unsure: false }
+        })?;
         if self.is_closing() {
             return Err(ProduceError::Closed { maybe_written: false });
         }
