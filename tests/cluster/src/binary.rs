@@ -10,8 +10,8 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 /// The guests that the tests upload.
-const GUESTS: [&str; 6] =
-    ["csv-to-json", "fan-out", "keep-half", "keep-late", "hostile", "wants-files"];
+const GUESTS: [&str; 7] =
+    ["csv-to-json", "fan-out", "keep-half", "keep-late", "redact-json", "hostile", "wants-files"];
 
 /// The `millstream` binary.
 ///

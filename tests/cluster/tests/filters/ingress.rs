@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::rows::{
     LATE, PARTITIONS, check_told, create, feed, filter_by, found, grows_to, kept, no_filter,
-    redact, send_rows,
+    send_rows,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +45,7 @@ async fn what_a_topics_filter_rewrites_keeps_its_place_and_nothing_is_stored_as_
     const SECRET: &str = "4111-1111";
     let broker = Broker::start().await;
     let client = broker.client().await;
-    let redact = redact(&client).await;
+    let redact = upload(&client, "redact-json").await;
     create(&client, "people", Some((&redact, &[("fields", "card,email")]))).await.unwrap();
     let config = ProducerConfig { linger: Duration::from_millis(5), ..ProducerConfig::default() };
     let producer = client.producer(config).unwrap();

@@ -10,7 +10,7 @@ use millstream_tests_cluster::Broker;
 use millstream_tests_cluster::jobs::upload;
 use millstream_tests_cluster::reading::{count, read_whole};
 
-use crate::rows::{LATE, create, filter_by, no_filter, redact};
+use crate::rows::{LATE, create, filter_by, no_filter};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_that_the_topics_filter_fails_on_is_refused_and_not_appended() {
@@ -61,7 +61,7 @@ async fn a_batch_that_the_topics_filter_fails_on_is_refused_and_not_appended() {
 async fn one_record_that_a_topics_filter_refuses_refuses_its_batch_and_no_other() {
     let mut broker = Broker::start().await;
     let client = broker.client().await;
-    let redact = redact(&client).await;
+    let redact = upload(&client, "redact-json").await;
     create(&client, "people", Some((&redact, &[("fields", "card")]))).await.unwrap();
     let config = ProducerConfig { linger: Duration::from_secs(5), ..ProducerConfig::default() };
     let producer = client.producer(config).unwrap();

@@ -4,8 +4,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use millstream_client::protocol::ids::{ModuleRef, PartitionIndex, TopicName};
@@ -13,7 +11,6 @@ use millstream_client::protocol::message::topic::CreateTopic;
 use millstream_client::{
     Client, ClientError, Compression, ProducerConfig, ProducerRecord, TopicChange,
 };
-use millstream_tests_cluster::jobs::upload;
 use millstream_tests_cluster::reading::{Whole, count, read_whole};
 use millstream_tests_cluster::until;
 use tokio::sync::oneshot;
@@ -151,19 +148,4 @@ pub(crate) fn no_filter(params: &[(&str, &str)]) -> TopicChange {
         change.reset(format!("filter.params.{name}"))
     };
     params.iter().fold(change, reset)
-}
-
-/// Uploads the example that redacts, which no other test of real processes needs.
-pub(crate) async fn redact(client: &Client) -> ModuleRef {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        if std::env::var_os("MILLSTREAM_GUESTS").is_none() {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let workspace = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-            let args = ["build", "--release", "--target", "wasm32-wasip2", "-p", "redact-json"];
-            let built = Command::new(cargo).current_dir(workspace).args(args).status().unwrap();
-            assert!(built.success(), "redact-json does not build");
-        }
-    });
-    upload(client, "redact-json").await
 }
