@@ -86,6 +86,7 @@ impl Broker {
             params: filter.params.clone().into_iter().collect(),
             outputs: vec![partition.topic().to_string()],
             scope: Arc::clone(partition.metrics().fetch_filter()),
+            place: Some((partition.topic().as_str().into(), partition.id().partition.0)),
         };
         let handle = self.modules.start(&self.image(), &filter.module, spec).await?;
         Ok(FetchFilter::new(handle, partition.topic(), partition.id().partition))

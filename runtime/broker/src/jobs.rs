@@ -37,16 +37,17 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Starts a fresh guest of a job.
+    /// Starts a fresh guest of a job for one input partition.
     pub(crate) async fn start(
         &self,
         spec: &JobSpec,
-        job: JobId,
+        place: &Place,
     ) -> Result<FilterHandle, WireError> {
         let guest = FilterSpec {
             params: spec.params.clone().into_iter().collect(),
             outputs: spec.outputs.iter().map(ToString::to_string).collect(),
-            scope: self.scope(job, &spec.limits),
+            scope: self.scope(place.job, &spec.limits),
+            place: Some((self.topic_name(&place.topic), place.partition.0)),
         };
         self.modules.start(&self.metadata.image(), &spec.module, guest).await
     }

@@ -304,6 +304,7 @@ fn ingress_spec(topic: &TopicName, config: &TopicConfig, scope: Arc<Scope>) -> F
         params: config.filter_params.clone().into_iter().collect(),
         outputs: vec![topic.to_string()],
         scope,
+        place: None,
     }
 }
 

@@ -36,6 +36,7 @@ fn main() {
         let spec = FilterSpec {
             params: params.clone(),
             outputs: vec!["out".into()],
+            place: None,
             scope: Arc::clone(&scope),
         };
         let started = Instant::now();

@@ -31,6 +31,9 @@ pub struct FilterSpec {
     pub outputs: Vec<String>,
     /// What it shares with the other instances of its job: limits, counters, log.
     pub scope: Arc<Scope>,
+    /// The topic and partition whose records it is for, which stand on the lines that it logs while it
+    /// starts; later lines have those of the batch in process.
+    pub place: Option<(Arc<str>, u32)>,
 }
 
 /// One batch for a filter.

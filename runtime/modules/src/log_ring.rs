@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -39,8 +40,8 @@ pub struct LogLine {
     pub at_millis: i64,
     /// How much it matters.
     pub level: Level,
-    /// The partition whose records were in process; `None` while the instance starts.
-    pub partition: Option<u32>,
+    /// The topic and partition whose records were in process, or that the instance was started for.
+    pub place: Option<(Arc<str>, u32)>,
     /// The line, without its end.
     pub message: String,
 }
@@ -82,7 +83,7 @@ impl LogRing {
     pub(crate) fn push(
         &self,
         level: Level,
-        partition: Option<u32>,
+        place: Option<&(Arc<str>, u32)>,
         message: &str,
         per_second: u32,
     ) {
@@ -95,9 +96,9 @@ impl LogRing {
         if inner.dropped > 0 {
             let note = format!("{} lines dropped: over {per_second} a second", inner.dropped);
             inner.dropped = 0;
-            inner.append(Level::Warn, None, note);
+            inner.append(Level::Warn, place.cloned(), note);
         }
-        inner.append(level, partition, cut(message).to_owned());
+        inner.append(level, place.cloned(), cut(message).to_owned());
     }
 
     /// At most `max` of the lines that are still there, from `sequence` on.
@@ -132,7 +133,7 @@ impl Inner {
         allowed
     }
 
-    fn append(&mut self, level: Level, partition: Option<u32>, message: String) {
+    fn append(&mut self, level: Level, place: Option<(Arc<str>, u32)>, message: String) {
         if self.lines.len() == CAPACITY {
             self.lines.pop_front();
         }
@@ -140,7 +141,7 @@ impl Inner {
         let at_millis = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        self.lines.push_back(LogLine { sequence, at_millis, level, partition, message });
+        self.lines.push_back(LogLine { sequence, at_millis, level, place, message });
     }
 }
 
@@ -157,7 +158,7 @@ mod tests {
     fn the_oldest_lines_make_room_and_numbers_go_on() {
         let ring = LogRing::default();
         for n in 0..CAPACITY + 5 {
-            ring.push(Level::Info, Some(1), &format!("line {n}"), u32::MAX);
+            ring.push(Level::Info, None, &format!("line {n}"), u32::MAX);
         }
         let lines = ring.since(0, usize::MAX);
         assert_eq!(lines.len(), CAPACITY);

@@ -2,6 +2,8 @@
 //!
 //! Invariant: instances come and go; their counts and their log stay with the scope.
 
+use std::sync::Arc;
+
 use parking_lot::RwLock;
 
 use crate::{Counters, Level, Limits, LogRing};
@@ -44,8 +46,8 @@ impl Scope {
         self.limits.read().deadline
     }
 
-    pub(crate) fn log_line(&self, level: Level, partition: Option<u32>, message: &str) {
+    pub(crate) fn log_line(&self, level: Level, place: Option<&(Arc<str>, u32)>, message: &str) {
         let per_second = self.limits.read().log_lines_per_second;
-        self.log.push(level, partition, message, per_second);
+        self.log.push(level, place, message, per_second);
     }
 }

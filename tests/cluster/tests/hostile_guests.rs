@@ -187,6 +187,34 @@ async fn what_guests_say_is_in_the_jobs_log_and_a_flood_is_bounded() {
     assert!(flood.lines.len() < 100_000, "{}", flood.lines.len());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_of_a_jobs_log_says_which_of_its_inputs_it_is_about() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let hostile = upload(&client, "hostile").await;
+    for topic in ["victims", "witnesses", "out"] {
+        client.admin().create_topic(topic, 1).await.unwrap();
+    }
+    let inputs = ["victims", "witnesses"];
+    for mode in ["print", "greet"] {
+        let job = spec(mode, &hostile, (&inputs, &["out"]), &[("do", mode)]);
+        client.admin().deploy_job(job).await.unwrap();
+    }
+    send(&client, "witnesses", 1).await;
+    // One prints in each call, and only the second input has a record; the other while it starts.
+    for (mode, lines, about) in [("print", 4, &inputs[1..]), ("greet", 2, &inputs[..])] {
+        let mut topics = until("log lines", SOON, async || {
+            let page = client.admin().job_logs(mode, 0, 100).await.unwrap();
+            let topics: Vec<_> = page.lines.into_iter().map(|line| line.topic).collect();
+            if topics.len() < lines { Err(topics) } else { Ok(topics) }
+        })
+        .await;
+        topics.sort();
+        topics.dedup();
+        assert_eq!(topics.iter().map(|topic| topic.as_str()).collect::<Vec<_>>(), about, "{mode}");
+    }
+}
+
 /// How the job's only partition stands, once it has failed.
 async fn failure(client: &Client, job: &str) -> Result<JobPartition, String> {
     let job = client.admin().describe_job(job).await.unwrap();

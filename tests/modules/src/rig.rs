@@ -45,7 +45,7 @@ pub async fn start(
 ) -> Result<FilterHandle, GuestError> {
     let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     let outputs = outputs.iter().map(|&output| output.to_owned()).collect();
-    let spec = FilterSpec { params, outputs, scope: Arc::new(Scope::new(limits)) };
+    let spec = FilterSpec { params, outputs, scope: Arc::new(Scope::new(limits)), place: None };
     engine().start_filter(&module(name), spec).await
 }
 

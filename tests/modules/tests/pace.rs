@@ -13,7 +13,12 @@ use millstream_tests_modules::{
 
 fn spec(params: &[(&str, &str)], limits: Limits) -> FilterSpec {
     let params = params.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-    FilterSpec { params, outputs: vec!["out".to_owned()], scope: Arc::new(Scope::new(limits)) }
+    FilterSpec {
+        params,
+        outputs: vec!["out".to_owned()],
+        scope: Arc::new(Scope::new(limits)),
+        place: None,
+    }
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn what_a_guest_prints_becomes_lines_of_the_log() {
         (Level::Info, "without an end"),
     ];
     assert_eq!(found, want);
-    assert!(lines.iter().all(|line| line.partition == Some(7)));
+    assert!(lines.iter().all(|line| line.place == Some(("input".into(), 7))));
 }
 
 #[tokio::test]

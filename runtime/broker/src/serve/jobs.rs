@@ -25,6 +25,7 @@ async fn try_job(broker: &Broker, image: &Image, spec: &JobSpec) -> Result<(), W
         params: spec.params.clone().into_iter().collect(),
         outputs: spec.outputs.iter().map(ToString::to_string).collect(),
         scope: Arc::new(Scope::new(guest_limits(&spec.limits))),
+        place: None,
     };
     broker.modules.start(image, &spec.module, guest).await.map(drop)
 }

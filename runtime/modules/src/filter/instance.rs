@@ -37,7 +37,8 @@ impl Instance {
     /// Instantiates the module and calls its `init`.
     pub(crate) async fn start(module: &Module, spec: &FilterSpec) -> Result<Self, GuestError> {
         let meter = Arc::new(Meter::new());
-        let state = State::new(Arc::clone(&spec.scope), Arc::clone(&meter), module.hash_seed());
+        let mut state = State::new(Arc::clone(&spec.scope), Arc::clone(&meter), module.hash_seed());
+        state.place.clone_from(&spec.place);
         let mut store = Store::new(module.pre().engine(), state);
         store.limiter(|state| state);
         store.set_max_component_handles(MAX_HANDLES);
@@ -63,7 +64,7 @@ impl Instance {
     /// Runs the filter over one batch.
     pub(crate) async fn process(&mut self, batch: &BatchInput) -> Result<Verdict, GuestError> {
         let state = self.store.data_mut();
-        state.start_batch(batch.partition, batch.base_offset, batch.base_timestamp);
+        state.start_batch(batch);
         let limits = state.scope.limits();
         // What the guest returns is copied out of its memory, which is bounded by its own limit.
         self.store.set_hostcall_fuel(limits.memory_bytes.saturating_add(1 << 20));

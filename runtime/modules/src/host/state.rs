@@ -7,7 +7,7 @@ use std::sync::Arc;
 use wasmtime::{ResourceLimiter, component::Resource};
 
 use super::random::Generator;
-use crate::{Level, Scope, log_ring::MAX_LINE_BYTES, meter::Meter};
+use crate::{BatchInput, Level, Scope, log_ring::MAX_LINE_BYTES, meter::Meter};
 
 /// Elements of all tables of one instance.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
@@ -17,8 +17,8 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 pub(crate) struct State {
     pub(crate) scope: Arc<Scope>,
     pub(crate) meter: Arc<Meter>,
-    /// The partition in process; `None` while the instance starts.
-    pub(crate) partition: Option<u32>,
+    /// The topic and partition in process, as far as they are known.
+    pub(crate) place: Option<(Arc<str>, u32)>,
     /// What the clocks say, in milliseconds since 1970.
     pub(crate) clock_millis: u64,
     pub(crate) random: Generator,
@@ -57,7 +57,7 @@ impl State {
         Self {
             scope,
             meter,
-            partition: None,
+            place: None,
             clock_millis: 0,
             random: Generator::seeded(0, 0),
             hash_seed,
@@ -72,10 +72,10 @@ impl State {
     }
 
     /// Sets what a call on this batch may know.
-    pub(crate) fn start_batch(&mut self, partition: u32, base_offset: u64, base_timestamp: i64) {
-        self.partition = Some(partition);
-        self.clock_millis = u64::try_from(base_timestamp).unwrap_or(0);
-        self.random = Generator::seeded(partition, base_offset);
+    pub(crate) fn start_batch(&mut self, batch: &BatchInput) {
+        self.place = Some((Arc::clone(&batch.topic), batch.partition));
+        self.clock_millis = u64::try_from(batch.base_timestamp).unwrap_or(0);
+        self.random = Generator::seeded(batch.partition, batch.base_offset);
         self.last_error_line.clear();
         self.memory_refused = false;
         self.memory_limit = self.scope.limits().memory_bytes;
@@ -88,7 +88,7 @@ impl State {
     }
 
     pub(crate) fn log(&self, level: Level, message: &str) {
-        self.scope.log_line(level, self.partition, message);
+        self.scope.log_line(level, self.place.as_ref(), message);
     }
 
     /// Takes bytes written to standard output (`Info`) or standard error (`Error`).

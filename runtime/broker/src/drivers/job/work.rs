@@ -310,7 +310,7 @@ impl Work {
         if let Some(guest) = self.progress.guest() {
             return Ok(guest);
         }
-        let guest = self.tools.start(&self.spec, self.place.job).await;
+        let guest = self.tools.start(&self.spec, &self.place).await;
         let guest = guest.map_err(|error| match error.code {
             ErrorCode::GuestFailed => {
                 Done::Failed { at: self.progress.position(), error: error.to_string() }

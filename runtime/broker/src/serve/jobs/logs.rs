@@ -1,8 +1,10 @@
 //! What a job's guests said, from a line on.
 
+use std::sync::Arc;
+
 use millstream_core::metadata::Job;
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::TopicName;
+use millstream_protocol::ids::{PartitionIndex, Timestamp, TopicName};
 use millstream_protocol::message::job::{JobLogLine, JobLogPage, JobLogs};
 
 use super::find;
@@ -25,9 +27,9 @@ pub(crate) fn serve(broker: &Broker, request: &JobLogs) -> Result<JobLogPage, Wi
         .into_iter()
         .map(|line| JobLogLine {
             number: line.sequence + 1,
-            time: millstream_protocol::ids::Timestamp(line.at_millis),
-            topic: input_topic(job),
-            partition: millstream_protocol::ids::PartitionIndex(line.partition.unwrap_or(0)),
+            time: Timestamp(line.at_millis),
+            topic: input_topic(job, line.place.as_ref()),
+            partition: PartitionIndex(line.place.map_or(0, |(_, partition)| partition)),
             level: format!("{:?}", line.level).to_lowercase(),
             text: line.message,
         })
@@ -37,6 +39,9 @@ pub(crate) fn serve(broker: &Broker, request: &JobLogs) -> Result<JobLogPage, Wi
     Ok(JobLogPage { lines, dropped })
 }
 
-fn input_topic(job: &Job) -> TopicName {
-    job.spec.inputs.first().cloned().expect("a job has at least one input")
+/// The input that a line is about; every guest of a job is started for a partition of one.
+fn input_topic(job: &Job, place: Option<&(Arc<str>, u32)>) -> TopicName {
+    let mut inputs = job.spec.inputs.iter();
+    let named = inputs.find(|input| place.is_some_and(|(topic, _)| **topic == *input.as_str()));
+    named.or_else(|| job.spec.inputs.first()).cloned().expect("a job has at least one input")
 }

@@ -23,7 +23,12 @@ impl Guest for Hostile {
             "refuse-init" => return Err("these parameters will not do".to_owned()),
             "panic-in-init" => panic!("cannot start"),
             "loop-in-init" => spin(),
-            mode => MODE.set(mode.to_owned()),
+            mode => {
+                if mode == "greet" {
+                    println!("ready");
+                }
+                MODE.set(mode.to_owned());
+            }
         }
         Ok(())
     }
