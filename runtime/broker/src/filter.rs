@@ -1,25 +1,26 @@
 //! Filters at work: what a guest's verdict makes of a batch.
 //!
 //! - [`narrow`]: in place, offsets as they were; on a topic's ingress and on one consumer's fetch.
-//! - [`outputs`]: into other topics, re-partitioned by key; in a job.
+//! - [`outputs`]: into other topics, re-partitioned by key; in a job. A [`lane`] for each partition.
 //! - [`fetch`]: the filter of one fetch stream.
 //!
 //! Invariant: the same batch and the same verdict give the same bytes.
 
 mod fetch;
+mod lane;
 mod narrow;
 mod outputs;
 
 pub(crate) use fetch::FetchFilter;
 pub(crate) use narrow::narrowed;
-pub(crate) use outputs::{OutputBatch, Outputs};
+pub(crate) use outputs::{OutputBatches, Outputs, OutputsError, Target};
 
 use std::sync::Arc;
 
 use millstream_modules::{BatchInput, GuestError};
-use millstream_protocol::batch::{Batch, BatchError, DecodeLimits, Records};
+use millstream_protocol::batch::{Batch, BatchError, BatchHeader, DecodeLimits, Records};
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::PartitionIndex;
+use millstream_protocol::ids::{Offset, PartitionIndex};
 use thiserror::Error;
 
 /// Why a filter's result could not be used.
@@ -71,4 +72,22 @@ pub(crate) fn input(topic: &Arc<str>, partition: PartitionIndex, records: &Recor
         count: header.record_count,
         records: records.bytes().clone(),
     }
+}
+/// These records without those before an offset.
+pub(crate) fn from_offset(records: Records, from: Offset) -> Result<Records, BatchError> {
+    let header = *records.header();
+    if from <= header.base_offset {
+        return Ok(records);
+    }
+    let (mut count, mut bytes) = (header.record_count, 0);
+    for record in &records {
+        let record = record?;
+        if from <= records.offset_of(&record) {
+            break;
+        }
+        count -= 1;
+        bytes += record.encoded().len();
+    }
+    let header = BatchHeader { record_count: count, ..header };
+    Records::new(header, records.bytes().slice(bytes..))
 }

@@ -32,6 +32,7 @@ pub(crate) struct Tools {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) metadata: Metadata,
+    store: StoreHandle,
     scopes: RwLock<BTreeMap<JobId, Arc<Scope>>>,
     names: RwLock<BTreeMap<TopicName, Arc<str>>>,
 }
@@ -65,6 +66,16 @@ impl Tools {
         }
         let name: Arc<str> = topic.as_str().into();
         Arc::clone(self.names.write().entry(topic.clone()).or_insert(name))
+    }
+
+    /// Saves one position and waits until it is durable.
+    pub(crate) async fn save(&self, place: &Place, position: Offset) -> Result<(), WireError> {
+        let (saved, durable) = tokio::sync::oneshot::channel();
+        self.store.write(vec![position_row(place.key(), position)], move |result| {
+            // Who waits may have been ended meanwhile.
+            drop(saved.send(result));
+        });
+        durable.await.map_err(|e| unsaved(&e))?.map_err(|e| unsaved(&e))
     }
 
     /// Where a job's dead letters go.
@@ -140,7 +151,9 @@ impl Jobs {
         stored: BTreeMap<Vec<u8>, Offset>,
     ) -> Self {
         let (scopes, names) = (RwLock::default(), RwLock::default());
-        let tools = Arc::new(Tools { partitions, modules, metadata, scopes, names });
+        let tools_store = store.clone();
+        let tools =
+            Arc::new(Tools { partitions, modules, metadata, store: tools_store, scopes, names });
         let (running, stored) = (Mutex::default(), Mutex::new(stored));
         Self { tools, cores, store, clock, stop, running, stored }
     }
@@ -230,13 +243,13 @@ impl Jobs {
         if runtime.tasks_of.contains_key(&(input, index.0)) {
             return;
         }
-        let key = position_key(job, input, index.0);
+        let place = Place { job, input, topic: topic.clone(), partition: index };
+        let key = place.key();
         let progress = match self.stored.lock().remove(&key) {
             Some(position) => resumed(&partition, position, job),
             None => Progress::at(start(&partition, from), false),
         };
         let progress = Arc::new(progress);
-        let place = Place { job, input, topic: topic.clone(), partition: index };
         let task = JobTask::new(
             place,
             Arc::clone(&self.tools),
@@ -278,10 +291,6 @@ impl Jobs {
     pub(crate) async fn save_now(&self) -> Result<(), WireError> {
         let (saved, durable) = tokio::sync::oneshot::channel();
         self.write(move |result| saved.send(result).unwrap_or_default());
-        let unsaved = |error: &dyn std::fmt::Display| {
-            let text = format!("the positions of jobs cannot be saved: {error}");
-            WireError::new(ErrorCode::StorageStopped, text)
-        };
         durable.await.map_err(|e| unsaved(&e))?.map_err(|e| unsaved(&e))
     }
 
@@ -320,12 +329,7 @@ impl Jobs {
         let (mut rows, mut moved) = (Vec::new(), Vec::new());
         for seat in self.running.lock().values().flat_map(|runtime| runtime.tasks_of.values()) {
             let Some(position) = seat.standing.progress.unsaved() else { continue };
-            let value = postcard::to_stdvec(&position).expect("memory takes an offset");
-            rows.push(Change {
-                table: Table::Positions,
-                key: seat.key.clone(),
-                value: Some(value),
-            });
+            rows.push(position_row(seat.key.clone(), position));
             moved.push(Arc::clone(&seat.standing.progress));
         }
         self.store.write(rows, move |result| {
@@ -374,11 +378,14 @@ fn wanted(job: &Job) -> Wanted {
     }
 }
 
-fn position_key(job: JobId, input: u8, partition: u32) -> Vec<u8> {
-    let mut key = job.0.to_be_bytes().to_vec();
-    key.push(input);
-    key.extend(partition.to_be_bytes());
-    key
+fn position_row(key: Vec<u8>, position: Offset) -> Change {
+    let value = postcard::to_stdvec(&position).expect("memory takes an offset");
+    Change { table: Table::Positions, key, value: Some(value) }
+}
+
+fn unsaved(error: &dyn std::fmt::Display) -> WireError {
+    let text = format!("the positions of jobs cannot be saved: {error}");
+    WireError::new(ErrorCode::StorageStopped, text)
 }
 
 /// Where a job goes on. What it had read and its input has lost is not read again, and what is written

@@ -10,7 +10,10 @@
 //! the middle of one.
 
 mod dead_letter;
+mod landmark;
 mod progress;
+mod sent;
+mod targets;
 mod work;
 
 use std::pin::Pin;
@@ -47,6 +50,16 @@ pub(crate) struct Place {
     pub(crate) input: u8,
     pub(crate) topic: TopicName,
     pub(crate) partition: PartitionIndex,
+}
+
+impl Place {
+    /// The key of its position's row.
+    pub(crate) fn key(&self) -> Vec<u8> {
+        let mut key = self.job.0.to_be_bytes().to_vec();
+        key.push(self.input);
+        key.extend(self.partition.0.to_be_bytes());
+        key
+    }
 }
 
 type Running = Pin<Box<dyn Future<Output = Done> + Send>>;

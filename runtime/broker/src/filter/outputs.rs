@@ -1,4 +1,4 @@
-//! Outputs: what a job makes of one input batch, at most one batch for each output partition.
+//! Outputs: what a job makes of one input batch, for each output partition that gets some of it.
 //!
 //! A record with a key goes where its key belongs; one without goes to the partition of its input's
 //! number, modulo the number there are: nothing depends on when or where the job runs.
@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use millstream_modules::{Bitmap, Rewritten, Verdict};
-use millstream_protocol::batch::{
-    BatchBuilder, BatchError, Compression, ProducerStamp, Record, Records,
-};
+use millstream_protocol::batch::{BatchBuilder, BatchError, ProducerStamp, Record, Records};
 use millstream_protocol::ids::{PartitionIndex, Timestamp};
 use millstream_protocol::partitioner::partition_of_key;
 use thiserror::Error;
+
+use super::lane::Lane;
 
 /// Why the outputs of a batch could not be made.
 #[derive(Debug, Error)]
@@ -22,38 +22,55 @@ pub(crate) enum OutputsError {
     /// The module kept a record, and the job has no output for it.
     #[error("the module keeps records, but the job has no output topic")]
     NoOutput,
+    /// What is made of one input record has to be one batch, and is larger.
+    #[error(
+        "what is made of one record for one output partition is over the {limit} bytes of a batch: \
+         make less of a record, or raise max.message.bytes of the output if it is below 16 MiB"
+    )]
+    TooLarge {
+        /// The largest batch that the output takes.
+        limit: usize,
+    },
     /// The input could not be read, or an output does not fit a batch.
     #[error(transparent)]
     Batch(#[from] BatchError),
 }
 
-/// One batch for one partition of one output.
+/// Where outputs go: one topic.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Target {
+    /// How many partitions it has.
+    pub(crate) partitions: u32,
+    /// The largest batch that it takes.
+    pub(crate) max_batch_bytes: usize,
+}
+
+/// What one partition of one output gets.
 #[derive(Debug)]
-pub(crate) struct OutputBatch {
+pub(crate) struct OutputBatches {
     /// The output's place in the job.
     pub(crate) output: usize,
     /// The partition of it.
     pub(crate) partition: PartitionIndex,
-    /// The batch, not stamped by its leader yet.
-    pub(crate) bytes: Bytes,
-    /// Records in it.
+    /// The batches in their order, not stamped by their leader yet.
+    pub(crate) batches: Vec<Bytes>,
+    /// Records in them.
     pub(crate) records: u32,
 }
 
 /// Gathers the outputs of one input batch.
 #[derive(Debug)]
 pub(crate) struct Outputs<'a> {
-    /// How many partitions each output has.
-    partitions: &'a [u32],
+    targets: &'a [Target],
     input: PartitionIndex,
     capacity: usize,
-    builders: BTreeMap<(usize, PartitionIndex), BatchBuilder>,
+    lanes: BTreeMap<(usize, PartitionIndex), Lane>,
 }
 
 impl<'a> Outputs<'a> {
     /// For a batch of about `capacity` bytes out of partition `input`.
-    pub(crate) fn new(partitions: &'a [u32], input: PartitionIndex, capacity: usize) -> Self {
-        Self { partitions, input, capacity, builders: BTreeMap::new() }
+    pub(crate) fn new(targets: &'a [Target], input: PartitionIndex, capacity: usize) -> Self {
+        Self { targets, input, capacity, lanes: BTreeMap::new() }
     }
 
     /// Adds what the verdict makes of these records.
@@ -66,38 +83,36 @@ impl<'a> Outputs<'a> {
         }
     }
 
-    /// Adds one record to one output.
+    /// Adds one record to one output. `source` is the offset delta of what it was made of.
     pub(crate) fn push(
         &mut self,
         output: usize,
+        source: u32,
         key: Option<&[u8]>,
-        time: Timestamp,
-        body: &[u8],
+        push: impl Fn(&mut BatchBuilder) -> Result<(), BatchError>,
     ) -> Result<(), OutputsError> {
-        let builder = self.builder(output, key)?;
-        Ok(builder.push_body(builder.next_delta(), time, body)?)
+        let target = *self.targets.get(output).ok_or(OutputsError::NoOutput)?;
+        let partition = match key {
+            Some(key) => partition_of_key(key, target.partitions),
+            None => PartitionIndex(self.input.0 % target.partitions),
+        };
+        let make = || Lane::new(self.capacity, target.max_batch_bytes);
+        self.lanes.entry((output, partition)).or_insert_with(make).push(source, push)
     }
 
-    /// The builder of the partition that a key belongs to.
-    pub(crate) fn builder(
-        &mut self,
-        output: usize,
-        key: Option<&[u8]>,
-    ) -> Result<&mut BatchBuilder, OutputsError> {
-        let count = *self.partitions.get(output).ok_or(OutputsError::NoOutput)?;
-        let partition = match key {
-            Some(key) => partition_of_key(key, count),
-            None => PartitionIndex(self.input.0 % count),
-        };
-        let capacity = self.capacity;
-        Ok(self.builders.entry((output, partition)).or_insert_with(|| BatchBuilder::new(capacity)))
+    /// Takes back what was made of an input record, if it is the last that was added.
+    pub(crate) fn take_back(&mut self, source: u32) {
+        self.lanes.values_mut().for_each(|lane| lane.take_back(source));
     }
 
     fn keep(&mut self, records: &Records, kept: Option<&Bitmap>) -> Result<(), OutputsError> {
         for (index, record) in (0_u32..).zip(records) {
             let record = record?;
             if kept.is_none_or(|kept| kept.keeps(index)) {
-                self.push(0, record.key, records.timestamp_of(&record), record.body())?;
+                let (time, body) = (records.timestamp_of(&record), record.body());
+                self.push(0, record.offset_delta, record.key, |to| {
+                    to.push_body(to.next_delta(), time, body)
+                })?;
             }
         }
         Ok(())
@@ -113,7 +128,9 @@ impl<'a> Outputs<'a> {
             }
             let (_, of) = source.as_ref().expect("found above");
             let time = new.timestamp.map_or_else(|| records.timestamp_of(of), Timestamp);
-            self.push(new.output as usize, new.key, time, new.body)?;
+            self.push(new.output as usize, of.offset_delta, new.key, |to| {
+                to.push_body(to.next_delta(), time, new.body)
+            })?;
         }
         Ok(())
     }
@@ -121,22 +138,25 @@ impl<'a> Outputs<'a> {
     /// Makes a batch for every output partition, without records where there are none: so that each
     /// hears of this input batch's sequence.
     pub(crate) fn reach_all(&mut self) {
-        for (output, count) in self.partitions.iter().enumerate() {
-            for partition in (0..*count).map(PartitionIndex) {
-                let make = || BatchBuilder::new(64);
-                self.builders.entry((output, partition)).or_insert_with(make).cover(0);
+        for (output, target) in self.targets.iter().enumerate() {
+            for partition in (0..target.partitions).map(PartitionIndex) {
+                let make = || Lane::new(0, target.max_batch_bytes);
+                self.lanes.entry((output, partition)).or_insert_with(make).reach();
             }
         }
     }
 
-    /// The batches, all with the same stamp, in the order of output and partition.
-    pub(crate) fn finish(self, stamp: ProducerStamp) -> Result<Vec<OutputBatch>, OutputsError> {
-        let finish = |((output, partition), builder): ((usize, PartitionIndex), BatchBuilder)| {
-            let records = builder.count();
-            let bytes = builder.finish(Compression::None, stamp)?;
-            Ok(OutputBatch { output, partition, bytes, records })
+    /// What each output partition gets, in the order of output and partition. `stamp` is that of the
+    /// first batch of each.
+    pub(crate) fn finish(self, stamp: ProducerStamp) -> Result<Vec<OutputBatches>, OutputsError> {
+        let finish = |((output, partition), lane): ((usize, PartitionIndex), Lane)| {
+            let (batches, records) = lane.finish(stamp)?;
+            Ok(OutputBatches { output, partition, batches, records })
         };
-        self.builders.into_iter().map(finish).collect()
+        let finished = self.lanes.into_iter().map(finish);
+        finished
+            .filter(|made| made.as_ref().map_or(true, |made| !made.batches.is_empty()))
+            .collect()
     }
 }
 
@@ -144,11 +164,19 @@ impl<'a> Outputs<'a> {
 mod tests {
     use super::*;
 
+    fn targets<const N: usize>(partitions: [u32; N]) -> [Target; N] {
+        partitions.map(|partitions| Target { partitions, max_batch_bytes: 1 << 20 })
+    }
+
+    fn one(outputs: &mut Outputs<'_>, key: Option<&[u8]>) -> Result<(), OutputsError> {
+        outputs.push(0, 0, key, |to| to.push(Timestamp(1), key, None, &[]))
+    }
+
     #[test]
     fn a_landmark_reaches_every_partition_of_every_output() {
-        let partitions = [2, 1];
-        let mut outputs = Outputs::new(&partitions, PartitionIndex(0), 64);
-        outputs.push(0, Some(b"key"), Timestamp(1), &[1, 1, 0]).expect("fits");
+        let targets = targets([2, 1]);
+        let mut outputs = Outputs::new(&targets, PartitionIndex(0), 64);
+        one(&mut outputs, Some(b"key")).expect("fits");
         outputs.reach_all();
         let batches = outputs.finish(ProducerStamp::NONE).expect("finishes");
         let places: Vec<_> = batches.iter().map(|b| (b.output, b.partition.0)).collect();
@@ -159,9 +187,9 @@ mod tests {
     #[test]
     fn a_record_without_a_key_keeps_its_partition_as_far_as_there_is_one() {
         for (input, count, expected) in [(0, 4, 0), (3, 4, 3), (5, 4, 1)] {
-            let partitions = [count];
-            let mut outputs = Outputs::new(&partitions, PartitionIndex(input), 64);
-            outputs.push(0, None, Timestamp(1), &[1, 1, 0]).expect("fits");
+            let targets = targets([count]);
+            let mut outputs = Outputs::new(&targets, PartitionIndex(input), 64);
+            one(&mut outputs, None).expect("fits");
             let batches = outputs.finish(ProducerStamp::NONE).expect("finishes");
             assert_eq!(batches[0].partition, PartitionIndex(expected));
         }
@@ -170,7 +198,7 @@ mod tests {
     #[test]
     fn an_output_that_the_job_does_not_have_is_an_error() {
         let mut outputs = Outputs::new(&[], PartitionIndex(0), 64);
-        let error = outputs.push(0, None, Timestamp(1), &[1, 1, 0]).expect_err("there is none");
+        let error = one(&mut outputs, None).expect_err("there is none");
         assert!(matches!(error, OutputsError::NoOutput));
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: records are appended in order of offset, and a batch that was built passes an
 //! [`Inspector`](super::Inspector) with the same limits.
 
+mod split;
+
 use bytes::Bytes;
 
 use super::checksum::crc32c;
@@ -13,6 +15,7 @@ use super::varint::{
 use super::{Attributes, BatchError, BatchHeader, Compression, Records, kept};
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_HEADERS, MAX_RECORD_BYTES};
+pub use split::Mark;
 
 /// Who wrote a batch, and which one of theirs it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,7 +47,7 @@ mod walker;
 use bytes::Bytes;
 
 pub use attributes::Attributes;
-pub use builder::{BatchBuilder, ProducerStamp};
+pub use builder::{BatchBuilder, Mark, ProducerStamp};
 pub use codec::{Compression, UnknownCompression};
 pub use error::{BatchError, Field, RecordFault};
 pub use frame::{

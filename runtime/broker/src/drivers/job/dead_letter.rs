@@ -1,6 +1,5 @@
 //! Dead letters: the original record, with headers that say why it could not be handled.
 
-use millstream_modules::GuestError;
 use millstream_protocol::batch::{BatchBuilder, BatchError, Record};
 use millstream_protocol::ids::{Offset, Timestamp};
 use millstream_protocol::message::job::JobSpec;
@@ -12,7 +11,8 @@ pub(super) struct Cause<'a> {
     pub(super) spec: &'a JobSpec,
     pub(super) place: &'a Place,
     pub(super) offset: Offset,
-    pub(super) error: GuestError,
+    pub(super) kind: &'static str,
+    pub(super) error: String,
 }
 
 /// Adds a record to the dead letters: key, value, timestamp and headers as they were, and behind them
@@ -29,8 +29,8 @@ pub(super) fn dead_letter(
         ("millstream.topic", cause.place.topic.to_string()),
         ("millstream.partition", cause.place.partition.to_string()),
         ("millstream.offset", cause.offset.to_string()),
-        ("millstream.error.kind", cause.error.kind().name().to_owned()),
-        ("millstream.error", cause.error.to_string()),
+        ("millstream.error.kind", cause.kind.to_owned()),
+        ("millstream.error", cause.error.clone()),
     ];
     let mut headers = Vec::with_capacity(record.headers.len() + texts.len());
     for header in record.headers {

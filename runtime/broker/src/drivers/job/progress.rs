@@ -16,6 +16,8 @@ pub(crate) struct Progress {
     position: AtomicU64,
     /// Whether the position has moved since it was last saved.
     moved: AtomicBool,
+    /// Whether the position went over a gap and must be saved before anything else is done.
+    leapt: AtomicBool,
     records_in: AtomicU64,
     records_out: AtomicU64,
     errors: AtomicU64,
@@ -30,6 +32,7 @@ impl Progress {
         Self {
             position: AtomicU64::new(position.get()),
             moved: AtomicBool::new(!saved),
+            leapt: AtomicBool::new(false),
             records_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
             errors: AtomicU64::new(0),
@@ -47,6 +50,22 @@ impl Progress {
         if before < to.get() {
             self.moved.store(true, Ordering::Release);
         }
+    }
+
+    /// Moves on over what was deleted; `must_save` says whether the position has to be saved first.
+    pub(crate) fn leap(&self, to: Offset, must_save: bool) {
+        self.leapt.fetch_or(must_save, Ordering::AcqRel);
+        self.advance(to);
+    }
+
+    /// Whether the position must be saved before anything else is done.
+    pub(crate) fn has_leapt(&self) -> bool {
+        self.leapt.load(Ordering::Acquire)
+    }
+
+    /// The position is saved.
+    pub(crate) fn landed(&self) {
+        self.leapt.store(false, Ordering::Release);
     }
 
     /// The position has to be saved again.

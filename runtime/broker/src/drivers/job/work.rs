@@ -2,27 +2,27 @@
 //!
 //! Invariant: an output partition is handed the outputs of an input batch only after it has committed
 //! those of the batch before; so what it has last taken from this identity says exactly how far it is,
-//! and what is sent again after a crash is recognised.
+//! and what is sent again after a crash is recognised. Whether the outputs fit is known before the
+//! first of them is handed over.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_modules::{BatchInput, FilterHandle, GuestError, Verdict};
+use millstream_modules::{BatchInput, FilterHandle, GuestError};
 use millstream_protocol::batch::{
-    Batch, BatchHeader, DecodeLimits, ProducerStamp, Records, SealedBatches,
+    Batch, BatchHeader, ProducerStamp, Record, Records, SealedBatches,
 };
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
+use millstream_protocol::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 use millstream_protocol::message::job::JobSpec;
-use millstream_protocol::message::produce::Acks;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::dead_letter::{Cause, dead_letter};
+use super::landmark::{is_between, stepping_stones};
+use super::sent::Sent;
+use super::targets::Targets;
 use super::{Place, Progress};
-use crate::drivers::partition::{Answer, Message, Produce};
-use crate::filter::{OutputBatch, Outputs, input, unpacked};
+use crate::filter::{OutputBatches, Outputs, OutputsError, from_offset, input, unpacked};
 use crate::jobs::Tools;
 use crate::partitions::Partition;
 
@@ -65,56 +65,6 @@ struct Unsettled {
     next: Option<Offset>,
 }
 
-/// One batch on its way into one output partition.
-struct Sent {
-    target: Partition,
-    batch: Batch,
-    fate: oneshot::Receiver<Answer>,
-}
-
-impl Sent {
-    async fn hand_over(target: Partition, batch: Batch) -> Result<Self, WireError> {
-        let (answer, fate) = oneshot::channel();
-        let produce = Produce {
-            stream: None,
-            header: batch.header,
-            chunks: vec![batch.bytes.clone()],
-            acks: Acks::All,
-            room: None,
-            answer: Some(answer),
-        };
-        target.send(Message::Produce(produce)).await?;
-        Ok(Self { target, batch, fate })
-    }
-
-    /// Waits until it is committed. What is in the way and passes is waited out, with the same bytes:
-    /// other partitions may have theirs already, so nothing may be made anew.
-    async fn committed(mut self) -> Result<(), WireError> {
-        let mut pause = SHORTEST_PAUSE;
-        loop {
-            let answer = self.fate.await.unwrap_or_else(|_| Err(closed()));
-            match answer {
-                Ok(_) => return Ok(()),
-                Err(error) if error.code == ErrorCode::ShuttingDown => return Err(error),
-                Err(error) if error.is_retriable() => {
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    self = Self::hand_over(self.target, self.batch).await?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// Pauses before an output is handed over again.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-fn closed() -> WireError {
-    WireError::new(ErrorCode::ShuttingDown, "an output partition was closed")
-}
-
 impl Work {
     /// Waits for input and handles some of it, batch by batch.
     pub(super) async fn batches(self) -> Done {
@@ -138,18 +88,21 @@ impl Work {
         if !self.wait_for_input(&source).await? {
             return Ok(());
         }
+        let targets = Targets::find(&self.tools, &self.spec)?;
+        self.leap(&source, &targets).await?;
         let sealed = self.read(&source)?;
-        let targets = Targets::find(self)?;
         let mut unsettled = Unsettled::default();
+        let mut reached = self.progress.position();
         for batch in SealedBatches::new(sealed) {
             let batch = batch.map_err(|e| hindered(&e))?.batch;
             if self.boundary.is_cancelled() {
                 break;
             }
-            let outputs = self.handle(&guest, &batch, &targets).await;
+            let outputs = self.handle(&guest, &batch, reached, &targets).await;
             // Whatever came of this batch, the one before it is settled first.
             self.settle(&mut unsettled).await?;
             unsettled = self.hand_over(&targets, &batch.header, outputs?).await?;
+            reached = batch.header.next_offset();
         }
         self.settle(&mut unsettled).await
     }
@@ -157,88 +110,134 @@ impl Work {
     async fn try_records(&self, at: Offset, to_dead_letters: bool) -> Result<(), Done> {
         let source = self.source()?;
         let guest = self.guest().await?;
+        let reached = self.progress.position();
+        if reached < source.view().log_start {
+            // What failed is gone.
+            return Ok(());
+        }
         let sealed = self.read(&source)?;
-        let targets = Targets::find(self)?;
+        let targets = Targets::find(&self.tools, &self.spec)?;
         let Some(batch) = SealedBatches::new(sealed).next() else {
             return Ok(());
         };
         let batch = batch.map_err(|e| hindered(&e))?.batch;
         if batch.header.base_offset != at {
-            // What failed is gone, or begins elsewhere: go on batch by batch from the position.
+            // What failed begins elsewhere: go on batch by batch from the position.
             return Ok(());
         }
-        let records = unpacked(&batch).map_err(|e| hindered(&e))?;
+        let records = records_from(&batch, reached)?;
         let mut outputs = self.outputs(&targets, &records);
-        let run = input(&self.tools.topic_name(&self.place.topic), self.place.partition, &records);
         for record in &records {
             let record = record.map_err(|e| hindered(&e))?;
-            let one = Bytes::copy_from_slice(record.encoded());
-            let alone = Records::new(BatchHeader { record_count: 1, ..batch.header }, one.clone())
-                .map_err(|e| hindered(&e))?;
-            let call = BatchInput { count: 1, records: one, ..run.clone() };
-            match guest.process(call).await {
-                Ok(verdict) => outputs.add(&alone, &verdict).map_err(|e| failed(at, &e))?,
-                Err(error) if broker_is_in_the_way(&error) => return Err(hindered(&error)),
-                Err(error) if to_dead_letters => {
-                    self.progress.failed();
-                    let offset = records.offset_of(&record);
-                    let cause = Cause { spec: &self.spec, place: &self.place, offset, error };
-                    let time = records.timestamp_of(&record);
-                    let to = outputs.builder(targets.dead_letters, None);
-                    let to = to.map_err(|e| hindered(&e))?;
-                    dead_letter(to, &record, time, &cause).map_err(|e| hindered(&e))?;
-                }
-                Err(_) => self.progress.failed(),
+            let Err(cause) = self.handle_one(&guest, &records, &record, &mut outputs).await? else {
+                continue;
+            };
+            self.progress.failed();
+            if to_dead_letters {
+                let time = records.timestamp_of(&record);
+                let buried = outputs.push(targets.dead_letters, record.offset_delta, None, |to| {
+                    dead_letter(to, &record, time, &cause)
+                });
+                buried.map_err(|error| unburied(&cause, &error))?;
             }
         }
-        let outputs = outputs.finish(self.stamp(&batch.header)).map_err(|e| failed(at, &e))?;
+        let outputs = self.finish(outputs, &batch.header, reached)?;
         let mut unsettled = self.hand_over(&targets, &batch.header, outputs).await?;
-        self.progress.count(u64::from(batch.header.record_count), 0);
+        self.progress.count(u64::from(records.header().record_count), 0);
         self.settle(&mut unsettled).await
     }
 
-    /// One batch through the guest.
+    /// One record through the guest, alone. The inner error says why it cannot be handled; nothing of
+    /// it is among the outputs then.
+    async fn handle_one(
+        &self,
+        guest: &FilterHandle,
+        records: &Records,
+        record: &Record<'_>,
+        outputs: &mut Outputs<'_>,
+    ) -> Result<Result<(), Cause<'_>>, Done> {
+        let one = Bytes::copy_from_slice(record.encoded());
+        let header = BatchHeader { record_count: 1, ..*records.header() };
+        let alone = Records::new(header, one.clone()).map_err(|e| hindered(&e))?;
+        let run = input(&self.tools.topic_name(&self.place.topic), self.place.partition, records);
+        let offset = records.offset_of(record);
+        let cause = |kind, error: &dyn std::fmt::Display| {
+            let (spec, place, error) = (&*self.spec, &self.place, error.to_string());
+            Ok(Err(Cause { spec, place, offset, kind, error }))
+        };
+        let verdict = match guest.process(BatchInput { count: 1, records: one, ..run }).await {
+            Ok(verdict) => verdict,
+            Err(error) if broker_is_in_the_way(&error) => return Err(hindered(&error)),
+            Err(error) => return cause(error.kind().name(), &error),
+        };
+        match outputs.add(&alone, &verdict) {
+            Ok(()) => Ok(Ok(())),
+            Err(error @ OutputsError::NoOutput) => {
+                Err(failed(records.header().base_offset, &error))
+            }
+            Err(error) => {
+                outputs.take_back(record.offset_delta);
+                cause("output-too-large", &error)
+            }
+        }
+    }
+
+    /// One batch through the guest: what of it lies at `reached` or behind it.
     async fn handle(
         &self,
         guest: &FilterHandle,
         batch: &Batch,
+        reached: Offset,
         targets: &Targets,
-    ) -> Result<Vec<OutputBatch>, Done> {
-        let at = batch.header.base_offset;
-        if batch.header.attributes.is_control() || batch.header.record_count == 0 {
-            return Ok(Vec::new());
-        }
-        let records = batch.records(&DecodeLimits::default()).map_err(|e| hindered(&e))?;
+    ) -> Result<Vec<OutputBatches>, Done> {
+        let header = &batch.header;
+        let records = if header.attributes.is_control() || header.record_count == 0 {
+            None
+        } else {
+            Some(records_from(batch, reached)?).filter(|records| !records.is_empty())
+        };
+        let Some(records) = records else {
+            let outputs = Outputs::new(&targets.each, self.place.partition, 0);
+            return self.finish(outputs, header, reached);
+        };
         let topic = self.tools.topic_name(&self.place.topic);
         let call = input(&topic, self.place.partition, &records);
         let verdict = guest.process(call).await;
+        let at = header.base_offset;
         let verdict = verdict.map_err(|error| {
             if broker_is_in_the_way(&error) { hindered(&error) } else { failed(at, &error) }
         })?;
-        self.progress.count(u64::from(batch.header.record_count), 0);
-        let reach_all = is_landmark(&batch.header);
-        if verdict == Verdict::None && !reach_all {
-            return Ok(Vec::new());
-        }
+        self.progress.count(records.len() as u64, 0);
         let mut outputs = self.outputs(targets, &records);
         outputs.add(&records, &verdict).map_err(|e| failed(at, &e))?;
-        if reach_all {
+        self.finish(outputs, header, reached)
+    }
+
+    /// The outputs of an input batch; all partitions get one if a landmark lies on the way there.
+    fn finish(
+        &self,
+        mut outputs: Outputs<'_>,
+        of: &BatchHeader,
+        reached: Offset,
+    ) -> Result<Vec<OutputBatches>, Done> {
+        if is_between(reached, of.next_offset()) {
             outputs.reach_all();
         }
-        outputs.finish(self.stamp(&batch.header)).map_err(|e| failed(at, &e))
+        let stamp = self.stamp(of.leader_epoch, of.base_offset);
+        outputs.finish(stamp).map_err(|e| failed(of.base_offset, &e))
     }
 
     fn outputs<'t>(&self, targets: &'t Targets, records: &Records) -> Outputs<'t> {
-        let first = targets.partitions.first().copied().unwrap_or(1);
+        let first = targets.each.first().map_or(1, |target| target.partitions);
         let capacity = records.bytes().len() / first as usize;
-        Outputs::new(&targets.partitions, self.place.partition, capacity + 4096)
+        Outputs::new(&targets.each, self.place.partition, capacity + 4096)
     }
 
-    fn stamp(&self, of: &BatchHeader) -> ProducerStamp {
+    fn stamp(&self, epoch: LeaderEpoch, of: Offset) -> ProducerStamp {
         ProducerStamp {
             id: ProducerId::for_job(self.place.job, self.place.input, self.place.partition),
-            epoch: ProducerEpoch::of_input(of.leader_epoch),
-            sequence: Sequence::of_input(of.base_offset),
+            epoch: ProducerEpoch::of_input(epoch),
+            sequence: Sequence::of_input(of),
         }
     }
 
@@ -246,14 +245,13 @@ impl Work {
         &self,
         targets: &Targets,
         of: &BatchHeader,
-        outputs: Vec<OutputBatch>,
+        outputs: Vec<OutputBatches>,
     ) -> Result<Unsettled, Done> {
         let mut sent = Vec::with_capacity(outputs.len());
         for output in outputs {
             self.progress.count(0, u64::from(output.records));
-            let target = &targets.topics[output.output][output.partition.0 as usize];
-            let batch = Batch::parse(output.bytes).map_err(|e| hindered(&e))?;
-            sent.push(Sent::hand_over(target.clone(), batch).await?);
+            let target = targets.partition(output.output, output.partition).clone();
+            sent.push(Sent::first(target, output.batches).await?);
         }
         Ok(Unsettled { sent, at: of.base_offset, next: Some(of.next_offset()) })
     }
@@ -290,19 +288,42 @@ impl Work {
         }
     }
 
-    fn read(&self, source: &Partition) -> Result<Bytes, Done> {
-        let view = source.view();
-        if self.progress.position() < view.log_start {
+    /// Goes on where the log starts, if what comes next was deleted. On a long way every output hears
+    /// of places in between, and the new position is saved before anything is made of what lies there:
+    /// a replay from the old one would tell them of those places again.
+    async fn leap(&self, source: &Partition, targets: &Targets) -> Result<(), Done> {
+        let (from, to) = (self.progress.position(), source.view().log_start);
+        if from < to {
             tracing::warn!(
                 job = %self.spec.name, topic = %self.place.topic, partition = %self.place.partition,
-                position = %self.progress.position(), start = %view.log_start,
+                position = %from, start = %to,
                 "retention was faster than the job: records were deleted before it read them"
             );
-            self.progress.advance(view.log_start);
+            let stones = stepping_stones(from, to);
+            let epoch = if stones.is_empty() { LeaderEpoch(0) } else { next_epoch(source, to)? };
+            for stone in &stones {
+                let mut outputs = Outputs::new(&targets.each, self.place.partition, 0);
+                outputs.reach_all();
+                let outputs =
+                    outputs.finish(self.stamp(epoch, *stone)).map_err(|e| hindered(&e))?;
+                for output in outputs {
+                    let target = targets.partition(output.output, output.partition).clone();
+                    Sent::first(target, output.batches).await?.committed().await?;
+                }
+            }
+            self.progress.leap(to, !stones.is_empty());
         }
+        if self.progress.has_leapt() {
+            self.tools.save(&self.place, self.progress.position()).await?;
+            self.progress.landed();
+        }
+        Ok(())
+    }
+
+    fn read(&self, source: &Partition) -> Result<Bytes, Done> {
         let reader = source.reader();
         let mut cursor = reader.cursor_at(self.progress.position()).map_err(|e| hindered(&e))?;
-        let read = reader.read(&mut cursor, view.high_watermark, READ_BYTES);
+        let read = reader.read(&mut cursor, source.view().high_watermark, READ_BYTES);
         Ok(read.map_err(|e| hindered(&e))?.unwrap_or_default())
     }
 
@@ -322,35 +343,30 @@ impl Work {
     }
 }
 
-/// The partitions that a job writes to.
-struct Targets {
-    topics: Vec<Vec<Partition>>,
-    /// How many partitions each has.
-    partitions: Vec<u32>,
-    /// The place of the dead-letter topic: behind the outputs.
-    dead_letters: usize,
+/// The leader epoch of the batch at an offset, or of those that will come if there is none yet.
+fn next_epoch(source: &Partition, at: Offset) -> Result<LeaderEpoch, Done> {
+    let (view, reader) = (source.view(), source.reader());
+    let mut cursor = reader.cursor_at(at).map_err(|e| hindered(&e))?;
+    let read = reader.read(&mut cursor, view.high_watermark, 1).map_err(|e| hindered(&e))?;
+    let Some(batch) = read.and_then(|sealed| SealedBatches::new(sealed).next()) else {
+        return Ok(view.epoch);
+    };
+    Ok(batch.map_err(|e| hindered(&e))?.batch.header.leader_epoch)
 }
 
-impl Targets {
-    fn find(work: &Work) -> Result<Self, Done> {
-        let mut topics = Vec::with_capacity(work.spec.outputs.len() + 1);
-        let dead = work.tools.dead_letter_topic(&work.spec);
-        for name in work.spec.outputs.iter().chain(&dead) {
-            let topic = work.tools.partitions.topic(name);
-            let topic = topic.ok_or_else(|| crate::partitions::unknown_topic(name))?;
-            topics.push(topic.partitions.into_iter().collect::<Result<Vec<_>, _>>()?);
-        }
-        let count = |topic: &Vec<_>| u32::try_from(topic.len()).expect("partitions are bounded");
-        let partitions: Vec<_> = topics.iter().map(count).collect();
-        Ok(Self { topics, partitions, dead_letters: work.spec.outputs.len() })
-    }
+/// The records of a batch, without those before `from`, where the job starts.
+fn records_from(batch: &Batch, from: Offset) -> Result<Records, Done> {
+    let records = unpacked(batch).and_then(|records| from_offset(records, from));
+    records.map_err(|e| hindered(&e))
 }
 
-/// Whether every output partition has to hear of this input batch, outputs or not: sequences are
-/// compared as they wrap at 2^31, so none may fall 2^30 behind.
-fn is_landmark(header: &BatchHeader) -> bool {
-    const EVERY: u64 = 1 << 28;
-    header.base_offset.get() / EVERY != header.next_offset().get() / EVERY
+fn unburied(cause: &Cause<'_>, error: &OutputsError) -> Done {
+    let (offset, job) = (cause.offset, &cause.spec.name);
+    let error = format!(
+        "the record at offset {offset}, on which the module fails, makes no dead letter: {error} \
+         (here of {job}.dlq)"
+    );
+    Done::Hindered { error }
 }
 
 fn broker_is_in_the_way(error: &GuestError) -> bool {

@@ -1,7 +1,7 @@
 //! Alter a topic: its settings, or how many partitions it has.
 //!
-//! Invariant: while partitions are added, no job writes to the topic: where a record goes depends on
-//! how many there are.
+//! Invariant: while partitions are added or the largest batch changes, no job writes to the topic:
+//! where a record goes depends on how many there are, and where a batch ends on how large it may be.
 
 use millstream_core::metadata::{Image, Job, plan};
 use millstream_protocol::error::WireError;
@@ -23,9 +23,11 @@ pub(crate) async fn serve(
     let mut configs = topic.configs.clone();
     configs.retain(|key, _| !request.reset.contains(key));
     configs.extend(request.set.clone());
-    try_filter(&broker.modules, &image, &request.name, &resolve(&configs)?).await?;
-    let writers =
-        if request.partitions.is_some() { writers(&image, &request.name) } else { vec![] };
+    let config = resolve(&configs)?;
+    try_filter(&broker.modules, &image, &request.name, &config).await?;
+    let rest =
+        request.partitions.is_some() || config.max_batch_bytes != topic.config().max_batch_bytes;
+    let writers = if rest { writers(&image, &request.name) } else { vec![] };
     let _rest = broker.jobs.rest(&writers).await?;
     broker.metadata.propose(command).await?;
     broker.settle().await?;
