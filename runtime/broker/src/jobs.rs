@@ -174,6 +174,10 @@ impl Jobs {
 
     /// Ends what the image no longer knows, before its topics go.
     pub(crate) async fn reconcile_before(&self, image: &Image) {
+        let orphans = orphans(&mut self.stored.lock(), |job| image.jobs().contains_key(&job));
+        if !orphans.is_empty() {
+            self.store.write(orphans, |_| {});
+        }
         let gone: Vec<_> = {
             let mut running = self.running.lock();
             let ids: Vec<_> =
@@ -383,6 +387,19 @@ fn position_row(key: Vec<u8>, position: Offset) -> Change {
     Change { table: Table::Positions, key, value: Some(value) }
 }
 
+/// Takes out the positions of jobs that are not known any more, and says how to remove their rows: a
+/// crash may have come between the end of a job and that of its positions, and what was stored for a
+/// partition that does not open is no task's.
+fn orphans(stored: &mut BTreeMap<Vec<u8>, Offset>, known: impl Fn(JobId) -> bool) -> Vec<Change> {
+    let unknown = |key: &[u8]| {
+        let job = key.first_chunk().map(|id| JobId(u32::from_be_bytes(*id)));
+        !job.is_some_and(&known)
+    };
+    let keys: Vec<_> = stored.keys().filter(|key| unknown(key)).cloned().collect();
+    stored.retain(|key, _| !unknown(key));
+    keys.into_iter().map(|key| Change { table: Table::Positions, key, value: None }).collect()
+}
+
 fn unsaved(error: &dyn std::fmt::Display) -> WireError {
     let text = format!("the positions of jobs cannot be saved: {error}");
     WireError::new(ErrorCode::StorageStopped, text)
@@ -418,5 +435,28 @@ fn start(partition: &Partition, start: StartPosition) -> Offset {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_protocol::ids::PartitionIndex;
+
+    use super::*;
+
+    #[test]
+    fn the_positions_of_jobs_that_are_gone_are_removed_and_no_other() {
+        let key = |job, partition| {
+            let topic = TopicName::new("in").expect("a name");
+            let partition = PartitionIndex(partition);
+            Place { job: JobId(job), input: 1, topic, partition }.key()
+        };
+        let places = [(7, 0), (7, 3), (8, 0), (1 << 24, 0)];
+        let mut stored = places.map(|(job, at)| (key(job, at), Offset(5))).into_iter().collect();
+        let removed = orphans(&mut stored, |job| job == JobId(8));
+        let gone: Vec<_> = removed.iter().map(|row| (row.key.clone(), &row.value)).collect();
+        assert_eq!(gone, [(key(7, 0), &None), (key(7, 3), &None), (key(1 << 24, 0), &None)]);
+        assert_eq!(stored.into_keys().collect::<Vec<_>>(), [key(8, 0)]);
+        assert!(removed.iter().all(|row| row.table == Table::Positions));
     }
 }

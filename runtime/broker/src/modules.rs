@@ -1,6 +1,7 @@
 //! The broker's modules: their bytes by content, compiled when first used.
 //!
-//! Invariant: a module is compiled and linked before its version exists; what exists can be run.
+//! Invariant: a module is compiled and linked before its version exists; what exists can be run. Bytes
+//! are removed only while no version has them and nobody uploads them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +29,8 @@ pub(crate) struct Modules {
     /// Started with the first module: a broker without any carries no compiler in its memory.
     engine: OnceLock<Engine>,
     loaded: Mutex<BTreeMap<BlobId, Module>>,
+    /// Bytes that are being uploaded, and how often: until their versions are decided, they stay.
+    uploading: Mutex<BTreeMap<BlobId, usize>>,
 }
 
 impl Modules {
@@ -45,7 +48,13 @@ impl Modules {
             max_module_bytes: usize::try_from(section.max_bytes.0).unwrap_or(usize::MAX),
             ..default
         };
-        Self { config, blobs, engine: OnceLock::new(), loaded: Mutex::default() }
+        Self {
+            config,
+            blobs,
+            engine: OnceLock::new(),
+            loaded: Mutex::default(),
+            uploading: Mutex::default(),
+        }
     }
 
     /// The most bytes that a module may have.
@@ -53,10 +62,12 @@ impl Modules {
         self.config.max_module_bytes
     }
 
-    /// Checks, compiles and stores an upload. Takes a while.
-    pub(crate) async fn upload(self: &Arc<Self>, bytes: Bytes) -> Result<ModuleInfo, WireError> {
+    /// Checks, compiles and stores an upload. Takes a while. Its bytes stay while the upload is held: it
+    /// is to be dropped when the version is there.
+    pub(crate) async fn upload(self: &Arc<Self>, bytes: Bytes) -> Result<Upload, WireError> {
         let this = Arc::clone(self);
         blocking(move || {
+            let held = Arc::clone(&this).hold(BlobId::of(&bytes));
             let module = this.engine()?.admit(&bytes).map_err(|error| {
                 let busy = matches!(error, UploadError::Busy { .. });
                 let code = if busy { ErrorCode::Overloaded } else { ErrorCode::InvalidModule };
@@ -66,17 +77,27 @@ impl Modules {
             let info = module.info().clone();
             assert_eq!(id.0, info.sha256, "a module is stored under its own hash");
             this.loaded.lock().insert(id, module);
-            Ok(info)
+            Ok(Upload { info, _held: held })
         })
         .await
     }
 
-    /// Forgets the bytes of a version that was deleted, unless another version has the same.
-    pub(crate) fn forget(&self, sha256: &str, image: &Image) {
+    fn hold(self: Arc<Self>, id: BlobId) -> Held {
+        *self.uploading.lock().entry(id).or_default() += 1;
+        Held { modules: self, id }
+    }
+
+    /// Forgets the bytes of a version that was deleted, unless another version has the same, or is
+    /// about to. `image` gives the newest image.
+    pub(crate) fn forget(&self, sha256: &str, image: impl Fn() -> Arc<Image>) {
         let Ok(id) = sha256.parse::<BlobId>() else {
             return;
         };
-        if image.modules().values().any(|module| module.sha256 == sha256) {
+        // Held until the bytes are gone: an upload that comes meanwhile stores them again. What was
+        // uploaded before is in the newest image, if not in the one that lacks the deleted version.
+        let uploading = self.uploading.lock();
+        let used = || image().modules().values().any(|module| module.sha256 == sha256);
+        if uploading.contains_key(&id) || used() {
             return;
         }
         self.loaded.lock().remove(&id);
@@ -139,6 +160,31 @@ impl Modules {
     }
 }
 
+/// A module that was uploaded and has no version yet.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) info: ModuleInfo,
+    _held: Held,
+}
+
+/// Keeps the bytes of an upload.
+#[derive(Debug)]
+struct Held {
+    modules: Arc<Modules>,
+    id: BlobId,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut uploading = self.modules.uploading.lock();
+        let uploads = uploading.get_mut(&self.id).expect("it is held");
+        *uploads -= 1;
+        if *uploads == 0 {
+            uploading.remove(&self.id);
+        }
+    }
+}
+
 impl std::fmt::Debug for Modules {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Modules").field("config", &self.config).finish_non_exhaustive()
@@ -180,4 +226,29 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 fn internal(error: impl std::fmt::Display) -> WireError {
     WireError::new(ErrorCode::Internal, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_storage::disk::MemDisk;
+
+    use super::*;
+
+    #[test]
+    fn bytes_that_are_being_uploaded_outlive_the_version_that_had_them() {
+        let disk = AnyDisk::Memory(MemDisk::new());
+        let blobs = Blobs::open(disk.clone(), "modules".into()).expect("blobs");
+        let cache = CacheDir::open(disk, "cache".as_ref()).expect("a cache");
+        let modules = Arc::new(Modules::new(&config::Modules::default(), blobs, cache));
+        let id = modules.blobs.put(b"a module").expect("stored");
+        let forget = || modules.forget(&id.to_string(), Arc::default);
+        let held = [(); 2].map(|()| Arc::clone(&modules).hold(id));
+        for held in held {
+            forget();
+            assert!(modules.blobs.contains(&id), "it is being uploaded");
+            drop(held);
+        }
+        forget();
+        assert!(!modules.blobs.contains(&id), "nobody has it or wants it");
+    }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use millstream_core::log::epochs::EpochTable;
 use millstream_core::log::producers::{ProducerLimits, ProducerTable};
+use millstream_core::metadata::Image;
 use millstream_core::replication::{self, Durability, Partition, Recovered, ReplicaId, Vote};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{TopicName, TopicPartition};
@@ -36,7 +37,8 @@ pub(crate) struct Opener {
 }
 
 impl Opener {
-    /// Opens one partition's log and starts its driver on `core`.
+    /// Opens one partition's log and starts its driver on `core`. It forgets what it knows of jobs that
+    /// the image does not know.
     pub(crate) async fn open(
         &self,
         core: &Core,
@@ -44,6 +46,7 @@ impl Opener {
         id: TopicPartition,
         (config, max_batch_bytes): (LogConfig, usize),
         vote: Vote,
+        image: &Image,
     ) -> Result<Handle, NotOpened> {
         let durability = durability(config.durability);
         let (disk, dir, clock) = (self.disk.clone(), self.data.partition_dir(id), self.clock);
@@ -51,10 +54,11 @@ impl Opener {
             // What panicked over a log would do so again: it counts as lasting.
             Ok(recover(disk, &dir, id, config, clock))
         });
-        let (log, recovered) = opened
+        let (log, mut recovered) = opened
             .await
             .map_err(|error| NotOpened { error, passing: false })?
             .map_err(|error| error.of(id))?;
+        recovered.producers.keep_jobs(|job| image.jobs().contains_key(&job));
         let seed = (u64::from(id.topic.0) << 32) | u64::from(id.partition.0);
         let config = replication::Config::alone(self.replica, durability, seed);
         let recovered = Recovered { vote, ..recovered };

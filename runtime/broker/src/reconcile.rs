@@ -135,7 +135,7 @@ impl Reconciler {
         self.served = served;
         for (module, known) in self.last.modules() {
             if !image.modules().contains_key(module) {
-                self.modules.forget(&known.sha256, &image);
+                self.modules.forget(&known.sha256, || self.metadata.image());
             }
         }
         self.jobs.reconcile_after(&image).await;
@@ -207,7 +207,7 @@ impl Reconciler {
         let vote = self.votes.get(&vote_key(id)).copied().unwrap_or_default();
         let core = self.cores.of_partition(id);
         let limits = (log_config(config), max_batch(config));
-        let opened = self.opener.open(core, (name, metrics), id, limits, vote).await;
+        let opened = self.opener.open(core, (name, metrics), id, limits, vote, image).await;
         let handle = opened.inspect_err(|failed| {
             let (error, passing) = (&failed.error, failed.passing);
             tracing::error!(topic = %name, partition = %id.partition, %error, passing, "not opened");

@@ -158,8 +158,8 @@ async fn open_metadata(
     let vote = votes.remove(&vote_key(metadata::LOG)).unwrap_or_default();
     let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
     let core = &cores.all()[0];
-    let log =
-        opener.open(core, (&name, metrics), metadata::LOG, (config, MAX_BATCH_BYTES), vote).await;
+    let (of, takes) = ((&name, metrics), (config, MAX_BATCH_BYTES));
+    let log = opener.open(core, of, metadata::LOG, takes, vote, &image).await;
     let log = log.map_err(|failed| StartError::MetadataLog(failed.error))?;
     let (metadata, mut applier) = metadata::open(log.clone(), store.clone(), image);
     applier.catch_up().await.map_err(StartError::MetadataLog)?;

@@ -38,6 +38,13 @@ impl ProducerId {
         self.0 > 0 && self.0 & JOB_BIT != 0
     }
 
+    /// The job that this identity belongs to, if it does to one.
+    #[must_use]
+    pub fn job(self) -> Option<JobId> {
+        let job = (self.0 & !JOB_BIT) >> (PARTITION_BITS + INPUT_BITS);
+        self.is_job().then(|| JobId(u32::try_from(job).expect("62 bits less 30 are 32")))
+    }
+
     /// Whether batches of this producer carry sequences at all.
     #[must_use]
     pub const fn is_some(self) -> bool {
@@ -126,6 +133,7 @@ mod tests {
     fn a_jobs_identities_differ_by_job_input_and_partition() {
         let id = ProducerId::for_job(JobId(7), 1, PartitionIndex(9));
         assert!(id.is_job() && id.is_some());
+        assert_eq!(id.job(), Some(JobId(7)));
         for other in [
             ProducerId::for_job(JobId(8), 1, PartitionIndex(9)),
             ProducerId::for_job(JobId(7), 2, PartitionIndex(9)),
@@ -133,8 +141,10 @@ mod tests {
         ] {
             assert_ne!(id, other);
         }
-        assert!(ProducerId::for_job(JobId(u32::MAX), 255, PartitionIndex(0)).is_job());
+        let last = ProducerId::for_job(JobId(u32::MAX), 255, PartitionIndex(0));
+        assert_eq!(last.job(), Some(JobId(u32::MAX)));
         assert!(!ProducerId::NONE.is_job());
         assert!(!ProducerId(12).is_job());
+        assert_eq!((ProducerId::NONE.job(), ProducerId(12).job()), (None, None));
     }
 }

@@ -45,7 +45,10 @@ impl Ground {
         let (name, core) = (TopicName::new("__metadata").unwrap(), &cores.all()[0]);
         let config = (LogConfig::default(), MAX_BATCH_BYTES);
         let topic = (&name, &TopicMetrics::new());
-        let log = opener.open(core, topic, LOG, config, Vote::default()).await.unwrap();
+        let log = opener
+            .open(core, topic, LOG, config, Vote::default(), &Image::default())
+            .await
+            .unwrap();
         let (metadata, mut applier) = open(log, store, Image::default());
         applier.catch_up().await.unwrap();
         core.spawn(applier.run());

@@ -28,7 +28,8 @@ pub(crate) async fn serve(
             format!("the module has {announced} bytes: the most is {most} (modules.max_bytes)");
         return Err(WireError::new(ErrorCode::TooLarge, text));
     }
-    let info = broker.modules.upload(bytes).await?;
+    let upload = broker.modules.upload(bytes).await?;
+    let info = upload.info.clone();
     if info.sha256_hex() != request.sha256 {
         let text = "the module's SHA-256 is not the announced one: it was damaged on its way";
         return Err(WireError::new(ErrorCode::InvalidRequest, text));
@@ -47,5 +48,7 @@ pub(crate) async fn serve(
     let Response::Module(version) = broker.metadata.propose(command).await? else {
         unreachable!("an upload answers with a version");
     };
+    // The image has the version now.
+    drop(upload);
     describe::serve(broker, &version)
 }

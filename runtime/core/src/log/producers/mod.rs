@@ -291,6 +291,13 @@ impl ProducerTable {
         self.recount();
     }
 
+    /// Forgets the identities of every job that is not known any more. A crash may have come between the
+    /// end of a job and [`Self::forget_job`], and what the log is replayed from may be older than both.
+    pub fn keep_jobs(&mut self, known: impl Fn(JobId) -> bool) {
+        self.windows.retain(|id, _| id.job().is_none_or(&known));
+        self.recount();
+    }
+
     fn make_room(&mut self, now: Time, newcomer: ProducerId) -> Result<(), ProducerError> {
         let jobs = self.windows.len() - self.clients;
         match Kind::of(newcomer) {

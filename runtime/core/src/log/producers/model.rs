@@ -303,6 +303,22 @@ fn a_deleted_jobs_identities_go_and_no_other() {
 }
 
 #[test]
+fn only_the_identities_of_known_jobs_outlive_a_restart() {
+    let mut table = ProducerTable::new(ProducerLimits::default());
+    let jobs = [4, 5, 6].map(|job| ProducerId::for_job(JobId(job), 7, PartitionIndex(2)));
+    for (at, producer) in (0..).zip(jobs.into_iter().chain([ProducerId(1)])) {
+        table.record(Time::ZERO, &Stamp { producer, ..stamp(0, 0, 1) }, Offset(at));
+    }
+    table.keep_jobs(|job| job == JobId(5));
+    assert_eq!(table.len(), 2);
+    let kept = |producer| Stamp { producer, ..stamp(0, 0, 1) };
+    for (producer, known) in [(jobs[0], false), (jobs[1], true), (ProducerId(1), true)] {
+        let verdict = table.check(Time::ZERO, &kept(producer));
+        assert_eq!(verdict != Ok(Verdict::Fresh), known, "{producer}: {verdict:?}");
+    }
+}
+
+#[test]
 fn a_negative_sequence_is_malformed_and_not_taken() {
     let mut table = ProducerTable::new(ProducerLimits::default());
     for bad in [stamp(1, -1, 1), stamp(1, 0, 0), stamp(1, 0, 1 << 31), stamp(-5, 0, 1)] {
