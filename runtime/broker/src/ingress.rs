@@ -30,6 +30,11 @@ impl Ingress {
         Self { topic: topic.as_str().into(), partition, filter }
     }
 
+    /// Whether there is no instance.
+    pub(crate) fn is_failing(&self) -> bool {
+        self.filter.is_err()
+    }
+
     /// What the filter leaves of a batch.
     pub(crate) async fn apply(
         &self,

@@ -44,6 +44,8 @@ struct Inner {
     metrics: Arc<TopicMetrics>,
     handle: Handle,
     settings: ArcSwap<Settings>,
+    /// Shared by those who act on the settings, until what they do is handed over.
+    acting: tokio::sync::RwLock<()>,
 }
 
 impl Partition {
@@ -54,7 +56,8 @@ impl Partition {
         settings: Settings,
     ) -> Self {
         let settings = ArcSwap::from_pointee(settings);
-        Self(Arc::new(Inner { topic, metrics, handle, settings }))
+        let acting = Default::default();
+        Self(Arc::new(Inner { topic, metrics, handle, settings, acting }))
     }
 
     pub(crate) fn topic(&self) -> &TopicName {
@@ -71,6 +74,12 @@ impl Partition {
         self.0.settings.load_full()
     }
 
+    /// Keeps the settings as they are: for as long as a batch that they were applied to is not handed
+    /// over.
+    pub(crate) async fn keep_settings(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.0.acting.read().await
+    }
+
     /// What the topic's filter leaves of a batch; the batch as it came when there is no filter.
     pub(crate) async fn ingress(
         &self,
@@ -83,8 +92,9 @@ impl Partition {
         }
     }
 
-    /// Replaces the settings.
-    pub(crate) fn set(&self, settings: Settings) {
+    /// Replaces the settings. Every batch that the old ones were applied to was handed over before.
+    pub(crate) async fn set(&self, settings: Settings) {
+        let _nobody_acts = self.0.acting.write().await;
         self.0.settings.store(Arc::new(settings));
     }
 }

@@ -16,11 +16,11 @@ use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName, Topic
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::log::{self, LogConfig};
 use millstream_storage::metadata::{Change, Table};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::cores::Cores;
 use crate::drivers::metadata::Metadata;
-use crate::drivers::partition::{Message, View, vote_key};
+use crate::drivers::partition::{Message, Reconfigure, View, vote_key};
 use crate::ingress::Ingress;
 use crate::jobs::Jobs;
 use crate::metrics::TopicMetrics;
@@ -32,6 +32,10 @@ use crate::partitions::{Partition, Partitions, Settings, Slot, Topic};
 const OPENING: usize = 16;
 /// The longest pause before a partition that could not be opened is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// Pauses before the filters that did not start are tried again.
+const SHORTEST_FILTER_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_FILTER_PAUSE: Duration = Duration::from_secs(30);
 
 /// The task that reconciles.
 pub(crate) struct Reconciler {
@@ -108,15 +112,27 @@ impl Reconciler {
     pub(crate) async fn run(mut self) {
         let mut images = self.metadata.watch();
         let stop = self.opener.stop.clone();
+        let (mut filters, mut pause) = (false, SHORTEST_FILTER_PAUSE);
         loop {
             let image = images.borrow_and_update().clone();
             self.reconcile(image).await;
-            let next_attempt = self.next_attempt();
-            tokio::select! {
-                () = stop.cancelled() => break,
-                changed = images.changed() => if changed.is_err() { break },
-                () = until(next_attempt) => {}
+            if filters {
+                self.restart_filters().await;
+                pause = (pause * 2).min(LONGEST_FILTER_PAUSE);
             }
+            let next_attempt = self.next_attempt();
+            filters = tokio::select! {
+                () = stop.cancelled() => break,
+                changed = images.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    pause = SHORTEST_FILTER_PAUSE;
+                    false
+                }
+                () = until(next_attempt) => false,
+                () = tokio::time::sleep(pause), if self.lacks_filters() => true,
+            };
         }
     }
 
@@ -154,9 +170,9 @@ impl Reconciler {
             again: BTreeMap::new(),
         });
         if served.config != config {
-            for slot in served.slots.iter().flatten() {
-                self.reconfigure((slot, &served.metrics), &config, image).await;
-            }
+            let all = served.slots.iter().flatten();
+            let each = all.map(|slot| self.reconfigure((slot, &served.metrics), &config, image));
+            futures::future::join_all(each).await;
             served.config = config;
         }
         self.served.insert(id, served);
@@ -229,11 +245,32 @@ impl Reconciler {
     ) {
         let topic = (partition.topic(), metrics);
         let settings = self.settings(topic, partition.id().partition, config, image).await;
-        partition.set(settings);
-        let (log, max) = (log_config(config), max_batch(config));
-        let message = Message::Reconfigure(log, config.durability, max);
-        // An error means that the broker is stopping.
-        drop(partition.send(message).await);
+        partition.set(settings).await;
+        let (log, max_batch_bytes) = (log_config(config), max_batch(config));
+        let (taken, told) = oneshot::channel();
+        let change = Reconfigure { log, durability: config.durability, max_batch_bytes, taken };
+        // Errors mean that the broker is stopping.
+        if partition.send(Message::Reconfigure(change)).await.is_ok() {
+            drop(told.await);
+        }
+    }
+
+    /// Tries again to start the filters that did not. Until they do, their partitions refuse batches.
+    async fn restart_filters(&mut self) {
+        let image = Arc::clone(&self.last);
+        for served in self.served.values() {
+            let topic = (&served.name, &served.metrics);
+            for partition in failing(served) {
+                let index = partition.id().partition;
+                let settings = self.settings(topic, index, &served.config, &image).await;
+                partition.set(settings).await;
+            }
+        }
+    }
+
+    /// Whether some filter did not start.
+    fn lacks_filters(&self) -> bool {
+        self.served.values().any(|served| failing(served).next().is_some())
     }
 
     async fn settings(
@@ -296,6 +333,13 @@ async fn until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// The partitions whose filter did not start.
+fn failing(served: &Served) -> impl Iterator<Item = &Partition> {
+    let fails = |ingress: &Ingress| ingress.is_failing();
+    let all = served.slots.iter().flatten();
+    all.filter(move |partition| partition.settings().ingress.as_ref().is_some_and(fails))
 }
 
 /// How the filter of a topic's ingress is started.

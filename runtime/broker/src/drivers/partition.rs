@@ -53,12 +53,23 @@ pub(crate) type Answer = Result<ProduceAck, WireError>;
 pub(crate) enum Message {
     /// Take a batch.
     Produce(Produce),
-    /// The topic's configuration changed; the largest batch it takes comes last.
-    Reconfigure(LogConfig, Durability, usize),
+    /// The topic's configuration changed.
+    Reconfigure(Reconfigure),
     /// A job was deleted: its identities will not write again.
     ForgetJob(JobId),
     /// Look after the log: retention, checkpoint.
     Trim(Task),
+}
+
+/// A topic's configuration, as it matters to a partition.
+#[derive(Debug)]
+pub(crate) struct Reconfigure {
+    pub(crate) log: LogConfig,
+    pub(crate) durability: Durability,
+    /// The largest batch that is taken.
+    pub(crate) max_batch_bytes: usize,
+    /// Told when every batch that was handed over before has its place or its refusal.
+    pub(crate) taken: oneshot::Sender<()>,
 }
 
 /// A batch that was received whole and checked.
@@ -362,9 +373,11 @@ impl Shell for PartitionShell {
                     None
                 }
             },
-            Message::Reconfigure(config, durability, max_batch_bytes) => {
+            Message::Reconfigure(Reconfigure { log, durability, max_batch_bytes, taken }) => {
                 self.max_batch_bytes = max_batch_bytes;
-                self.log.submit(Task::Reconfigure(config));
+                self.log.submit(Task::Reconfigure(log));
+                // Who asked may have gone away.
+                let _ = taken.send(());
                 Some(Input::Reconfigure { durability, in_flight: InFlightLimits::default() })
             }
             Message::ForgetJob(job) => Some(Input::ForgetJob { job }),

@@ -153,6 +153,7 @@ impl Intake<'_> {
             let text = "transactions are not supported yet: send the batch without one";
             return self.refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
+        let _kept = self.partition.keep_settings().await;
         let (header, chunks) = match self.partition.ingress(header, chunks).await {
             Ok(batch) => batch,
             Err(error) => return self.refuse(answer, error),

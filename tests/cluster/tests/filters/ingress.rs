@@ -4,16 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use millstream_client::protocol::ids::PartitionIndex;
+use millstream_client::protocol::ids::{PartitionIndex, TopicName};
+use millstream_client::protocol::message::topic::CreateTopic;
 use millstream_client::{Compression, ProducerConfig, ProducerRecord};
 use millstream_tests_cluster::jobs::upload;
-use millstream_tests_cluster::reading::{count, read_whole};
-use millstream_tests_cluster::{Broker, Random};
+use millstream_tests_cluster::reading::{count, ends, read_whole};
+use millstream_tests_cluster::{Broker, Random, until};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::rows::{
-    LATE, PARTITIONS, check_told, create, feed, filter_by, found, grows_to, kept, no_filter,
-    send_rows,
+    LATE, PARTITIONS, SOON, check_told, create, delay, feed, filter_by, found, grows_to, kept,
+    no_filter, row, send_rows,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,6 +132,69 @@ async fn a_filter_that_is_set_and_reset_under_load_costs_no_record_that_it_keeps
     assert!(found.is_subset(&all), "told: {:?}", found.difference(&all).next());
     assert!(kept.len() < found.len(), "nothing came while there was no filter");
     assert!(found.len() < all.len(), "nothing was dropped while there was one");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_after_the_answer_that_set_a_filter_is_filtered_and_nothing_of_before_follows() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let late = upload(&client, "keep-late").await;
+    create(&client, "rows", None).await.unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let feed = tokio::spawn(feed(client.clone(), "rows", stopped));
+    for _ in 0..8 {
+        let goal = count(&client, "rows").await + 800;
+        grows_to(&client, "rows", goal).await;
+        client.admin().alter_topic("rows", filter_by(&late, &LATE)).await.unwrap();
+        // Nothing that has a place after these was let through by the old settings.
+        let described = client.admin().describe_topic("rows").await.unwrap();
+        let set: Vec<_> = described.partitions.iter().map(|partition| partition.log_end).collect();
+        let goal = count(&client, "rows").await + 1_300;
+        grows_to(&client, "rows", goal).await;
+        let ended = ends(&client, "rows").await;
+        client.admin().alter_topic("rows", no_filter(&LATE)).await.unwrap();
+        for (partition, offset, number) in found(&client, "rows").await {
+            let meanwhile =
+                set[partition as usize].get() <= offset && offset < ended[&partition].get();
+            assert!(!meanwhile || delay(number) > 5, "{partition}/{offset}: {}", row(number));
+        }
+    }
+    stop.send(()).unwrap();
+    feed.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_filter_that_found_no_room_starts_by_itself_when_there_is_some() {
+    let broker = Broker::start_with(&[("MODULES_MAX_INSTANCES", "2")]).await;
+    let client = broker.client().await;
+    let late = upload(&client, "keep-late").await;
+    let others = PARTITIONS;
+    // Its filter takes all the room there is.
+    create(&client, "first", Some((&late, &LATE))).await.unwrap();
+    send_rows(&client, "first", Compression::None, 0..100).await;
+    assert_eq!(others, 2);
+    let refused = create(&client, "second", Some((&late, &LATE))).await.unwrap_err();
+    assert!(refused.to_string().contains("instances"), "{refused}");
+    client.admin().alter_topic("first", no_filter(&LATE)).await.unwrap();
+    // One instance is taken, one is left, and two are wanted.
+    let one = CreateTopic {
+        name: TopicName::new("one").unwrap(),
+        partitions: 1,
+        replication_factor: 1,
+        configs: filter_by(&late, &LATE).set,
+    };
+    until("room for one", SOON, async || client.admin().create_topic_with(one.clone()).await).await;
+    until("room for another", SOON, async || {
+        create(&client, "second", Some((&late, &LATE))).await.map_err(|error| error.to_string())
+    })
+    .await;
+    let sending = tokio::spawn({
+        let client = client.clone();
+        async move { send_rows(&client, "second", Compression::None, 0..100).await }
+    });
+    client.admin().delete_topic("one").await.unwrap();
+    let told = timeout(SOON, sending).await.expect("both filters start").unwrap();
+    assert_eq!(found(&client, "second").await, kept(&told));
 }
 
 /// Whether a partition's files hold these bytes.
