@@ -32,15 +32,28 @@ pub(crate) enum FilterError {
     /// The input could not be read, or the result makes no batch.
     #[error("cannot filter the batch: {0}")]
     Batch(#[from] BatchError),
+    /// The result makes no batch for its size.
+    #[error(
+        "what the filter makes of the batch is too large ({0}): have the filter add less to a record, \
+         or producers send smaller batches"
+    )]
+    TooLarge(BatchError),
     /// The module did what it may only do as a job.
     #[error(
         "the module {did}, which only a job can do: deploy it with `millstream job deploy`, or use \
-         one that keeps, drops or changes records one by one"
+         one that keeps, drops or changes records one by one and leaves their keys"
     )]
     OnlyInJob {
         /// What it did.
         did: &'static str,
     },
+}
+
+impl FilterError {
+    /// The error of a result that makes no batch.
+    fn of_output(error: BatchError) -> Self {
+        if error.code() == ErrorCode::TooLarge { Self::TooLarge(error) } else { Self::Batch(error) }
+    }
 }
 
 impl From<FilterError> for WireError {
@@ -49,7 +62,8 @@ impl From<FilterError> for WireError {
             FilterError::Guest(GuestError::TooManyInstances { .. } | GuestError::Stopped) => {
                 ErrorCode::Overloaded
             }
-            FilterError::Batch(_) => ErrorCode::CorruptBatch,
+            FilterError::Batch(error) => error.code(),
+            FilterError::TooLarge(_) => ErrorCode::TooLarge,
             FilterError::Guest(_) | FilterError::OnlyInJob { .. } => ErrorCode::GuestFailed,
         };
         Self::new(code, error)
@@ -61,18 +75,6 @@ pub(crate) fn unpacked(batch: &Batch) -> Result<Records, BatchError> {
     batch.records(&DecodeLimits::default())
 }
 
-/// The input of a guest's call.
-pub(crate) fn input(topic: &Arc<str>, partition: PartitionIndex, records: &Records) -> BatchInput {
-    let header = records.header();
-    BatchInput {
-        topic: Arc::clone(topic),
-        partition: partition.0,
-        base_offset: header.base_offset.get(),
-        base_timestamp: header.base_timestamp.0,
-        count: header.record_count,
-        records: records.bytes().clone(),
-    }
-}
 /// These records without those before an offset.
 pub(crate) fn from_offset(records: Records, from: Offset) -> Result<Records, BatchError> {
     let header = *records.header();
@@ -90,4 +92,17 @@ pub(crate) fn from_offset(records: Records, from: Offset) -> Result<Records, Bat
     }
     let header = BatchHeader { record_count: count, ..header };
     Records::new(header, records.bytes().slice(bytes..))
+}
+
+/// The input of a guest's call.
+pub(crate) fn input(topic: &Arc<str>, partition: PartitionIndex, records: &Records) -> BatchInput {
+    let header = records.header();
+    BatchInput {
+        topic: Arc::clone(topic),
+        partition: partition.0,
+        base_offset: header.base_offset.get(),
+        base_timestamp: header.base_timestamp.0,
+        count: header.record_count,
+        records: records.bytes().clone(),
+    }
 }

@@ -14,7 +14,9 @@ use super::varint::{
 };
 use super::{Attributes, BatchError, BatchHeader, Compression, Records, kept};
 use crate::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp};
-use crate::limits::{MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_HEADERS, MAX_RECORD_BYTES};
+use crate::limits::{
+    MAX_BATCH_BYTES, MAX_BATCH_RECORDS, MAX_DECOMPRESSED_BYTES, MAX_HEADERS, MAX_RECORD_BYTES,
+};
 pub use split::Mark;
 
 /// Who wrote a batch, and which one of theirs it is.
@@ -43,6 +45,8 @@ pub struct BatchBuilder {
     base_timestamp: Option<i64>,
     max_timestamp: i64,
     last_delta: u32,
+    /// Bytes that it may have before it is compressed.
+    room: usize,
 }
 
 /// Bytes of a record's fields before the key's, its length included.
@@ -61,6 +65,7 @@ impl BatchBuilder {
             base_timestamp: None,
             max_timestamp: Timestamp::NONE.0,
             last_delta: 0,
+            room: MAX_BATCH_BYTES,
         }
     }
 
@@ -69,6 +74,12 @@ impl BatchBuilder {
     #[must_use]
     pub fn with_base_timestamp(capacity: usize, base: Timestamp) -> Self {
         Self { base_timestamp: Some(base.0), ..Self::new(capacity) }
+    }
+
+    /// The same, with room for what a compressed batch may unpack to: for a batch that is finished with a codec.
+    #[must_use]
+    pub fn to_be_packed(self) -> Self {
+        Self { room: MAX_DECOMPRESSED_BYTES, ..self }
     }
 
     /// Appends a record at the next offset.
@@ -308,7 +319,7 @@ impl BatchBuilder {
     #[inline]
     fn admit_bytes(&self, body: usize, headers: usize) -> Result<i32, BatchError> {
         let total = self.buffer.len() + MAX_VARINT_BYTES + body;
-        let fits = body <= MAX_RECORD_BYTES && total <= MAX_BATCH_BYTES && headers <= MAX_HEADERS;
+        let fits = body <= MAX_RECORD_BYTES && total <= self.room && headers <= MAX_HEADERS;
         match i32::try_from(body) {
             Ok(length) if fits => Ok(length),
             _ => Err(self.too_large(body, total, headers)),
@@ -326,7 +337,7 @@ impl BatchBuilder {
             let (bytes, limit) = (body as u64, MAX_RECORD_BYTES as u64);
             return BatchError::RecordTooLarge { index: self.count, bytes, limit };
         }
-        BatchError::BatchTooLarge { bytes: total as u64, limit: MAX_BATCH_BYTES as u64 }
+        BatchError::BatchTooLarge { bytes: total as u64, limit: self.room as u64 }
     }
 
     #[inline]

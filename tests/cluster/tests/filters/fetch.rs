@@ -52,6 +52,12 @@ async fn a_filter_that_no_single_fetch_can_have_is_refused_with_its_reason() {
         (&fan_out, vec![], ErrorCode::GuestFailed, "needs at least 2"),
         (&hostile, vec![("do", "refuse-init")], ErrorCode::GuestFailed, "parameters will not do"),
         (&hostile, vec![("do", "no-such-output")], ErrorCode::GuestFailed, "output"),
+        (
+            &hostile,
+            vec![("do", "twice")],
+            ErrorCode::GuestFailed,
+            "which only a job can do: deploy",
+        ),
         (&hostile, vec![("do", "panic")], ErrorCode::GuestFailed, "this is the end"),
         (&hostile, vec![("do", "loop")], ErrorCode::GuestFailed, "deadline exceeded"),
     ] {

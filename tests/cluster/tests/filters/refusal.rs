@@ -35,6 +35,14 @@ async fn a_batch_that_the_topics_filter_fails_on_is_refused_and_not_appended() {
         ("stack", "stack overflow"),
         ("noise", "bad output"),
         ("no-such-output", "bad output"),
+        (
+            "twice",
+            "made several records of one, which only a job can do: deploy it with `millstream",
+        ),
+        (
+            "other-key",
+            "changed a record's key, and with it the partition that it belongs to, which only",
+        ),
     ] {
         let change = filter_by(&hostile, &[("do", mode)]);
         client.admin().alter_topic("t", change).await.unwrap();

@@ -74,6 +74,11 @@ fn act(mode: &str, batch: &BatchInfo, records: Vec<u8>) -> Result<Verdict, Refus
         "order" => return Ok(Verdict::Rewritten(one_record(&random_map_order()))),
         "clock" => return Ok(Verdict::Rewritten(one_record(&clocks()))),
         "environment" => return Ok(Verdict::Rewritten(one_record(&environment()))),
+        "twice" => {
+            return Ok(Verdict::Rewritten([one_record("first"), one_record("second")].concat()));
+        }
+        // As `one_record` does it, with a key of one byte.
+        "other-key" => vec![8, 0, 0, 0, 2, b'k', 2, b'v', 0],
         "hold-memory" => {
             black_box(vec![1_u8; 32 << 20]).leak();
             return Ok(Verdict::All);
