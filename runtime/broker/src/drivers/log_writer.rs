@@ -60,6 +60,8 @@ pub(crate) struct Append {
     pub(crate) epoch: LeaderEpoch,
     pub(crate) header: BatchHeader,
     pub(crate) chunks: Vec<Bytes>,
+    /// Somebody waits for it to be written, whether it is durable or not.
+    pub(crate) prompt: bool,
     /// Room in the broker's memory, held until the bytes are written.
     pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
@@ -71,6 +73,8 @@ pub(crate) enum Completion {
     Appended { end: Offset },
     /// The batch at `from` and those behind it were not written; there is no room on the disk.
     DiskFull { from: Offset },
+    /// Something was written, and everything before `synced` is durable.
+    Written { synced: Offset },
     /// Everything before `end` is durable.
     Synced { end: Offset },
     /// The log takes no more writes.
@@ -184,10 +188,13 @@ impl LogHandle {
         drop(self.desk.completions.send(Completion::Stopped { reason }));
     }
 
-    /// Hands a task over; never waits for a disk.
-    pub(crate) fn submit(&self, task: Task) {
+    /// Hands tasks over, to be done in one turn; never waits for a disk.
+    pub(crate) fn submit(&self, tasks: &mut Vec<Task>) {
+        if tasks.is_empty() {
+            return;
+        }
         let mut tray = self.desk.tray.lock();
-        tray.tasks.push(task);
+        tray.tasks.append(tasks);
         if !std::mem::replace(&mut tray.scheduled, true) {
             drop(tray);
             self.queue.push(Arc::clone(&self.desk));
@@ -201,7 +208,7 @@ impl Desk {
         if !self.broken.load(Ordering::Acquire) {
             let turn = AssertUnwindSafe(|| {
                 let log = &mut *self.log.lock();
-                Turn { desk: self, log }.run(tasks);
+                Turn { desk: self, log, untold: false }.run(tasks);
             });
             let Err(panic) = catch_unwind(turn) else { return };
             // Whoever waits is told; the log is recovered from the disk when it is next opened.
@@ -259,6 +266,9 @@ impl Queue {
 struct Turn<'a> {
     desk: &'a Desk,
     log: &'a mut Log,
+    /// Something was written and nobody told yet: the sync that follows says so. To wake a core for each
+    /// of the two would cost more than either.
+    untold: bool,
 }
 
 impl Turn<'_> {
@@ -302,24 +312,30 @@ impl Turn<'_> {
         let result = self.log.append(&batches);
         self.desk.metrics.wrote(begun.elapsed(), batches.len());
         let end = self.log.end();
-        // The bytes are in the page cache or refused: either way their room is free again.
-        drop(appends);
-        if from < end {
+        let wrote = from < end;
+        let syncs = wrote && self.log.config().durability == Durability::Fsync;
+        self.untold |= syncs;
+        if wrote && (!syncs || appends.iter().any(|append| append.prompt)) {
             self.tell(Completion::Appended { end });
         }
+        // The bytes are in the page cache or refused: either way their room is free again.
+        drop(appends);
         match result {
             Ok(()) => {}
             Err(AppendError::DiskFull { .. }) => self.tell(Completion::DiskFull { from: end }),
             Err(error) => self.tell(Completion::Stopped { reason: error.to_string() }),
         }
-        from < end && self.log.config().durability == Durability::Fsync
+        syncs
     }
 
     fn sync(&mut self) {
-        let begun = Instant::now();
+        let (begun, dirty) = (Instant::now(), self.log.durable_end() < self.log.end());
         let synced = self.log.sync();
-        self.desk.metrics.synced(begun.elapsed());
+        if dirty {
+            self.desk.metrics.synced(begun.elapsed());
+        }
         match synced {
+            Ok(synced) if self.untold => self.tell(Completion::Written { synced }),
             Ok(end) => self.tell(Completion::Synced { end }),
             Err(error) => self.tell(Completion::Stopped { reason: error.to_string() }),
         }

@@ -218,6 +218,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         next_token: 0,
         max_batch_bytes,
         full: false,
+        tasks: Vec::new(),
         closing: false,
         closed: false,
     };
@@ -241,6 +242,7 @@ struct Pending {
     producer: ProducerId,
     stream: Option<Stream>,
     batch: Option<(BatchHeader, Vec<Bytes>, Option<OwnedSemaphorePermit>)>,
+    acks: Acks,
     since: std::time::Instant,
 }
 
@@ -258,6 +260,8 @@ struct PartitionShell {
     max_batch_bytes: usize,
     /// The last append, or the vote, found no room on the disk.
     full: bool,
+    /// What the log writers get at the end of this step.
+    tasks: Vec<Task>,
     /// The machine has resigned and the log is being closed.
     closing: bool,
     closed: bool,
@@ -271,7 +275,7 @@ impl PartitionShell {
         let batch = BatchFacts::of(&header, header.total_len() as u64);
         let since = std::time::Instant::now();
         let (producer, held) = (header.producer_id, Some((header, chunks, room)));
-        self.pending.insert(token, Pending { answer, producer, stream, batch: held, since });
+        self.pending.insert(token, Pending { answer, producer, stream, batch: held, acks, since });
         Input::Produce { token, batch, acks }
     }
 
@@ -279,7 +283,9 @@ impl PartitionShell {
         let pending = self.pending.get_mut(&token).expect("the machine appends what it was given");
         let (header, chunks, room) = pending.batch.take().expect("a batch is appended once");
         self.metrics.appended(&header);
-        self.log.submit(Task::Append(Append { base_offset, epoch, header, chunks, _room: room }));
+        let prompt = pending.acks == Acks::One;
+        let append = Append { base_offset, epoch, header, chunks, prompt, _room: room };
+        self.tasks.push(Task::Append(append));
     }
 
     fn persist(&self, vote: Vote) {
@@ -375,14 +381,14 @@ impl Shell for PartitionShell {
             },
             Message::Reconfigure(Reconfigure { log, durability, max_batch_bytes, taken }) => {
                 self.max_batch_bytes = max_batch_bytes;
-                self.log.submit(Task::Reconfigure(log));
+                self.tasks.push(Task::Reconfigure(log));
                 // Who asked may have gone away.
                 let _ = taken.send(());
                 Some(Input::Reconfigure { durability, in_flight: InFlightLimits::default() })
             }
             Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
             Message::Trim(task) => {
-                self.log.submit(task);
+                self.log.submit(&mut vec![task]);
                 None
             }
         }
@@ -397,6 +403,10 @@ impl Shell for PartitionShell {
             Completion::DiskFull { from } => {
                 self.has_room(false);
                 Some(Input::AppendFailed { from, reason: AppendFailure::DiskFull })
+            }
+            Completion::Written { synced } => {
+                self.has_room(true);
+                Some(Input::Synced { end: synced })
             }
             Completion::Synced { end } => Some(Input::Synced { end }),
             Completion::Stopped { reason } => Some(Input::StorageStopped { reason: reason.into() }),
@@ -423,7 +433,7 @@ impl Shell for PartitionShell {
                 tracing::debug!(partition = %self.name, %epoch, %start, "leading");
             }
             Output::Append { token, base_offset, epoch } => self.append(token, base_offset, epoch),
-            Output::Sync => self.log.submit(Task::Sync),
+            Output::Sync => self.tasks.push(Task::Sync),
             Output::Acknowledge { token, base_offset, duplicate } => {
                 self.answer(token, Ok(ProduceAck { base_offset, duplicate }));
             }
@@ -434,7 +444,7 @@ impl Shell for PartitionShell {
             // Published once a step, by `settle`.
             Output::HighWatermark(_) => {}
             Output::SnapshotProducers { at, bytes } => {
-                self.log.submit(Task::SnapshotProducers(at, bytes));
+                self.tasks.push(Task::SnapshotProducers(at, bytes));
             }
             Output::Resigned { reason } => {
                 if reason == Resignation::Shutdown {
@@ -447,16 +457,18 @@ impl Shell for PartitionShell {
     }
 
     fn settle(&mut self, machine: &Partition) {
-        let view = View::of(machine);
-        self.publish.send_if_modified(|published| {
-            let changed = *published != view;
-            *published = view;
-            changed
-        });
         if machine.stopped() == Some(&Resignation::Shutdown) && !self.closing {
             self.closing = true;
-            self.log.submit(Task::Close);
+            self.tasks.push(Task::Close);
         }
+        // Together, so that one turn of a writing thread does them.
+        self.log.submit(&mut self.tasks);
+        let view = View::of(machine);
+        self.publish.send_if_modified(|published| {
+            let news = published.is_news(&view);
+            *published = view;
+            news
+        });
     }
 
     fn accepts(&self, machine: &Partition) -> bool {

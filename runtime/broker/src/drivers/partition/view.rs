@@ -37,4 +37,9 @@ impl View {
     pub(crate) fn serves(&self) -> bool {
         self.leads || self.stopped.is_some() || self.awaits_room
     }
+
+    /// Whether those who wait have to look. What is written and not committed is nobody's business yet.
+    pub(super) fn is_news(&self, next: &Self) -> bool {
+        Self { log_end: next.log_end, ..self.clone() } != *next
+    }
 }
