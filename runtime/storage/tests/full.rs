@@ -10,7 +10,7 @@ use bytes::Bytes;
 use common::{append, batch, dir, read_from, values};
 use millstream_protocol::ids::{Offset, Timestamp};
 use millstream_storage::disk::{Fault, MemDisk, Operation};
-use millstream_storage::log::{LogConfig, PartitionLog, Recovered};
+use millstream_storage::log::{LogConfig, MaintenanceError, PartitionLog, Recovered};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -84,4 +84,28 @@ fn retention_frees_room_while_there_is_none_for_the_epochs() {
     let (log, recovered) = open(&disk, &config);
     assert_eq!((log.start(), recovered.stopped), (end, None));
     assert_eq!(tags(&log, end.get(), 1 << 20).len(), 1);
+}
+
+#[test]
+fn a_start_that_found_no_room_leaves_the_recovery_point_before_the_epochs_that_found_none() {
+    for seed in 0..10 {
+        let (disk, config) = (MemDisk::new(), small());
+        let mut log = filled(&disk, &config, 3);
+        log.sync().unwrap();
+        disk.inject(Fault::enospc(Operation::Write).on("epochs").times(1_000));
+        for tag in 3..60 {
+            let epoch = if tag < 30 { 5 } else { 6 };
+            append(&mut log, epoch, &[tagged(tag)]).unwrap();
+            log.sync().unwrap();
+        }
+        disk.inject(Fault::enospc(Operation::Write).on("checkpoint").times(1));
+        let end = log.end();
+        assert!(matches!(log.advance_start(end), Err(MaintenanceError::DiskFull { .. })));
+        log.checkpoint().unwrap();
+        disk.crash(seed);
+        let (log, recovered) = open(&disk, &config);
+        assert_eq!((log.start(), recovered.stopped), (Offset(0), None), "seed {seed}");
+        let epochs: Vec<_> = recovered.epochs.iter().map(|(epoch, _)| epoch.get()).collect();
+        assert_eq!(epochs, [1, 5, 6], "seed {seed}");
+    }
 }

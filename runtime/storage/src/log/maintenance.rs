@@ -61,14 +61,17 @@ impl<D: Disk> PartitionLog<D> {
             self.sync().map_err(|SyncError::Stopped(reason)| MaintenanceError::Stopped(reason))?;
         }
         let first = self.shared.segment_of(to).expect("the start is in a segment").base();
-        if self.durable_place.segment < first {
+        let mut recovery = self.durable_place;
+        if recovery.segment < first {
             // The end of the segment before is the beginning of this one.
             assert!(first <= self.durable_end(), "what is before the start is durable");
-            self.durable_place = Place { offset: first, segment: first, position: 0 };
+            recovery = Place { offset: first, segment: first, position: 0 };
         }
-        let checkpoint = Checkpoint { start: to, recovery: self.durable_place, truncate_to: None };
+        let checkpoint = Checkpoint { start: to, recovery, truncate_to: None };
         let written = self.checkpoint.write_twice(checkpoint);
         written.map_err(|error| self.failed("move the start", error))?;
+        // Not before: the epochs up to there may lack room, and only with the start do they cease to matter.
+        self.durable_place = recovery;
         self.shared.set_start(to);
         self.epochs.advance(to);
         let gone = self.shared.change_segments(|segments| {
