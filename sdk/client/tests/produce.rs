@@ -339,3 +339,24 @@ async fn who_queues_behind_others_for_a_broker_that_is_gone_waits_no_longer_than
     let ended = tokio::time::timeout(Duration::from_secs(4), senders.join_all()).await;
     assert!(ended.expect("none hangs").into_iter().all(|ended| ended.is_err()));
 }
+
+#[tokio::test]
+async fn who_queues_for_a_look_up_has_one_deadline_for_the_queue_and_the_broker() {
+    let mut broker = FakeBroker::with_topic("t", 1);
+    let request_timeout = Duration::from_secs(2);
+    let config = millstream_client::ClientConfig { request_timeout, ..broker.config() };
+    broker.stop().await;
+    let producer =
+        millstream_client::Client::lazy(config).unwrap().producer(self::config()).unwrap();
+    let first = tokio::spawn({
+        let producer = producer.clone();
+        async move { producer.send(ProducerRecord::new("t")).await.map(drop) }
+    });
+    // The second gets its turn when half of its time is over.
+    tokio::time::sleep(request_timeout / 2).await;
+    let begun = std::time::Instant::now();
+    producer.send(ProducerRecord::new("t")).await.map(drop).unwrap_err();
+    let waited = begun.elapsed();
+    assert!(waited < request_timeout.mul_f64(1.4), "{waited:?}");
+    first.await.unwrap().unwrap_err();
+}

@@ -38,7 +38,7 @@ use millstream_protocol::message::Call as _;
 use millstream_protocol::message::produce::{AllocateProducer, ProducerIdentity};
 use millstream_protocol::message::topic::{FindTopic, TopicRoutes};
 use tokio::runtime::Handle;
-use tokio::sync::OnceCell;
+use tokio::sync::{MutexGuard, OnceCell};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -311,13 +311,24 @@ impl Shared {
     }
 
     async fn load(&self, topic: &str) -> Result<Arc<Topic>, ProduceError> {
+        if let Ok(turn) = self.loading.try_lock() {
+            // The call has a limit of its own, and says more about what is wrong.
+            return self.look_up(topic, turn).await;
+        }
         // Behind others who wait for a broker that is not there, nobody waits for longer than for that broker.
         let after = self.client.config().request_timeout;
-        let turn = tokio::time::timeout(after, self.loading.lock()).await;
-        let _one_at_a_time = turn.map_err(|_| {
+        let in_turn = async { self.look_up(topic, self.loading.lock().await).await };
+        tokio::time::timeout(after, in_turn).await.unwrap_or_else(|_| {
             let last = "other topics are looked up without an answer".to_owned();
-            ClientError::TimedOut { call: FindTopic::NAME, after, last, unsure: false }
-        })?;
+            Err(ClientError::TimedOut { call: FindTopic::NAME, after, last, unsure: false }.into())
+        })
+    }
+
+    async fn look_up(
+        &self,
+        topic: &str,
+        _one_at_a_time: MutexGuard<'_, ()>,
+    ) -> Result<Arc<Topic>, ProduceError> {
         if self.is_closing() {
             return Err(ProduceError::Closed { maybe_written: false });
         }
