@@ -314,15 +314,8 @@ impl PartitionShell {
             return Some(WireError::new(ErrorCode::TooLarge, text));
         }
         let stream = produce.stream.as_ref()?;
-        if self.bars.let_pass(header.producer_id, stream) {
-            return None;
-        }
-        let text = format!(
-            "producer {} was told of a gap on a newer stream: what an older one still carries is not \
-             taken",
-            header.producer_id
-        );
-        Some(WireError::new(ErrorCode::ProducerFenced, text))
+        let passes = self.bars.let_pass(header.producer_id, stream);
+        passes.err().map(|barred| barred.told(header.producer_id))
     }
 
     /// The error that a client is told, once nothing can make it untrue.
@@ -332,9 +325,8 @@ impl PartitionShell {
         let Some(Pending { producer, stream: Some(stream), .. }) = self.pending.get(&token) else {
             return error;
         };
-        if gap && self.bars.raise(*producer, stream).is_err() {
-            let text = "too many producers lost batches on streams that are still open: try again";
-            return WireError::new(ErrorCode::Overloaded, text);
+        if gap {
+            self.bars.raise(*producer, stream);
         }
         error
     }
