@@ -1,7 +1,8 @@
 //! The broker's modules: their bytes by content, compiled when first used.
 //!
 //! Invariant: a module is compiled and linked before its version exists; what exists can be run. Bytes
-//! are removed only while no version has them and nobody uploads them.
+//! are removed only while no version has them and nobody uploads them; what no version came of does not
+//! stay. Who waits to be compiled takes no thread.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use millstream_core::metadata::Image;
 use millstream_modules::{
-    Artefacts, Engine, EngineConfig, FilterHandle, FilterSpec, GuestError, Module, ModuleInfo,
-    UploadError,
+    Artefacts, CompilePlace, Engine, EngineConfig, FilterHandle, FilterSpec, GuestError, Module,
+    ModuleInfo, UploadError,
 };
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::ModuleRef;
@@ -22,9 +23,13 @@ use parking_lot::Mutex;
 
 use crate::config;
 
+/// Gives the newest image.
+type Newest = Box<dyn Fn() -> Arc<Image> + Send + Sync>;
+
 /// All modules of this broker.
 pub(crate) struct Modules {
     config: EngineConfig,
+    image: Newest,
     blobs: Blobs<AnyDisk>,
     /// Started with the first module: a broker without any carries no compiler in its memory.
     engine: OnceLock<Engine>,
@@ -38,6 +43,7 @@ impl Modules {
         section: &config::Modules,
         blobs: Blobs<AnyDisk>,
         cache: CacheDir<AnyDisk>,
+        image: impl Fn() -> Arc<Image> + Send + Sync + 'static,
     ) -> Self {
         let default = EngineConfig::default();
         let threads = section.guest_threads;
@@ -50,6 +56,7 @@ impl Modules {
         };
         Self {
             config,
+            image: Box::new(image),
             blobs,
             engine: OnceLock::new(),
             loaded: Mutex::default(),
@@ -62,42 +69,57 @@ impl Modules {
         self.config.max_module_bytes
     }
 
-    /// Checks, compiles and stores an upload. Takes a while. Its bytes stay while the upload is held: it
-    /// is to be dropped when the version is there.
-    pub(crate) async fn upload(self: &Arc<Self>, bytes: Bytes) -> Result<Upload, WireError> {
+    /// Checks, compiles and stores an upload that was announced with this SHA-256. Takes a while. Its
+    /// bytes stay while the upload is held: it is to be dropped when the version is there.
+    pub(crate) async fn upload(
+        self: &Arc<Self>,
+        bytes: Bytes,
+        announced: &str,
+    ) -> Result<Upload, WireError> {
+        let (this, of) = (Arc::clone(self), bytes.clone());
+        let begun = blocking(move || Ok((this.engine()?.clone(), BlobId::of(&of))));
+        let (engine, id) = begun.await?;
+        if id.to_string() != announced {
+            let text = "the module's SHA-256 is not the announced one: it was damaged on its way";
+            return Err(WireError::new(ErrorCode::InvalidRequest, text));
+        }
+        let place = engine.place().await.map_err(refused)?;
         let this = Arc::clone(self);
-        blocking(move || {
-            let held = Arc::clone(&this).hold(BlobId::of(&bytes));
-            let module = this.engine()?.admit(&bytes).map_err(|error| {
-                let busy = matches!(error, UploadError::Busy { .. });
-                let code = if busy { ErrorCode::Overloaded } else { ErrorCode::InvalidModule };
-                WireError::new(code, error)
-            })?;
-            let id = this.blobs.put(&bytes).map_err(internal)?;
-            let info = module.info().clone();
-            assert_eq!(id.0, info.sha256, "a module is stored under its own hash");
-            this.loaded.lock().insert(id, module);
-            Ok(Upload { info, _held: held })
-        })
-        .await
+        blocking(move || this.admit(id, &bytes, place)).await
+    }
+
+    fn admit(
+        self: Arc<Self>,
+        id: BlobId,
+        bytes: &Bytes,
+        place: CompilePlace,
+    ) -> Result<Upload, WireError> {
+        let held = Arc::clone(&self).hold(id);
+        let module = self.engine()?.admit(bytes, place).map_err(refused)?;
+        let stored = self.blobs.put(bytes).map_err(internal)?;
+        assert_eq!(stored, id, "a module is stored under its own hash");
+        let info = module.info().clone();
+        self.loaded.lock().insert(id, module);
+        Ok(Upload { info, held })
     }
 
     fn hold(self: Arc<Self>, id: BlobId) -> Held {
         *self.uploading.lock().entry(id).or_default() += 1;
-        Held { modules: self, id }
+        Held { modules: self, id, undecided: false }
     }
 
     /// Forgets the bytes of a version that was deleted, unless another version has the same, or is
-    /// about to. `image` gives the newest image.
-    pub(crate) fn forget(&self, sha256: &str, image: impl Fn() -> Arc<Image>) {
-        let Ok(id) = sha256.parse::<BlobId>() else {
-            return;
-        };
-        // Held until the bytes are gone: an upload that comes meanwhile stores them again. What was
-        // uploaded before is in the newest image, if not in the one that lacks the deleted version.
-        let uploading = self.uploading.lock();
-        let used = || image().modules().values().any(|module| module.sha256 == sha256);
-        if uploading.contains_key(&id) || used() {
+    /// about to.
+    pub(crate) fn forget(&self, sha256: &str) {
+        if let Ok(id) = sha256.parse::<BlobId>() {
+            self.forget_unused(&self.uploading.lock(), id);
+        }
+    }
+
+    /// The lock is held until the bytes are gone: an upload that comes meanwhile stores them again. What
+    /// was uploaded before is in the newest image, if not in the one that lacks the deleted version.
+    fn forget_unused(&self, uploading: &BTreeMap<BlobId, usize>, id: BlobId) {
+        if uploading.contains_key(&id) || is_named(&(self.image)(), &id.to_string()) {
             return;
         }
         self.loaded.lock().remove(&id);
@@ -105,8 +127,29 @@ impl Modules {
             engine.forget(&id.0);
         }
         if let Err(error) = self.blobs.remove(&id) {
-            tracing::warn!(%error, "the bytes of a deleted module stay");
+            tracing::warn!(%error, "the bytes of a module that is no more stay");
         }
+    }
+
+    /// Removes what a broker that ended in the middle of an upload, or of a deletion, left behind: bytes
+    /// and compiled modules of which the image has no version. Before the first upload.
+    pub(crate) fn sweep(&self) -> io::Result<()> {
+        let image = (self.image)();
+        let named = |sha256: &str| is_named(&image, sha256);
+        for id in self.blobs.list().map_err(io::Error::other)? {
+            if !named(&id.to_string()) {
+                self.blobs.remove(&id).map_err(io::Error::other)?;
+                tracing::info!(sha256 = %id, "removed the bytes of a module without a version");
+            }
+        }
+        let Some(compiled) = &self.config.artefacts else { return Ok(()) };
+        for name in compiled.names()? {
+            let of = name.split_once('-').map(|(sha256, _)| sha256);
+            if of.is_some_and(|sha256| sha256.parse::<BlobId>().is_ok() && !named(sha256)) {
+                compiled.remove(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts an instance of a version.
@@ -164,25 +207,66 @@ impl Modules {
 #[derive(Debug)]
 pub(crate) struct Upload {
     pub(crate) info: ModuleInfo,
-    _held: Held,
+    held: Held,
 }
 
-/// Keeps the bytes of an upload.
+impl Upload {
+    /// Its version is being decided: should nobody learn how, the bytes stay until the next start knows.
+    pub(crate) fn propose(&mut self) {
+        self.held.undecided = true;
+    }
+
+    /// Its version is there, or was refused for this reason.
+    pub(crate) fn decided(mut self, refused: Option<&WireError>) {
+        self.held.undecided = refused.is_some_and(is_undecided);
+    }
+}
+
+/// Whether a command that was answered so may take effect all the same.
+fn is_undecided(error: &WireError) -> bool {
+    matches!(
+        error.code,
+        ErrorCode::ShuttingDown
+            | ErrorCode::StorageStopped
+            | ErrorCode::DiskFull
+            | ErrorCode::CorruptLog
+            | ErrorCode::Overloaded
+            | ErrorCode::TimedOut
+            | ErrorCode::Internal
+    )
+}
+
+/// Keeps the bytes of an upload. When the last goes, what no version has goes too.
 #[derive(Debug)]
 struct Held {
     modules: Arc<Modules>,
     id: BlobId,
+    /// A version may come of it, now or when the broker is started again.
+    undecided: bool,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if self.undecided {
+            return;
+        }
         let mut uploading = self.modules.uploading.lock();
         let uploads = uploading.get_mut(&self.id).expect("it is held");
         *uploads -= 1;
         if *uploads == 0 {
             uploading.remove(&self.id);
+            self.modules.forget_unused(&uploading, self.id);
         }
     }
+}
+
+fn is_named(image: &Image, sha256: &str) -> bool {
+    image.modules().values().any(|module| module.sha256 == sha256)
+}
+
+fn refused(error: UploadError) -> WireError {
+    let busy = matches!(error, UploadError::Busy { .. });
+    WireError::new(if busy { ErrorCode::Overloaded } else { ErrorCode::InvalidModule }, error)
 }
 
 impl std::fmt::Debug for Modules {
@@ -229,26 +313,4 @@ fn internal(error: impl std::fmt::Display) -> WireError {
 }
 
 #[cfg(test)]
-mod tests {
-    use millstream_storage::disk::MemDisk;
-
-    use super::*;
-
-    #[test]
-    fn bytes_that_are_being_uploaded_outlive_the_version_that_had_them() {
-        let disk = AnyDisk::Memory(MemDisk::new());
-        let blobs = Blobs::open(disk.clone(), "modules".into()).expect("blobs");
-        let cache = CacheDir::open(disk, "cache".as_ref()).expect("a cache");
-        let modules = Arc::new(Modules::new(&config::Modules::default(), blobs, cache));
-        let id = modules.blobs.put(b"a module").expect("stored");
-        let forget = || modules.forget(&id.to_string(), Arc::default);
-        let held = [(); 2].map(|()| Arc::clone(&modules).hold(id));
-        for held in held {
-            forget();
-            assert!(modules.blobs.contains(&id), "it is being uploaded");
-            drop(held);
-        }
-        forget();
-        assert!(!modules.blobs.contains(&id), "nobody has it or wants it");
-    }
-}
+mod tests;

@@ -151,7 +151,7 @@ impl Reconciler {
         self.served = served;
         for (module, known) in self.last.modules() {
             if !image.modules().contains_key(module) {
-                self.modules.forget(&known.sha256, || self.metadata.image());
+                self.modules.forget(&known.sha256);
             }
         }
         self.jobs.reconcile_after(&image).await;

@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Component;
 
 use crate::UploadError;
@@ -19,66 +20,49 @@ use crate::threads::lower_priority;
 
 /// Places for uploads that are being compiled.
 #[derive(Debug)]
-pub(crate) struct Compilers(Arc<Places>);
+pub(crate) struct Compilers(Arc<Semaphore>);
 
+/// A place among the few uploads that are compiled at once, until it is dropped.
 #[derive(Debug)]
-struct Places {
-    free: Mutex<usize>,
-    returned: Condvar,
-}
-
-/// One place, until it is dropped.
-struct Place(Arc<Places>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        *self.0.free.lock() += 1;
-        self.0.returned.notify_one();
-    }
+pub struct CompilePlace {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Compilers {
     pub(crate) fn new(places: usize) -> Self {
-        Self(Arc::new(Places { free: Mutex::new(places.max(1)), returned: Condvar::new() }))
+        Self(Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))))
     }
 
-    /// Compiles an upload: waits `limit` for a place, and as long again for the compiler.
-    pub(crate) fn compile(
-        &self,
-        engine: &wasmtime::Engine,
-        bytes: &[u8],
-        nice: i32,
-        limit: Duration,
-    ) -> Result<Component, UploadError> {
-        let place = self.place(limit)?;
-        let (engine, bytes) = (engine.clone(), bytes.to_vec());
-        let (done, compiled) = sync_channel(1);
-        let work = move || {
-            let _place = place;
-            lower_priority(nice);
-            // Whoever waited may have given up.
-            drop(done.send(Component::new(&engine, bytes)));
-        };
-        let started = thread::Builder::new().name("compile".to_owned()).spawn(work);
-        started.map_err(|error| refused(format!("no thread for it: {error}")))?;
-        match compiled.recv_timeout(limit) {
-            Ok(compiled) => compiled.map_err(|error| refused(format!("{error:#}"))),
-            Err(RecvTimeoutError::Timeout) => Err(UploadError::TooSlow { limit }),
-            Err(RecvTimeoutError::Disconnected) => Err(broken()),
-        }
+    /// Waits for a place: whoever has waited longest is next.
+    pub(crate) async fn place(&self, limit: Duration) -> Result<CompilePlace, UploadError> {
+        let place = tokio::time::timeout(limit, Arc::clone(&self.0).acquire_owned()).await;
+        let place = place.map_err(|_| UploadError::Busy { limit })?;
+        Ok(CompilePlace { _permit: place.expect("the places are never closed") })
     }
+}
 
-    fn place(&self, limit: Duration) -> Result<Place, UploadError> {
-        let (deadline, mut free) = (Instant::now() + limit, self.0.free.lock());
-        while *free == 0 {
-            let late = self.0.returned.wait_until(&mut free, deadline).timed_out();
-            if late && *free == 0 {
-                return Err(UploadError::Busy { limit });
-            }
-        }
-        *free -= 1;
-        drop(free);
-        Ok(Place(Arc::clone(&self.0)))
+/// Compiles an upload in a place for it, and waits `limit` for the compiler.
+pub(crate) fn compile(
+    engine: &wasmtime::Engine,
+    bytes: &Bytes,
+    place: CompilePlace,
+    nice: i32,
+    limit: Duration,
+) -> Result<Component, UploadError> {
+    let (engine, bytes) = (engine.clone(), bytes.clone());
+    let (done, compiled) = sync_channel(1);
+    let work = move || {
+        let _place = place;
+        lower_priority(nice);
+        // Whoever waited may have given up.
+        drop(done.send(Component::new(&engine, bytes)));
+    };
+    let started = thread::Builder::new().name("compile".to_owned()).spawn(work);
+    started.map_err(|error| refused(format!("no thread for it: {error}")))?;
+    match compiled.recv_timeout(limit) {
+        Ok(compiled) => compiled.map_err(|error| refused(format!("{error:#}"))),
+        Err(RecvTimeoutError::Timeout) => Err(UploadError::TooSlow { limit }),
+        Err(RecvTimeoutError::Disconnected) => Err(broken()),
     }
 }
 

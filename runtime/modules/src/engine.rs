@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use wasmtime::{
     Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
@@ -22,7 +23,7 @@ use wasmtime::{
 use crate::{
     FilterHandle, FilterSpec, GuestError, ModuleInfo, UploadError,
     cache::{Artefacts, Cache},
-    compile::{Compilers, compile_known},
+    compile::{CompilePlace, Compilers, compile, compile_known},
     filter::{Call, DEEP, QUEUE, Worker, contract::FilterPre},
     host::{self, State},
     inspect::inspect,
@@ -139,13 +140,25 @@ impl Engine {
         inspect(bytes, self.inner.config.max_module_bytes)
     }
 
+    /// Waits for a place among the few uploads that are compiled at once. No thread waits with it.
+    ///
+    /// # Errors
+    /// [`UploadError::Busy`].
+    pub async fn place(&self) -> Result<CompilePlace, UploadError> {
+        self.inner.compilers.place(self.inner.config.compile_time).await
+    }
+
     /// Compiles an upload, of which nothing is known, and links it: in bounded time. Takes a while: not
     /// for a thread that serves others.
     ///
     /// # Errors
     /// Why it is refused.
-    pub fn admit(&self, bytes: &[u8]) -> Result<Module, UploadError> {
-        self.module(bytes, Some(self.inner.config.compile_time))
+    pub fn admit(&self, bytes: &Bytes, place: CompilePlace) -> Result<Module, UploadError> {
+        let (inner, info) = (&*self.inner, self.inspect(bytes)?);
+        let (nice, limit) = (inner.config.guest_nice, inner.config.compile_time);
+        let component =
+            self.component(&info, || compile(&inner.wasmtime, bytes, place, nice, limit))?;
+        self.link(info, &component)
     }
 
     /// Compiles a file that was admitted before (or takes what was compiled then) and links it,
@@ -154,20 +167,21 @@ impl Engine {
     /// # Errors
     /// Why it is refused.
     pub fn load(&self, bytes: &[u8]) -> Result<Module, UploadError> {
-        self.module(bytes, None)
+        let (inner, info) = (&*self.inner, self.inspect(bytes)?);
+        let component = self
+            .component(&info, || compile_known(&inner.wasmtime, bytes, inner.config.guest_nice))?;
+        self.link(info, &component)
     }
 
-    fn module(&self, bytes: &[u8], limit: Option<Duration>) -> Result<Module, UploadError> {
-        let info = self.inspect(bytes)?;
-        let component = self.component(bytes, &info, limit)?;
+    fn link(&self, info: ModuleInfo, component: &Component) -> Result<Module, UploadError> {
         let contract =
             |error: wasmtime::Error| UploadError::Contract { message: format!("{error:#}") };
-        let pre = self.inner.linker.instantiate_pre(&component).map_err(contract)?;
+        let pre = self.inner.linker.instantiate_pre(component).map_err(contract)?;
         let pre = FilterPre::new(pre).map_err(contract)?;
         Ok(Module { inner: Arc::new(ModuleInner { info, pre }) })
     }
 
-    /// Forgets what was compiled for a module that was deleted.
+    /// Forgets what was compiled for a module that is no more.
     pub fn forget(&self, sha256: &[u8; 32]) {
         if let Some(cache) = &self.inner.cache {
             cache.remove(sha256);
@@ -212,19 +226,14 @@ impl Engine {
 
     fn component(
         &self,
-        bytes: &[u8],
         info: &ModuleInfo,
-        limit: Option<Duration>,
+        compile: impl FnOnce() -> Result<Component, UploadError>,
     ) -> Result<Component, UploadError> {
-        let Inner { wasmtime, cache, config, compilers, .. } = &*self.inner;
+        let Inner { wasmtime, cache, .. } = &*self.inner;
         if let Some(found) = cache.as_ref().and_then(|cache| cache.load(wasmtime, &info.sha256)) {
             return Ok(found);
         }
-        let nice = config.guest_nice;
-        let component = match limit {
-            Some(limit) => compilers.compile(wasmtime, bytes, nice, limit)?,
-            None => compile_known(wasmtime, bytes, nice)?,
-        };
+        let component = compile()?;
         if let Some(cache) = cache {
             cache.store(&info.sha256, &component);
         }

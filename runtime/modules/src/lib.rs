@@ -36,6 +36,7 @@ mod threads;
 mod ticker;
 
 pub use cache::Artefacts;
+pub use compile::CompilePlace;
 pub use counters::{Counters, CountersSnapshot, GUEST_TIMES};
 pub use engine::{Engine, EngineConfig, EngineError, Module};
 pub use error::{ErrorKind, GuestError};

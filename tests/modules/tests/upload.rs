@@ -68,21 +68,24 @@ fn a_module_is_compiled_once_and_a_damaged_artefact_is_compiled_again() {
     assert!(artefacts().is_empty());
 }
 
-#[test]
-fn an_upload_that_compiles_too_long_is_refused_and_keeps_its_place_until_it_is_done() {
+#[tokio::test]
+async fn an_upload_that_compiles_too_long_is_refused_and_keeps_its_place_until_it_is_done() {
     let short = Duration::from_millis(1);
     let config = EngineConfig { compilers: 1, compile_time: short, ..EngineConfig::default() };
     let engine = Engine::new(config).unwrap();
-    let bytes = guest("csv-to-json");
-    let refused = || engine.admit(&bytes).err().expect("nothing compiles in a millisecond");
-    assert_eq!(refused(), UploadError::TooSlow { limit: short });
+    let bytes = guest("csv-to-json").into();
+    let refused = async || match engine.place().await {
+        Ok(place) => engine.admit(&bytes, place).err().expect("nothing compiles in a millisecond"),
+        Err(busy) => busy,
+    };
+    assert_eq!(refused().await, UploadError::TooSlow { limit: short });
     // The compiler goes on, on its own: the next has no place and says so, and waits no longer.
-    assert_eq!(refused(), UploadError::Busy { limit: short });
+    assert_eq!(refused().await, UploadError::Busy { limit: short });
     // What was admitted before does not depend on places.
     engine.load(&guest("keep-half")).unwrap();
     // And the place comes back.
     let begun = Instant::now();
-    while refused() == (UploadError::Busy { limit: short }) {
+    while refused().await == (UploadError::Busy { limit: short }) {
         assert!(begun.elapsed() < Duration::from_secs(60), "the place is still taken");
     }
 }

@@ -78,7 +78,11 @@ pub(super) async fn assemble(
 
     let blobs = Blobs::open(disk.clone(), data.modules_dir())?;
     let cache = CacheDir::open(disk, &data.cache_dir())?;
-    let modules = Arc::new(Modules::new(&config.modules, blobs, cache));
+    let newest = metadata.clone();
+    let modules = Arc::new(Modules::new(&config.modules, blobs, cache, move || newest.image()));
+    if let Err(error) = modules.sweep() {
+        tracing::warn!(%error, "modules without a version, if any, are left where they are");
+    }
     let partitions = Arc::new(Partitions::default());
     let jobs = Arc::new(Jobs::new(
         (Arc::clone(&partitions), Arc::clone(&modules)),

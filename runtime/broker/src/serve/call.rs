@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use millstream_protocol::error::WireError;
 use millstream_protocol::message::{Call, Request};
 use millstream_transport::{FrameWriter, StreamError};
 
+use super::connection::Arrived;
 use super::{allocate_producer, cluster_status, jobs, list_offsets, modules, topics};
 use crate::broker::Broker;
 
@@ -17,7 +17,7 @@ use crate::broker::Broker;
 pub(crate) async fn serve(
     broker: &Arc<Broker>,
     request: Request,
-    body: Bytes,
+    body: Arrived,
     writer: &mut FrameWriter,
 ) -> Result<(), StreamError> {
     let mut answer = Answer { broker, writer, start: Instant::now() };

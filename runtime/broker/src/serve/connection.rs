@@ -1,6 +1,7 @@
 //! One connection: every stream it opens is a task of its own.
 //!
-//! Invariant: a broken stream ends that stream, never the connection or its neighbours.
+//! Invariant: a broken stream ends that stream, never the connection or its neighbours. What a request
+//! carries has its memory from before its first byte is taken until it is done with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use millstream_transport::{
 
 use super::complaints::Complaint;
 use super::{call, fetch, produce};
+use crate::arrivals::Arrival;
 use crate::broker::{Broker, Shares};
 use crate::cores::Core;
 
@@ -30,6 +32,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How long clients may take to hear that their connection is closed.
 const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What a request carried behind it, and the memory that is taken for it.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    pub(super) bytes: Bytes,
+    _share: Option<Arrival>,
+}
 
 /// Accepts connections on one core until the broker stops.
 pub(crate) async fn accept(
@@ -126,7 +135,7 @@ async fn serve(
         Open::Produce(open) => Box::pin(produce::serve(broker, shares, open, writer, reader)).await,
         Open::Fetch(open) => Box::pin(fetch::serve(broker, shares, open, writer, reader)).await,
         Open::Call(request) => match arrive(broker, shares, &request, &mut body).await? {
-            Ok(bytes) => Box::pin(call::serve(broker, request, bytes, writer)).await,
+            Ok(body) => Box::pin(call::serve(broker, request, body, writer)).await,
             Err(error) => {
                 writer.send(&Err::<(), _>(error), []).await?;
                 writer.finish()
@@ -141,7 +150,7 @@ async fn arrive(
     shares: &Shares,
     request: &Request,
     body: &mut Body<'_>,
-) -> Result<Result<Bytes, WireError>, StreamError> {
+) -> Result<Result<Arrived, WireError>, StreamError> {
     let (len, name) = (body.remaining(), request.name());
     let upload = matches!(request, Request::UploadModule(_));
     let allowed = if upload { broker.modules.max_bytes() } else { 0 };
@@ -151,15 +160,15 @@ async fn arrive(
         return Ok(Err(WireError::new(ErrorCode::TooLarge, text)));
     }
     if len == 0 {
-        return Ok(Ok(Bytes::new()));
+        return Ok(Ok(Arrived::default()));
     }
-    let Ok(_share) = tokio::time::timeout(TURN, shares.uploads.take(len)).await else {
+    let Ok(share) = tokio::time::timeout(TURN, shares.uploads.take(len)).await else {
         let text = "other modules are being uploaded, and take all the memory for that: try later";
         return Ok(Err(WireError::new(ErrorCode::Overloaded, text)));
     };
     let arriving = produce::arriving(len);
     match tokio::time::timeout(arriving, body.read()).await {
-        Ok(bytes) => Ok(Ok(bytes?)),
+        Ok(bytes) => Ok(Ok(Arrived { bytes: bytes?, _share: Some(share) })),
         Err(_) => {
             let text = format!("the module of {len} bytes did not arrive within {arriving:?}");
             Ok(Err(WireError::new(ErrorCode::TimedOut, text)))

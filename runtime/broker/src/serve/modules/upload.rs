@@ -1,8 +1,8 @@
 //! Upload a module.
 //!
-//! Invariant: a version exists once its bytes are checked, compiled and stored, not before.
+//! Invariant: a version exists once its bytes are checked, compiled and stored, not before; they count
+//! as its connection's share until then.
 
-use bytes::Bytes;
 use millstream_core::metadata::{Command, Response};
 use millstream_modules::ModuleKind as GuestKind;
 use millstream_protocol::error::{ErrorCode, WireError};
@@ -11,13 +11,14 @@ use millstream_protocol::message::module::{ModuleDescription, ModuleKind, Upload
 use super::describe;
 use crate::broker::Broker;
 use crate::clock::Clock;
+use crate::serve::connection::Arrived;
 
 pub(crate) async fn serve(
     broker: &Broker,
     request: &UploadModule,
-    bytes: Bytes,
+    body: Arrived,
 ) -> Result<ModuleDescription, WireError> {
-    let announced = request.size;
+    let (announced, bytes) = (request.size, body.bytes.clone());
     if announced != bytes.len() as u64 {
         let text = format!("{} bytes came where {announced} were announced", bytes.len());
         return Err(WireError::new(ErrorCode::InvalidRequest, text));
@@ -28,12 +29,10 @@ pub(crate) async fn serve(
             format!("the module has {announced} bytes: the most is {most} (modules.max_bytes)");
         return Err(WireError::new(ErrorCode::TooLarge, text));
     }
-    let upload = broker.modules.upload(bytes).await?;
+    let mut upload = broker.modules.upload(bytes, &request.sha256).await?;
+    // Its memory is for others now.
+    drop(body);
     let info = upload.info.clone();
-    if info.sha256_hex() != request.sha256 {
-        let text = "the module's SHA-256 is not the announced one: it was damaged on its way";
-        return Err(WireError::new(ErrorCode::InvalidRequest, text));
-    }
     let command = Command::AddModule {
         name: request.name.clone(),
         kind: match info.kind {
@@ -45,10 +44,12 @@ pub(crate) async fn serve(
         imports: info.imports,
         exports: info.exports,
     };
-    let Response::Module(version) = broker.metadata.propose(command).await? else {
+    upload.propose();
+    let answer = broker.metadata.propose(command).await;
+    // The image has the version now, or never will.
+    upload.decided(answer.as_ref().err());
+    let Response::Module(version) = answer? else {
         unreachable!("an upload answers with a version");
     };
-    // The image has the version now.
-    drop(upload);
     describe::serve(broker, &version)
 }
