@@ -3,20 +3,32 @@
 //! A body has its memory before its first byte is taken, since half of a batch helps nobody. Whoever
 //! announces a body and then falls silent keeps that memory until the body's time is over, so:
 //!
-//! Invariant: a connection has at most one body, or an eighth of what the others leave free. The first
-//! of a connection takes at most a quarter of what is free. So a few connections that hold all they
-//! can get still leave room for the batches of everybody else.
+//! ```text
+//!   road, 3/4 of all   while nobody waits: for everybody; then: in the order in which they came
+//!   lane, 1/4 of all   for bodies that are small beside it and would have to wait
+//! ```
+//! On the road nobody who waits is overtaken, so a large body has its turn however many small ones come.
+//! The small ones pass those who wait on the lane, so nobody large holds them up, not even one who falls
+//! silent. While nobody waits, no lock is taken that connections share.
+//!
+//! Invariant: a connection has at most one body, or an eighth of what the others leave free, and waits
+//! with one body at a time. Its first takes at most a quarter of what is free. So a few connections that
+//! hold all they can get still leave room for the batches of everybody else.
+
+mod queue;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+
+use queue::{Queue, Waiter};
 
 /// A connection's part of what the others leave.
 const PART: u64 = 8;
-/// What one body may take of what is free.
-const FIRST: u64 = 4;
+/// The lane's part of all.
+const LANE: u64 = 4;
 
 /// The memory, and who has it.
 #[derive(Clone, Debug)]
@@ -24,150 +36,203 @@ pub(crate) struct Arrivals(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    all: u64,
-    taken: Mutex<u64>,
-    /// Somebody waits: only then is it told that memory came back.
+    road: Pool,
+    lane: Pool,
+    /// Those who wait, or are about to: whoever sees none has seen what they will be told of.
     waiting: AtomicUsize,
-    returned: Notify,
+    queue: Mutex<Queue>,
+}
+
+/// Some of the memory.
+#[derive(Debug)]
+struct Pool {
+    all: u64,
+    /// A first body takes at most this part of what is free.
+    first: u64,
+    taken: AtomicU64,
+}
+
+/// Which memory a body has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Road,
+    Lane,
 }
 
 /// One connection's share.
 #[derive(Debug)]
 pub(crate) struct Share {
     of: Arrivals,
-    /// Changed under the lock of what is taken.
-    own: Arc<Mutex<u64>>,
+    own: Arc<Own>,
+    /// Held by the one of the connection's bodies that is next.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// What a connection has.
+#[derive(Debug, Default)]
+struct Own {
+    bytes: Mutex<u64>,
+    returned: Notify,
 }
 
 /// Memory for one body, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Arrival {
     of: Arrivals,
-    own: Arc<Mutex<u64>>,
+    own: Arc<Own>,
     bytes: u64,
+    way: Way,
 }
 
 impl Arrivals {
     pub(crate) fn new(all: u64) -> Self {
-        let (taken, waiting) = (Mutex::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Shared { all, taken, waiting, returned: Notify::new() }))
+        let pool = |all, first| Pool { all, first, taken: AtomicU64::new(0) };
+        let lane = all / LANE;
+        Self(Arc::new(Shared {
+            road: pool(all - lane, 4),
+            lane: pool(lane, 16),
+            waiting: AtomicUsize::new(0),
+            queue: Mutex::default(),
+        }))
     }
 
     /// The share of one more connection.
     pub(crate) fn share(&self) -> Share {
-        Share { of: self.clone(), own: Arc::default() }
+        Share { of: self.clone(), own: Arc::default(), turn: tokio::sync::Mutex::default() }
+    }
+
+    /// Bytes that bodies have.
+    pub(crate) fn taken(&self) -> u64 {
+        let Shared { road, lane, .. } = &*self.0;
+        road.taken.load(Ordering::Relaxed) + lane.taken.load(Ordering::Relaxed)
+    }
+
+    /// Memory on one of the ways, if it is there and this connection may have it.
+    fn on(&self, way: Way, own: &Arc<Own>, bytes: u64) -> Option<Arrival> {
+        let pool = self.pool(way);
+        let mut has = own.bytes.lock();
+        let more = |taken| pool.fits(taken, *has, bytes, way == Way::Road).then(|| taken + bytes);
+        pool.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).ok()?;
+        *has += bytes;
+        Some(Arrival { of: self.clone(), own: Arc::clone(own), bytes, way })
+    }
+
+    fn pool(&self, way: Way) -> &Pool {
+        match way {
+            Way::Road => &self.0.road,
+            Way::Lane => &self.0.lane,
+        }
+    }
+
+    /// Gives memory that came back to those whose turn it is.
+    fn serve(&self, way: Way) {
+        loop {
+            let served = self
+                .0
+                .queue
+                .lock()
+                .take_if(way, |Waiter { own, bytes, .. }| self.on(way, own, *bytes));
+            // Whoever gave up meanwhile returns it.
+            let Some((waiter, arrival)) = served else { return };
+            drop(waiter.told.send(arrival));
+        }
+    }
+}
+
+impl Pool {
+    fn fits(&self, taken: u64, own: u64, bytes: u64, alone: bool) -> bool {
+        let free = self.all.saturating_sub(taken);
+        if own == 0 {
+            bytes <= free / self.first || (alone && taken == 0)
+        } else {
+            bytes <= free && own + bytes <= (free + own) / PART
+        }
     }
 }
 
 impl Share {
     /// Waits until there is memory for a body of so many bytes.
     pub(crate) async fn take(&self, bytes: usize) -> Arrival {
-        if let Some(arrival) = self.try_take(bytes) {
-            return arrival;
-        }
-        let _waiting = Waiting::new(&self.of.0.waiting);
+        let bytes = self.counted(bytes);
+        let _turn = self.turn.lock().await;
         loop {
             // Made before the look, so that what is returned in between is not missed.
-            let returned = self.of.0.returned.notified();
+            let returned = self.own.returned.notified();
             if let Some(arrival) = self.try_take(bytes) {
                 return arrival;
             }
+            if *self.own.bytes.lock() == 0 {
+                return self.wait(bytes).await;
+            }
+            // What the connection has is not for ever, and with nothing it stands in line.
             returned.await;
         }
     }
 
-    fn try_take(&self, bytes: usize) -> Option<Arrival> {
-        let all = self.of.0.all;
-        // A body that is more than its part of all counts as that: it waits for an idle half of it.
-        let bytes = (bytes as u64).clamp(1, (all / PART).max(1));
-        let (mut taken, mut own) = (self.of.0.taken.lock(), self.own.lock());
-        let free = all.saturating_sub(*taken);
-        let fits = if *own == 0 {
-            bytes <= free / FIRST || *taken == 0
-        } else {
-            *own + bytes <= (free + *own) / PART
-        };
-        if !fits {
-            return None;
-        }
-        (*taken, *own) = (*taken + bytes, *own + bytes);
-        Some(Arrival { of: self.of.clone(), own: Arc::clone(&self.own), bytes })
+    /// A body that is more than its part of all counts as that: it waits for an idle half of it.
+    fn counted(&self, bytes: usize) -> u64 {
+        let all = self.of.0.road.all + self.of.0.lane.all;
+        (bytes as u64).clamp(1, (all / PART).max(1))
+    }
+
+    fn try_take(&self, bytes: u64) -> Option<Arrival> {
+        let nobody_waits = self.of.0.waiting.load(Ordering::SeqCst) == 0;
+        let road = || self.of.on(Way::Road, &self.own, bytes);
+        let first = if nobody_waits { road() } else { None };
+        first.or_else(|| self.of.on(Way::Lane, &self.own, bytes))
+    }
+
+    async fn wait(&self, bytes: u64) -> Arrival {
+        let (told, arrival) = oneshot::channel();
+        let own = Arc::clone(&self.own);
+        let small = bytes <= self.of.0.lane.all / self.of.0.lane.first;
+        // Goes before the channel does: who has left the line is not served.
+        let _standing = Standing::new(&self.of, Waiter { own, bytes, small, told });
+        arrival.await.expect("who stands in line is served")
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        {
-            let (mut taken, mut own) = (self.of.0.taken.lock(), self.own.lock());
-            (*taken, *own) = (*taken - self.bytes, *own - self.bytes);
-        }
-        if 0 < self.of.0.waiting.load(Ordering::Acquire) {
-            self.of.0.returned.notify_waiters();
+        *self.own.bytes.lock() -= self.bytes;
+        self.of.pool(self.way).taken.fetch_sub(self.bytes, Ordering::SeqCst);
+        self.own.returned.notify_one();
+        if 0 < self.of.0.waiting.load(Ordering::SeqCst) {
+            self.of.serve(self.way);
         }
     }
 }
 
-/// One who waits, for as long as this lives.
-struct Waiting<'a>(&'a AtomicUsize);
+/// A place in the line, for as long as this lives.
+struct Standing<'a> {
+    of: &'a Arrivals,
+    ticket: u64,
+    small: bool,
+}
 
-impl<'a> Waiting<'a> {
-    fn new(waiting: &'a AtomicUsize) -> Self {
-        waiting.fetch_add(1, Ordering::AcqRel);
-        Self(waiting)
+impl<'a> Standing<'a> {
+    fn new(of: &'a Arrivals, waiter: Waiter) -> Self {
+        // Said first: what is returned from now on is served, and what was before is seen below.
+        of.0.waiting.fetch_add(1, Ordering::SeqCst);
+        let small = waiter.small;
+        let ticket = of.0.queue.lock().push(waiter);
+        of.serve(Way::Road);
+        of.serve(Way::Lane);
+        Self { of, ticket, small }
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Standing<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let gave_up = self.of.0.queue.lock().remove(self.ticket, self.small);
+        self.of.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        if gave_up.is_some() {
+            // Whoever stood behind may fit.
+            self.of.serve(Way::Road);
+            self.of.serve(Way::Lane);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MIB: usize = 1 << 20;
-
-    /// As much in bodies of a size as a connection can get.
-    fn hold(share: &Share, body: usize) -> Vec<Arrival> {
-        std::iter::from_fn(|| share.try_take(body)).collect()
-    }
-
-    #[test]
-    fn whoever_holds_all_it_can_get_leaves_room_for_others() {
-        let arrivals = Arrivals::new(256 << 20);
-        let hostile: Vec<_> = (0..16).map(|_| arrivals.share()).collect();
-        let held: Vec<_> = hostile.iter().map(|share| (share, hold(share, 15 * MIB))).collect();
-        assert!(held.iter().all(|(_, held)| held.len() <= 2), "nobody has more than its part");
-        let honest = arrivals.share();
-        assert!(4 <= hold(&honest, MIB).len(), "sixteen who hold what they can");
-        drop(held);
-        assert_eq!(*arrivals.0.taken.lock(), 0, "all of it came back");
-    }
-
-    #[test]
-    fn a_body_larger_than_its_part_has_its_turn() {
-        let arrivals = Arrivals::new(8 << 20);
-        let (one, other) = (arrivals.share(), arrivals.share());
-        let large = one.try_take(16 * MIB).expect("nothing is taken");
-        assert!(one.try_take(16 * MIB).is_none(), "one at a time");
-        drop((large, other.try_take(MIB).expect("there is room beside it")));
-        drop(one.try_take(16 * MIB).expect("it came back"));
-    }
-
-    #[tokio::test]
-    async fn who_waits_is_told_when_memory_comes_back() {
-        let arrivals = Arrivals::new(8 << 20);
-        let share = Arc::new(arrivals.share());
-        let held = hold(&share, MIB);
-        let waits = tokio::spawn({
-            let share = Arc::clone(&share);
-            async move { drop(share.take(MIB).await) }
-        });
-        tokio::task::yield_now().await;
-        assert!(!waits.is_finished());
-        drop(held);
-        waits.await.expect("it was told");
-    }
-}
+mod tests;

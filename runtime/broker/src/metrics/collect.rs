@@ -18,6 +18,8 @@ use crate::partitions::Partition;
 pub(crate) fn page(broker: &Broker) -> String {
     let mut page = Page::default();
     broker.metrics.collect(&mut page);
+    page.value(of::ARRIVING_BYTES, &["batches"], broker.batches.taken());
+    page.value(of::ARRIVING_BYTES, &["modules"], broker.uploads.taken());
     broker.log_metrics.collect(&mut page);
     topic(&mut page, "__metadata", &broker.metadata_metrics);
     for (name, found) in broker.partitions.all() {

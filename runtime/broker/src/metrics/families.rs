@@ -62,6 +62,8 @@ families! {
         "QUIC packets sent to clients that got lost",
     STREAMS_BROKEN: Counter "millstream_streams_broken_total" []
         "streams given up for what they carried",
+    ARRIVING_BYTES: Gauge "millstream_arriving_bytes" ["of"]
+        "memory taken for what clients have announced and not delivered, of `batches` or `modules`",
     REQUESTS: Counter "millstream_requests_total" ["request", "result"]
         "control calls, by request and `ok` or the code of the refusal",
     REQUEST_SECONDS: Histogram "millstream_request_seconds" ["request"]

@@ -22,6 +22,9 @@ use crate::broker::{Broker, Shares};
 use crate::drivers::partition::{Answer, Message, Produce, Stream};
 use crate::partitions::Partition;
 
+/// How long a batch waits for memory while others' come in.
+pub(super) const TURN: Duration = Duration::from_secs(30);
+
 const BATCH: FrameLimits = FrameLimits { message: 64, body: MAX_BATCH_BYTES };
 
 /// Serves one stream until the client ends it.
@@ -112,7 +115,11 @@ impl Intake<'_> {
         }
         // Its share first: while a client is silent in the middle of batches, it holds no more than
         // that, and not for ever.
-        let _share = self.shares.batches.take(len).await;
+        let share = tokio::time::timeout(TURN, self.shares.batches.take(len)).await;
+        let Ok(_share) = share else {
+            let text = "batches of others take all the memory for what arrives: try again";
+            return Ok(Err(WireError::new(ErrorCode::Overloaded, text)));
+        };
         let room = self.broker.room(len).await;
         let arriving = arriving(len);
         let received = tokio::time::timeout(arriving, self.take_in(&mut body, room)).await;
