@@ -7,8 +7,8 @@
 //!   fetch stream, job ◀── View (high watermark, start) and the log's reader
 //! ```
 //!
-//! Invariant: a batch that was taken is answered exactly once; readers see no offset at or above the
-//! high watermark of the view.
+//! Invariant: a batch that was taken is answered exactly once, and not before readers can see it if it
+//! is committed; readers see no offset at or above the high watermark of the view.
 
 mod streams;
 mod view;
@@ -219,6 +219,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         max_batch_bytes,
         full: false,
         tasks: Vec::new(),
+        answers: Vec::new(),
         closing: false,
         closed: false,
     };
@@ -262,6 +263,8 @@ struct PartitionShell {
     full: bool,
     /// What the log writers get at the end of this step.
     tasks: Vec<Task>,
+    /// What producers are told at the end of this step.
+    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
     /// The machine has resigned and the log is being closed.
     closing: bool,
     closed: bool,
@@ -346,10 +349,7 @@ impl PartitionShell {
         if let Err(error) = &answer {
             self.metrics.refused(error.code);
         }
-        if let Some(to) = pending.answer {
-            // A producer that has gone away does not wait for its answer.
-            drop(to.send(answer));
-        }
+        self.answers.extend(pending.answer.map(|to| (to, answer)));
     }
 }
 
@@ -461,6 +461,11 @@ impl Shell for PartitionShell {
             *published = view;
             news
         });
+        // After it: who was told of a batch finds it.
+        for (to, answer) in self.answers.drain(..) {
+            // A producer that has gone away does not wait for its answer.
+            drop(to.send(answer));
+        }
     }
 
     fn accepts(&self, machine: &Partition) -> bool {
@@ -488,3 +493,6 @@ impl Shell for PartitionShell {
 pub(crate) fn vote_key(id: TopicPartition) -> Vec<u8> {
     [id.topic.0.to_be_bytes(), id.partition.0.to_be_bytes()].concat()
 }
+
+#[cfg(test)]
+mod tests;
