@@ -52,7 +52,7 @@ impl Default for ProducerConfig {
             batch_bytes: 512 << 10,
             linger: Duration::from_millis(5),
             max_in_flight: MAX_IDEMPOTENT_IN_FLIGHT,
-            buffer_bytes: 64 << 20,
+            buffer_bytes: 32 << 20,
             idempotent: true,
             delivery_timeout: Duration::from_secs(120),
             partitioner: Partitioner::default(),
