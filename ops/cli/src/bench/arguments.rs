@@ -2,16 +2,21 @@
 //!
 //! Invariant: what they are called and how they default is the same for every verb.
 
+use std::path::PathBuf;
+
 use millstream_broker::config::{Bytes, Duration};
 use millstream_client::{Compression, ProducerConfig};
 use millstream_protocol::message::produce::Acks;
 
+use super::quiet;
 use crate::failure::{Failure, Result};
 
 /// How much to do when nothing is said: a GiB of values.
 const DEFAULT_BYTES: Bytes = Bytes(1 << 30);
 /// The largest value that any topic takes by default.
 const MAX_VALUE: u64 = 8 << 20;
+/// How long a disk is waited for that others use too.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// How many records, and how large.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -97,6 +102,26 @@ pub(super) struct Watched {
     /// The broker's process id, to report its CPU seconds and memory.
     #[arg(long, value_name = "PID")]
     pub(super) broker_pid: Option<u32>,
+}
+
+/// What earlier work has left the disk to do, when the broker is on this machine.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Settling {
+    /// A directory on the broker's disk: the clock starts when that disk has nothing left to do.
+    #[arg(long, value_name = "DIR")]
+    settle: Option<PathBuf>,
+}
+
+impl Settling {
+    /// Waits for the disk, if one was named, and not for ever.
+    pub(super) async fn wait(self) -> Result {
+        let Some(dir) = self.settle else { return Ok(()) };
+        let named = dir.display().to_string();
+        let waited = tokio::task::spawn_blocking(move || quiet::wait(&dir, PATIENCE)).await;
+        waited.map_err(Failure::new)?.map_err(|error| {
+            Failure::new(error).context(format!("--settle {named}: cannot look after its disk"))
+        })
+    }
 }
 
 fn acks(text: &str) -> std::result::Result<Acks, String> {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::arguments::{Producing, Watched};
+use super::arguments::{Producing, Settling, Watched};
 use super::pace::Ticker;
 use super::payload::Pool;
 use super::report::{Latency, Rows, Throughput, Times, Told, whole};
@@ -65,6 +65,8 @@ pub(super) struct Args {
     making: Making,
     #[command(flatten)]
     producing: Producing,
+    #[command(flatten)]
+    settling: Settling,
     #[command(flatten)]
     watched: Watched,
 }
@@ -123,6 +125,7 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let consumer = client.consumer(ConsumerConfig::default())?;
     consumer.assign_all(args.topic.as_str(), StartAt::Latest).await?;
 
+    args.settling.clone().wait().await?;
     let schedule = Schedule::new(&args);
     let meter = Meter::start(args.watched.broker_pid)?;
     let mut arrivals = JoinSet::new();

@@ -13,6 +13,7 @@ mod latency;
 mod pace;
 mod payload;
 mod produce;
+mod quiet;
 mod report;
 mod spent;
 mod startup;

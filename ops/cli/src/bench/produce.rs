@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::arguments::{Amount, Producing, Watched};
+use super::arguments::{Amount, Producing, Settling, Watched};
 use super::payload::Pool;
 use super::report::{Latency, Rows, Throughput, Times, Told};
 use super::spent::Meter;
@@ -42,6 +42,8 @@ pub(super) struct Args {
     #[command(flatten)]
     producing: Producing,
     #[command(flatten)]
+    settling: Settling,
+    #[command(flatten)]
     watched: Watched,
 }
 
@@ -69,6 +71,7 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let timing = Timing::new(partitions, (TIMED_EVERY / size).max(1) as u64);
     let bar = progress::records("producing", records);
 
+    args.settling.wait().await?;
     let meter = Meter::start(args.watched.broker_pid)?;
     send_all(&producer, &topic, pool.values(records), &timing, &bar).await?;
     producer.flush().await?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::figure::Figure;
 use crate::demo::{Broker, Millstream};
-use crate::{shell, workspace};
+use crate::workspace;
 
 /// Values of 100 bytes that W1 sends.
 const SMALL_RECORDS: u64 = 5_000_000;
@@ -103,14 +103,18 @@ impl Bench<'_> {
     }
 
     fn ceiling(&self, amount: &[&str]) -> Result<Ceiling> {
-        let dir = self.folder.to_str().context("the directory is not UTF-8")?;
-        let told = self.broker.json(&[&["bench", "ceiling", "--dir", dir], amount].concat())?;
-        Ok(Ceiling(told))
+        let ceiling = ["bench", "ceiling", "--dir", self.folder()?];
+        Ok(Ceiling(self.broker.json(&[&ceiling, amount].concat())?))
+    }
+
+    fn folder(&self) -> Result<&str> {
+        self.folder.to_str().context("the directory is not UTF-8")
     }
 
     fn produce(&self, topic: &str, durability: &str, amount: &[&str]) -> Result<Value> {
         let durability = format!("durability={durability}");
         let making = ["bench", "produce", topic, "--create", "--config", &durability];
+        let making = [&making[..], &["--settle", self.folder()?]].concat();
         self.json(&[&making, amount].concat())
     }
 
@@ -136,10 +140,9 @@ impl Bench<'_> {
     }
 
     fn latency(&self) -> Result<Vec<Figure>> {
-        shell::run(&mut shell::command("sync"))?;
         let duration = format!("{}s", 30 / self.scale);
-        let told =
-            self.json(&["bench", "latency", "latency", "--create", "--duration", &duration])?;
+        let latency = ["bench", "latency", "latency", "--create", "--duration", &duration];
+        let told = self.json(&[&latency[..], &["--settle", self.folder()?]].concat())?;
         let bars = [("W3 p50", 0.4, 0.25), ("W3 p99", 1.0, 0.6), ("W3 p99.9", 3.0, 1.5)];
         let figure = |((name, must, aim), quantile)| {
             let ms = number(&told["end_to_end"], quantile)? / 1e3;

@@ -17,7 +17,8 @@ use bytes::Bytes;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use super::{Load, quiet};
+use super::Load;
+use crate::bench::quiet;
 use crate::bench::report::Times;
 use crate::bench::spent::{Meter, Spent};
 use crate::failure::{Failure, Result};

@@ -12,7 +12,6 @@
 
 mod disk;
 pub(super) mod peer;
-mod quiet;
 mod wire;
 
 use std::path::PathBuf;
