@@ -21,7 +21,7 @@ use crate::opening::Opener;
 /// Looks at the partition in the very moment in which its answer is there.
 struct AtAnswer {
     handle: Handle,
-    seen: std_mpsc::Sender<Offset>,
+    seen: std_mpsc::SyncSender<Offset>,
 }
 
 impl Wake for AtAnswer {
@@ -65,7 +65,7 @@ async fn who_is_told_that_a_batch_is_committed_finds_it() {
     let cores = Cores::start(1).unwrap();
     let (handle, _dir) = partition(&cores).await;
     for number in 1..=50 {
-        let (seen, at_answer) = std_mpsc::channel();
+        let (seen, at_answer) = std_mpsc::sync_channel(1);
         let waker = Waker::from(Arc::new(AtAnswer { handle: handle.clone(), seen }));
         let (answer, mut fate) = oneshot::channel();
         let polled = std::pin::Pin::new(&mut fate).poll(&mut Context::from_waker(&waker));
