@@ -105,6 +105,68 @@ async fn a_record_that_no_batch_of_the_output_holds_is_a_dead_letter_and_the_oth
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_whose_dead_letter_fits_no_batch_is_named_in_a_smaller_one() {
+    let broker = Broker::start().await;
+    let client = broker.client().await;
+    let module = upload(&client, "csv-to-json").await;
+    for topic in ["in", "out"] {
+        client.admin().create_topic(topic, 1).await.unwrap();
+    }
+    let job = spec("json", &module, (&["in"], &["out"]), &[("columns", "a,b")]);
+    client.admin().deploy_job(roomy(job)).await.unwrap();
+    let names: Vec<_> = (0..1_024).map(|n| format!("h{n}")).collect();
+    let headers: Vec<_> = names.iter().map(|name| (name.as_str(), None)).collect();
+    let large = vec![b'x'; (8 << 20) - 64];
+    // The times of the second and the third are further apart than those of one batch can be.
+    let records: [(i64, &[u8], &[_]); 5] = [
+        (0, b"1,2", &[]),
+        (i64::MAX, b"late", &[]),
+        (-5, b"early", &headers[..1]),
+        (1, b"many headers", &headers),
+        (2, &large, &[]),
+    ];
+    let producer = client.producer(one_batch()).unwrap();
+    let mut fates = Vec::new();
+    for (time, value, headers) in records {
+        let record = ProducerRecord::new("in").key(b"k").value(value).headers(headers);
+        fates.push(producer.send(record.timestamp(Timestamp(time))).await.unwrap());
+    }
+    producer.close().await.unwrap();
+    for fate in fates {
+        fate.await.unwrap();
+    }
+    caught_up(&client, "json").await;
+    assert_eq!(count(&client, "out").await, 1);
+    let letters = read_whole(&client, "json.dlq").await;
+    let found: Vec<_> = letters
+        .iter()
+        .map(|letter| {
+            let header = |name: &str| letter.header(&format!("millstream.{name}"));
+            assert_eq!(header("error.kind").unwrap(), "refused");
+            assert_eq!(letter.key.is_some(), letter.value.is_some());
+            assert_eq!(
+                (header("topic").unwrap(), header("partition").unwrap()),
+                ("in".into(), "0".into())
+            );
+            (header("offset").unwrap(), letter.timestamp, letter.value.clone(), header("omitted"))
+        })
+        .collect();
+    let letter = |offset: &str, time, value: Option<&[u8]>, omitted: Option<&str>| {
+        (offset.to_owned(), time, value.map(<[u8]>::to_vec), omitted.map(str::to_owned))
+    };
+    assert_eq!(
+        found,
+        [
+            letter("1", i64::MAX, Some(b"late"), None),
+            letter("2", -5, Some(b"early"), None),
+            letter("3", 1, Some(b"many headers"), Some("headers")),
+            letter("4", 2, None, Some("headers, key, value")),
+        ]
+    );
+    assert_eq!(letters[1].headers[0], ("h0".to_owned(), None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_whose_input_was_deleted_far_ahead_of_it_goes_on_and_writes_once() {
     let mut broker = Broker::start().await;
     let client = broker.client().await;

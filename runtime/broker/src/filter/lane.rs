@@ -51,14 +51,12 @@ impl Lane {
         match push(&mut self.open.builder) {
             Ok(()) if self.open.builder.len_bytes() <= self.limit => Ok(()),
             Ok(()) => self.split(source, |_| Ok(())),
-            Err(BatchError::BatchTooLarge { .. } | BatchError::TooManyRecords { .. }) => {
-                self.split(source, push)
-            }
+            Err(error) if is_for_another_batch(&error) => self.split(source, push),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Begins a batch with what was made of `source` so far.
+    /// Begins a batch with what was made of `source` so far, and adds what did not fit.
     #[cold]
     fn split(
         &mut self,
@@ -66,12 +64,11 @@ impl Lane {
         push: impl Fn(&mut BatchBuilder) -> Result<(), BatchError>,
     ) -> Result<(), OutputsError> {
         let too_large = OutputsError::TooLarge { limit: self.limit };
-        if self.before.is_start() {
-            return Err(too_large);
+        if !self.before.is_start() {
+            let builder = self.open.builder.split_off(self.before)?;
+            self.full.push(std::mem::replace(&mut self.open, Part { first: source, builder }));
+            self.before = Mark::START;
         }
-        let builder = self.open.builder.split_off(self.before)?;
-        self.full.push(std::mem::replace(&mut self.open, Part { first: source, builder }));
-        self.before = Mark::START;
         match push(&mut self.open.builder) {
             Err(BatchError::BatchTooLarge { .. } | BatchError::TooManyRecords { .. }) => {
                 Err(too_large)
@@ -109,6 +106,16 @@ impl Lane {
         }
         Ok((batches, records))
     }
+}
+
+/// Whether a record that one batch does not take may find its place in the next.
+const fn is_for_another_batch(error: &BatchError) -> bool {
+    matches!(
+        error,
+        BatchError::BatchTooLarge { .. }
+            | BatchError::TooManyRecords { .. }
+            | BatchError::TimestampRange { .. }
+    )
 }
 
 #[cfg(test)]

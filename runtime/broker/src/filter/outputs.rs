@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use millstream_modules::{Bitmap, Rewritten, Verdict};
 use millstream_protocol::batch::{BatchBuilder, BatchError, ProducerStamp, Record, Records};
+use millstream_protocol::error::ErrorCode;
 use millstream_protocol::ids::{PartitionIndex, Timestamp};
 use millstream_protocol::partitioner::partition_of_key;
 use thiserror::Error;
@@ -34,6 +35,17 @@ pub(crate) enum OutputsError {
     /// The input could not be read, or an output does not fit a batch.
     #[error(transparent)]
     Batch(#[from] BatchError),
+}
+
+impl OutputsError {
+    /// The kind that a dead letter gives.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "output-too-large",
+            Self::Batch(error) if error.code() == ErrorCode::TooLarge => "output-too-large",
+            Self::NoOutput | Self::Batch(_) => "output-invalid",
+        }
+    }
 }
 
 /// Where outputs go: one topic.
@@ -193,6 +205,32 @@ mod tests {
             let batches = outputs.finish(ProducerStamp::NONE).expect("finishes");
             assert_eq!(batches[0].partition, PartitionIndex(expected));
         }
+    }
+
+    #[test]
+    fn records_whose_times_lie_too_far_apart_for_a_batch_get_two() {
+        let targets = targets([1]);
+        let mut outputs = Outputs::new(&targets, PartitionIndex(0), 64);
+        for (source, time) in [(0, 1), (1, i64::MAX), (2, -5), (3, 2)] {
+            let pushed =
+                outputs.push(0, source, None, |to| to.push(Timestamp(time), None, None, &[]));
+            pushed.expect("fits");
+        }
+        let made = outputs.finish(ProducerStamp::NONE).expect("finishes");
+        assert_eq!((made[0].batches.len(), made[0].records), (3, 4));
+        // What is made of one record is one batch, or nothing.
+        let mut outputs = Outputs::new(&targets, PartitionIndex(0), 64);
+        let push = |outputs: &mut Outputs<'_>, source, time| {
+            outputs.push(0, source, None, |to| to.push(Timestamp(time), None, None, &[]))
+        };
+        push(&mut outputs, 0, 1).expect("fits");
+        push(&mut outputs, 1, i64::MAX).expect("fits");
+        let refused = push(&mut outputs, 1, -5).expect_err("made of the same record");
+        assert_eq!(refused.kind(), "output-invalid");
+        outputs.take_back(1);
+        push(&mut outputs, 2, -5).expect("fits");
+        let made = outputs.finish(ProducerStamp::NONE).expect("finishes");
+        assert_eq!(made[0].records, 2);
     }
 
     #[test]

@@ -13,11 +13,13 @@ use millstream_protocol::batch::{
     Batch, BatchHeader, ProducerStamp, Record, Records, SealedBatches,
 };
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
+use millstream_protocol::ids::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp,
+};
 use millstream_protocol::message::job::JobSpec;
 use tokio_util::sync::CancellationToken;
 
-use super::dead_letter::{Cause, dead_letter};
+use super::dead_letter::{Cause, Letter, dead_letter};
 use super::landmark::{is_between, stepping_stones};
 use super::sent::Sent;
 use super::targets::Targets;
@@ -135,10 +137,7 @@ impl Work {
             self.progress.failed();
             if to_dead_letters {
                 let time = records.timestamp_of(&record);
-                let buried = outputs.push(targets.dead_letters, record.offset_delta, None, |to| {
-                    dead_letter(to, &record, time, &cause)
-                });
-                buried.map_err(|error| unburied(&cause, &error))?;
+                bury(&mut outputs, targets.dead_letters, (&record, time), &cause)?;
             }
         }
         let outputs = self.finish(outputs, &batch.header, reached)?;
@@ -177,7 +176,7 @@ impl Work {
             }
             Err(error) => {
                 outputs.take_back(record.offset_delta);
-                cause("output-too-large", &error)
+                cause(error.kind(), &error)
             }
         }
     }
@@ -358,6 +357,26 @@ fn next_epoch(source: &Partition, at: Offset) -> Result<LeaderEpoch, Done> {
 fn records_from(batch: &Batch, from: Offset) -> Result<Records, Done> {
     let records = unpacked(batch).and_then(|records| from_offset(records, from));
     records.map_err(|e| hindered(&e))
+}
+
+/// Adds the best letter about a record that fits a batch.
+fn bury(
+    outputs: &mut Outputs<'_>,
+    dead_letters: usize,
+    (record, time): (&Record<'_>, Timestamp),
+    cause: &Cause<'_>,
+) -> Result<(), Done> {
+    let mut refused = None;
+    for letter in Letter::ALL {
+        let pushed = outputs.push(dead_letters, record.offset_delta, None, |to| {
+            dead_letter(to, letter, record, time, cause)
+        });
+        let Err(error) = pushed else { return Ok(()) };
+        // Nothing else is made of this record.
+        outputs.take_back(record.offset_delta);
+        refused = Some(error);
+    }
+    refused.map_or(Ok(()), |error| Err(unburied(cause, &error)))
 }
 
 fn unburied(cause: &Cause<'_>, error: &OutputsError) -> Done {
