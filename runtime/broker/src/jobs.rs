@@ -3,6 +3,8 @@
 //! Invariant: an input partition of a job has at most one task; its position is saved under the job's
 //! id, which is never used again.
 
+mod rest;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use millstream_protocol::ids::{JobId, Offset, TopicName};
 use millstream_protocol::message::job::{JobLimits, JobSpec, JobState, LastResort, StartPosition};
 use millstream_storage::metadata::{Change, Table};
 use parking_lot::{Mutex, RwLock};
+use rest::Parked;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -106,6 +109,8 @@ pub(crate) struct Jobs {
     running: Mutex<BTreeMap<JobId, Runtime>>,
     /// Positions as they were stored, by row key; taken as tasks are started.
     stored: Mutex<BTreeMap<Vec<u8>, Offset>>,
+    /// Who rests until everything that is decided has its effect.
+    parked: Parked,
 }
 
 /// One job's tasks.
@@ -118,10 +123,10 @@ struct Runtime {
     tasks_of: BTreeMap<(u8, u32), Seat>,
 }
 
-/// One task: where its position is stored, and how it stands.
+/// One task: what it reads, and how it stands.
 #[derive(Debug)]
 struct Seat {
-    key: Vec<u8>,
+    place: Place,
     standing: Standing,
 }
 
@@ -155,7 +160,8 @@ impl Jobs {
         let tools =
             Arc::new(Tools { partitions, modules, metadata, store: tools_store, scopes, names });
         let (running, stored) = (Mutex::default(), Mutex::new(stored));
-        Self { tools, cores, store, clock, stop, running, stored }
+        let parked = Parked::default();
+        Self { tools, cores, store, clock, stop, running, stored, parked }
     }
 
     /// How a job stands on each of its input partitions.
@@ -192,7 +198,8 @@ impl Jobs {
     }
 
     async fn forget(&self, job: JobId, runtime: Runtime) {
-        let row = |seat: Seat| Change { table: Table::Positions, key: seat.key, value: None };
+        let row =
+            |seat: Seat| Change { table: Table::Positions, key: seat.place.key(), value: None };
         self.store.write(runtime.tasks_of.into_values().map(row).collect(), |_| {});
         for (_, topic) in self.tools.partitions.all() {
             for partition in topic.partitions.iter().flatten() {
@@ -210,6 +217,21 @@ impl Jobs {
         for (id, job) in image.jobs() {
             self.one(*id, job);
         }
+        self.save_what_was_put_back().await;
+        self.end_what_was_waited_for();
+    }
+
+    /// A position that lay beyond the end of its input has to be saved before the input has so many
+    /// records again: who found it then would pass over them.
+    async fn save_what_was_put_back(&self) {
+        let put_back = {
+            let running = self.running.lock();
+            let mut seats = running.values().flat_map(|runtime| runtime.tasks_of.values());
+            seats.any(|seat| seat.standing.progress.has_leapt())
+        };
+        if put_back && let Err(error) = self.save_now().await {
+            tracing::error!(%error, "the place where a job goes on, as its input lost records");
+        }
     }
 
     fn one(&self, id: JobId, job: &Job) {
@@ -223,7 +245,10 @@ impl Jobs {
         let changed = runtime.wanted.borrow().generation != job.generation;
         if changed {
             self.tools.scope(id, &job.spec.limits).set_limits(guest_limits(&job.spec.limits));
-            runtime.wanted.send_modify(|known| *known = Wanted { held: known.held, ..wanted(job) });
+            runtime.wanted.send_modify(|known| {
+                let Wanted { held, calls, .. } = *known;
+                *known = Wanted { held, calls, ..wanted(job) };
+            });
         }
         for (input, name) in (0_u8..).zip(&job.spec.inputs) {
             let Some(topic) = self.tools.partitions.topic(name) else {
@@ -248,14 +273,13 @@ impl Jobs {
             return;
         }
         let place = Place { job, input, topic: topic.clone(), partition: index };
-        let key = place.key();
-        let progress = match self.stored.lock().remove(&key) {
+        let progress = match self.stored.lock().remove(&place.key()) {
             Some(position) => resumed(&partition, position, job),
             None => Progress::at(start(&partition, from), false),
         };
         let progress = Arc::new(progress);
         let task = JobTask::new(
-            place,
+            place.clone(),
             Arc::clone(&self.tools),
             runtime.wanted.subscribe(),
             Arc::clone(&progress),
@@ -266,7 +290,7 @@ impl Jobs {
         core.spawn(runtime.tasks.track_future(task.run()));
         runtime
             .tasks_of
-            .insert((input, index.0), Seat { key, standing: Standing { partition, progress } });
+            .insert((input, index.0), Seat { place, standing: Standing { partition, progress } });
     }
 
     /// Saves positions every now and then, and a last time when every task has ended.
@@ -298,30 +322,6 @@ impl Jobs {
         durable.await.map_err(|e| unsaved(&e))?.map_err(|e| unsaved(&e))
     }
 
-    /// Has jobs rest between two batches, with their positions saved, until the guard is dropped. So
-    /// what decides where their outputs go, or what makes them, can change without a batch that was
-    /// handled before being handled again after it.
-    ///
-    /// # Errors
-    /// The positions could not be saved: the jobs go on.
-    pub(crate) async fn rest(&self, jobs: &[JobId]) -> Result<Rest, WireError> {
-        let mut rest = Rest::default();
-        let mut tasks = Vec::new();
-        {
-            let running = self.running.lock();
-            for runtime in jobs.iter().filter_map(|id| running.get(id)) {
-                runtime.wanted.send_modify(|wanted| wanted.held += 1);
-                rest.held.push(runtime.wanted.clone());
-                tasks.extend(runtime.tasks_of.values().map(|seat| seat.standing.clone()));
-            }
-        }
-        for task in tasks {
-            task.progress.rests().await;
-        }
-        self.save_now().await?;
-        Ok(rest)
-    }
-
     /// Starts to save what has moved. Cheap when nothing has.
     fn save(&self) {
         // A position that is not saved is made up for by the producer identity of the outputs.
@@ -333,7 +333,7 @@ impl Jobs {
         let (mut rows, mut moved) = (Vec::new(), Vec::new());
         for seat in self.running.lock().values().flat_map(|runtime| runtime.tasks_of.values()) {
             let Some(position) = seat.standing.progress.unsaved() else { continue };
-            rows.push(position_row(seat.key.clone(), position));
+            rows.push(position_row(seat.place.key(), position));
             moved.push(Arc::clone(&seat.standing.progress));
         }
         self.store.write(rows, move |result| {
@@ -342,20 +342,6 @@ impl Jobs {
             }
             then(result);
         });
-    }
-}
-
-/// Jobs that rest until it is dropped.
-#[derive(Debug, Default)]
-pub(crate) struct Rest {
-    held: Vec<watch::Sender<Wanted>>,
-}
-
-impl Drop for Rest {
-    fn drop(&mut self) {
-        for wanted in &self.held {
-            wanted.send_modify(|wanted| wanted.held -= 1);
-        }
     }
 }
 
@@ -378,6 +364,7 @@ fn wanted(job: &Job) -> Wanted {
         generation: job.generation,
         running: job.state == JobState::Running,
         held: 0,
+        calls: 0,
         spec: Arc::new(job.spec.clone()),
     }
 }
@@ -416,7 +403,9 @@ fn resumed(partition: &Partition, position: Offset, job: JobId) -> Progress {
         job = job.0, topic = %partition.topic(), partition = %partition.id().partition, %position, %end,
         "the input has lost records that the job had read: the job goes on where the input ends now"
     );
-    Progress::at(end, false)
+    let progress = Progress::at(end, false);
+    progress.leap(end, true);
+    progress
 }
 
 /// Where a job without a position starts.

@@ -9,6 +9,7 @@
 //! Invariant: a change of module, limits or state takes effect between two input batches, never in
 //! the middle of one.
 
+mod boundary;
 mod dead_letter;
 mod landmark;
 mod progress;
@@ -21,11 +22,15 @@ use std::sync::Arc;
 
 use millstream_core::instances::{Input, Instance, Output, Status};
 use millstream_core::machine::Machine as _;
-use millstream_protocol::ids::{JobId, Offset, PartitionIndex, TopicName};
+use millstream_protocol::batch::ProducerStamp;
+use millstream_protocol::ids::{
+    JobId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicName,
+};
 use millstream_protocol::message::job::JobSpec;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use boundary::is_clean;
 pub(crate) use progress::Progress;
 use work::{Done, Work};
 
@@ -39,6 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) running: bool,
     /// How many want it to rest between two batches for a moment, as if it were paused.
     pub(crate) held: u32,
+    /// How often that was wanted.
+    pub(crate) calls: u64,
     pub(crate) spec: Arc<JobSpec>,
 }
 
@@ -59,6 +66,15 @@ impl Place {
         key.push(self.input);
         key.extend(self.partition.0.to_be_bytes());
         key
+    }
+
+    /// What marks the outputs of the input batch at an offset.
+    fn stamp(&self, epoch: LeaderEpoch, of: Offset) -> ProducerStamp {
+        ProducerStamp {
+            id: ProducerId::for_job(self.job, self.input, self.partition),
+            epoch: ProducerEpoch::of_input(epoch),
+            sequence: Sequence::of_input(of),
+        }
     }
 }
 
@@ -102,13 +118,14 @@ impl JobTask {
 
     /// Runs until the job is deleted or the broker stops.
     pub(crate) async fn run(mut self) {
-        let starts = {
+        let (starts, calls) = {
             let wanted = self.wanted.borrow_and_update();
-            wanted.running && wanted.held == 0
+            (wanted.running && wanted.held == 0, wanted.calls)
         };
         if starts {
             self.step(Input::Start);
         }
+        self.progress.hears(calls);
         loop {
             let deadline = self.machine.deadline().map(|time| self.clock.instant(time));
             tokio::select! {
@@ -126,6 +143,7 @@ impl JobTask {
         }
         self.come_to_boundary().await;
         self.step(Input::Pause);
+        self.progress.hears(u64::MAX);
     }
 
     /// Obeys a newer image.
@@ -144,6 +162,7 @@ impl JobTask {
         } else if !stopped {
             self.step(Input::Pause);
         }
+        self.progress.hears(wanted.calls);
     }
 
     async fn come_to_boundary(&mut self) {

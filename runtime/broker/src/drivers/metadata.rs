@@ -48,9 +48,16 @@ type Reply = oneshot::Sender<Result<Response, WireError>>;
 pub(crate) struct Metadata {
     proposals: mpsc::Sender<(Command, Reply)>,
     image: watch::Receiver<Arc<Image>>,
+    behind: watch::Receiver<bool>,
 }
 
 impl Metadata {
+    /// Whether something is decided that has no effect yet, as it could not be stored. When that is over,
+    /// an image is published, if need be the same again.
+    pub(crate) fn is_behind(&self) -> bool {
+        *self.behind.borrow()
+    }
+
     /// What is decided as of now.
     pub(crate) fn image(&self) -> Arc<Image> {
         Arc::clone(&self.image.borrow())
@@ -80,7 +87,7 @@ pub(crate) struct Applier {
     looked: Offset,
     publish: watch::Sender<Arc<Image>>,
     /// Commands are committed that the store has not taken.
-    behind: bool,
+    behind: watch::Sender<bool>,
     proposals: mpsc::Receiver<(Command, Reply)>,
     /// Who waits for the command at an offset.
     waiting: BTreeMap<Offset, Reply>,
@@ -95,11 +102,12 @@ pub(crate) fn open(
     let (proposals, received) = mpsc::channel(INBOX);
     let image = Arc::new(image);
     let (publish, watched) = watch::channel(Arc::clone(&image));
-    let (behind, waiting) = (false, BTreeMap::new());
+    let (behind, is_behind) = watch::channel(false);
+    let waiting = BTreeMap::new();
     let looked = Offset::ZERO;
     let applier =
         Applier { log, store, image, looked, publish, behind, proposals: received, waiting };
-    (Metadata { proposals, image: watched }, applier)
+    (Metadata { proposals, image: watched, behind: is_behind }, applier)
 }
 
 impl Applier {
@@ -125,7 +133,7 @@ impl Applier {
             let received = tokio::select! {
                 received = self.proposals.recv_many(&mut group, GROUP) => received,
                 () = self.log.ended() => return,
-                () = tokio::time::sleep(AGAIN), if self.behind => {
+                () = tokio::time::sleep(AGAIN), if *self.behind.borrow() => {
                     drop(self.apply().await);
                     continue;
                 }
@@ -133,7 +141,7 @@ impl Applier {
             if received == 0 {
                 return;
             }
-            if self.behind
+            if *self.behind.borrow()
                 && let Err(error) = self.apply().await
             {
                 group.drain(..).for_each(|(_, reply)| drop(reply.send(Err(error.clone()))));
@@ -147,8 +155,10 @@ impl Applier {
 
     async fn apply(&mut self) -> Result<(), WireError> {
         let applied = self.apply_committed().await;
+        // Before anybody is told of an error.
+        let was_behind = self.behind.send_replace(applied.is_err());
         if let Err(error) = &applied {
-            if !self.behind {
+            if !was_behind {
                 tracing::error!(%error, "what was decided cannot be stored: nothing more is decided");
             }
             let text = format!("{error}; it is decided and takes effect once it can be stored");
@@ -156,10 +166,10 @@ impl Applier {
             for (_, reply) in std::mem::take(&mut self.waiting) {
                 drop(reply.send(Err(told.clone())));
             }
-        } else if self.behind {
+        } else if was_behind {
             tracing::info!("everything that was decided is stored");
+            self.publish.send_replace(Arc::clone(&self.image));
         }
-        self.behind = applied.is_err();
         applied
     }
 

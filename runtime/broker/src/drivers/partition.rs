@@ -10,6 +10,7 @@
 //! Invariant: a batch that was taken is answered exactly once, and not before readers can see it if it
 //! is committed; readers see no offset at or above the high watermark of the view.
 
+mod message;
 mod streams;
 mod view;
 
@@ -17,17 +18,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_core::log::producers::Stamp;
 use millstream_core::machine::Token;
 use millstream_core::replication::{
-    AppendFailure, BatchFacts, Durability, InFlightLimits, Input, Output, Partition, ProduceError,
-    Resignation, Vote,
+    AppendFailure, BatchFacts, InFlightLimits, Input, Output, Partition, ProduceError, Resignation,
+    Vote,
 };
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, ProducerId, TopicPartition};
+use millstream_protocol::ids::{LeaderEpoch, Offset, ProducerId, TopicPartition};
 use millstream_protocol::message::produce::{Acks, ProduceAck};
 use millstream_storage::disk::AnyDisk;
-use millstream_storage::log::{LogConfig, LogReader};
+use millstream_storage::log::LogReader;
 use millstream_storage::metadata::{Change, Table};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use super::log_writer::{Append, Completion, LogHandle, Task};
 use super::mailbox::{self, Shell, Sources};
 use super::store::StoreHandle;
+pub(crate) use message::{Answer, Message, Produce, Reconfigure};
 pub(crate) use streams::Stream;
 use streams::{Bars, Streams};
 pub(crate) use view::View;
@@ -44,47 +47,6 @@ use crate::metrics::TopicMetrics;
 
 /// Messages that may wait for the driver.
 const INBOX: usize = 64;
-
-/// The fate of a batch.
-pub(crate) type Answer = Result<ProduceAck, WireError>;
-
-/// What a partition is asked.
-#[derive(Debug)]
-pub(crate) enum Message {
-    /// Take a batch.
-    Produce(Produce),
-    /// The topic's configuration changed.
-    Reconfigure(Reconfigure),
-    /// A job was deleted: its identities will not write again.
-    ForgetJob(JobId),
-    /// Look after the log: retention, checkpoint.
-    Trim(Task),
-}
-
-/// A topic's configuration, as it matters to a partition.
-#[derive(Debug)]
-pub(crate) struct Reconfigure {
-    pub(crate) log: LogConfig,
-    pub(crate) durability: Durability,
-    /// The largest batch that is taken.
-    pub(crate) max_batch_bytes: usize,
-    /// Told when every batch that was handed over before has its place or its refusal.
-    pub(crate) taken: oneshot::Sender<()>,
-}
-
-/// A batch that was received whole and checked.
-#[derive(Debug)]
-pub(crate) struct Produce {
-    pub(crate) header: BatchHeader,
-    pub(crate) chunks: Vec<Bytes>,
-    pub(crate) acks: Acks,
-    /// The stream it came on; a job's batches come on none.
-    pub(crate) stream: Option<Stream>,
-    /// Room in the broker's memory that the batch takes.
-    pub(crate) room: Option<OwnedSemaphorePermit>,
-    /// Where the answer goes; nowhere with acks 0.
-    pub(crate) answer: Option<oneshot::Sender<Answer>>,
-}
 
 /// A partition as the rest of the broker sees it.
 #[derive(Clone, Debug)]
@@ -157,6 +119,18 @@ impl Handle {
         })
     }
 
+    /// Whether a batch, or a newer one of its producer, was taken. A partition that has stopped does not
+    /// know.
+    pub(crate) async fn has_taken(&self, stamp: Stamp) -> Result<bool, WireError> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::Ask(stamp, answer)).await?;
+        let taken = told.await.ok().flatten();
+        taken.ok_or_else(|| {
+            let text = "the partition has stopped, so what it has written is not known: restart the broker";
+            WireError::new(ErrorCode::StorageStopped, text)
+        })
+    }
+
     /// Waits until the driver has ended.
     pub(crate) async fn ended(&self) {
         self.0.inbox.closed().await;
@@ -214,6 +188,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         metrics,
         publish,
         pending: BTreeMap::new(),
+        asked: BTreeMap::new(),
         bars: Bars::default(),
         next_token: 0,
         max_batch_bytes,
@@ -256,6 +231,7 @@ struct PartitionShell {
     metrics: Arc<TopicMetrics>,
     publish: watch::Sender<View>,
     pending: BTreeMap<Token, Pending>,
+    asked: BTreeMap<Token, oneshot::Sender<Option<bool>>>,
     bars: Bars,
     next_token: u64,
     max_batch_bytes: usize,
@@ -378,6 +354,12 @@ impl Shell for PartitionShell {
                 let _ = taken.send(());
                 Some(Input::Reconfigure { durability, in_flight: InFlightLimits::default() })
             }
+            Message::Ask(stamp, answer) => {
+                let token = Token(self.next_token);
+                self.next_token += 1;
+                self.asked.insert(token, answer);
+                Some(Input::Ask { token, stamp })
+            }
             Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
             Message::Trim(task) => {
                 self.log.submit(&mut vec![task]);
@@ -432,6 +414,11 @@ impl Shell for PartitionShell {
             Output::Refuse { token, error } => {
                 let refusal = self.refusal(token, &error);
                 self.answer(token, Err(refusal));
+            }
+            Output::Answer { token, taken } => {
+                let asked = self.asked.remove(&token).expect("a question is answered once");
+                // Who asked may have gone away.
+                let _ = asked.send(taken);
             }
             // Published once a step, by `settle`.
             Output::HighWatermark(_) => {}

@@ -138,7 +138,7 @@ impl World {
             }
             Output::SnapshotProducers { bytes, .. } => self.snapshot = Some(bytes),
             Output::BecameLeader { start, .. } => assert_eq!(start, self.end()),
-            Output::Resigned { .. } => {}
+            Output::Resigned { .. } | Output::Answer { .. } => {}
         }
     }
 

@@ -182,6 +182,13 @@ pub enum Input {
         /// The job.
         job: JobId,
     },
+    /// Somebody asks whether a batch, or a newer one of its producer, was taken.
+    Ask {
+        /// Handed back with the answer.
+        token: Token,
+        /// The batch.
+        stamp: Stamp,
+    },
     /// The deadline passed.
     Tick,
     /// Take nothing new, finish what was taken, make it durable, resign.
@@ -230,6 +237,14 @@ pub enum Output {
         token: Token,
         /// Why.
         error: ProduceError,
+    },
+    /// What became of a batch that somebody asked for.
+    Answer {
+        /// Of the question.
+        token: Token,
+        /// Whether it was taken; nothing from a replica that has stopped, as it does not know what its
+        /// log holds.
+        taken: Option<bool>,
     },
     /// Everything before it is committed: readers may see it. Comes before the acknowledgements.
     HighWatermark(Offset),

@@ -279,6 +279,11 @@ impl Machine for Partition {
             Input::StorageStopped { reason } => self.storage_stopped(&reason, out),
             Input::Tick => self.tick(now, out),
             Input::Stop => self.stop(out),
+            Input::Ask { token, stamp } => {
+                let knows = !matches!(self.role, Role::Stopped(_));
+                let taken = knows.then(|| self.log.producers.has(&stamp));
+                out.push(Output::Answer { token, taken });
+            }
             Input::ForgetJob { job } => self.log.producers.forget_job(job),
             Input::LogStart { start } => {
                 // Never beyond what is committed, whatever the disk said first.

@@ -9,7 +9,7 @@ use millstream_protocol::ids::{
 
 use super::io::Acks;
 use super::*;
-use crate::log::producers::ProducerLimits;
+use crate::log::producers::{ProducerLimits, Stamp};
 
 /// A partition and the numbers of the batches sent to it.
 struct Bench {
@@ -95,6 +95,7 @@ fn line(output: &Output) -> String {
         Output::HighWatermark(to) => format!("high watermark {to}"),
         Output::SnapshotProducers { at, .. } => format!("snapshot producers at {at}"),
         Output::Resigned { reason } => format!("resigned: {reason}"),
+        Output::Answer { token, taken } => format!("answer #{token}: {taken:?}"),
     }
 }
 
@@ -384,6 +385,24 @@ fn a_jobs_output_is_taken_once_and_its_gaps_are_normal() {
     insta::assert_snapshot!(bench.send(from(job, 700, 2), Acks::All), @"acknowledge #4 at 0, a duplicate");
     bench.step(Input::ForgetJob { job: JobId(3) });
     assert_eq!(bench.partition.producers(), 0);
+}
+
+#[test]
+fn who_asks_is_told_whether_a_batch_or_a_newer_one_was_taken() {
+    let mut bench = Bench::leading(Durability::Fsync);
+    let job = ProducerId::for_job(JobId(3), 0, PartitionIndex(1));
+    let ask = |bench: &mut Bench, sequence| {
+        let (epoch, first) = (ProducerEpoch(0), Sequence(sequence));
+        let stamp = Stamp { producer: job, epoch, first, count: 1 };
+        bench.step(Input::Ask { token: Token(7), stamp })
+    };
+    assert_eq!(ask(&mut bench, 500), "answer #7: Some(false)");
+    bench.send(from(job.0, 500, 2), Acks::All);
+    // It is not committed yet: a crash may leave it in the log.
+    let answers = [400, 500, 501].map(|sequence| ask(&mut bench, sequence));
+    assert_eq!(answers, [true, true, false].map(|taken| format!("answer #7: Some({taken})")));
+    bench.step(Input::StorageStopped { reason: "broken".into() });
+    assert_eq!(ask(&mut bench, 501), "answer #7: None");
 }
 
 #[test]

@@ -82,11 +82,23 @@ impl Host {
 
     /// A client of its own, which does not pause for long between attempts.
     pub(crate) async fn client(&self) -> Client {
-        let backoff =
-            BackoffConfig { first: Duration::from_millis(5), most: Duration::from_millis(50) };
+        let (first, most) = (Duration::from_millis(5), Duration::from_millis(50));
+        self.client_with(BackoffConfig { first, most }, Duration::from_secs(30)).await
+    }
+
+    /// One that tries everything once.
+    pub(crate) async fn client_that_tries_once(&self) -> Client {
+        let pause = Duration::from_secs(50);
+        let backoff = BackoffConfig { first: pause, most: pause };
+        self.client_with(backoff, Duration::from_secs(2)).await
+    }
+
+    async fn client_with(&self, backoff: BackoffConfig, request_timeout: Duration) -> Client {
         let address = self.running.as_ref().expect("it runs").address().to_string();
         let config = ClientConfig::new([address]).ca_file(self.dir.path().join("ca.pem"));
-        Client::connect(ClientConfig { backoff, ..config }).await.expect("it can be reached")
+        Client::connect(ClientConfig { backoff, request_timeout, ..config })
+            .await
+            .expect("it can be reached")
     }
 
     /// A page of the admin port.

@@ -49,6 +49,31 @@ async fn a_job_whose_input_lost_records_hands_on_every_record_that_comes_after()
     assert!(lost.iter().all(|lost| 0 < *lost), "no power loss took anything: {lost:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_place_where_a_job_goes_on_after_a_loss_is_saved_before_its_input_grows_again() {
+    let mut put_back = 0;
+    for seed in 0..8 {
+        let mut host = Host::saving(Duration::from_hours(1)).await;
+        let client = host.client().await;
+        prepare(&client).await;
+        for number in 0..BEFORE {
+            send(&client, "in", &format!("before {number}")).await.unwrap();
+        }
+        caught_up(&client, "copy").await;
+        // Any change of a job saves its position.
+        let limits = client.admin().describe_job("copy").await.unwrap().spec.limits;
+        client.admin().update_job("copy", None, Some(limits)).await.unwrap();
+        assert_eq!(saved_position(&host), Some(Offset(BEFORE)));
+        client.admin().pause_job("copy").await.unwrap();
+        host.lose_power(seed).await;
+        let left = values(&host.client().await, "in").await.len() as u64;
+        put_back += u64::from(left < BEFORE);
+        assert_eq!(saved_position(&host), Some(Offset(left)), "seed {seed}");
+        host.stop().await;
+    }
+    assert!(0 < put_back, "no power loss took anything");
+}
+
 /// An input in memory, outputs on the disk, and a job that copies.
 async fn prepare(client: &Client) {
     let name = TopicName::new("in").unwrap();

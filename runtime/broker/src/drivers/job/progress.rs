@@ -22,6 +22,8 @@ pub(crate) struct Progress {
     records_out: AtomicU64,
     errors: AtomicU64,
     state: watch::Sender<(Status, Option<String>)>,
+    /// The last call to rest that its task has heard.
+    heard: watch::Sender<u64>,
     /// The instance that runs, kept from one run of batches to the next.
     guest: Mutex<Option<FilterHandle>>,
 }
@@ -37,6 +39,7 @@ impl Progress {
             records_out: AtomicU64::new(0),
             errors: AtomicU64::new(0),
             state: watch::Sender::new((Status::Paused, None)),
+            heard: watch::Sender::new(0),
             guest: Mutex::new(None),
         }
     }
@@ -101,11 +104,17 @@ impl Progress {
         self.state.borrow().clone()
     }
 
-    /// Waits until it rests between two batches.
-    pub(crate) async fn rests(&self) {
-        let mut state = self.state.subscribe();
+    /// The task has heard every call to rest up to this one, and does as it says.
+    pub(crate) fn hears(&self, call: u64) {
+        self.heard.send_replace(call);
+    }
+
+    /// Waits until it rests as it was called to: it runs nothing then.
+    pub(crate) async fn rests(&self, call: u64) {
+        let (mut heard, mut state) = (self.heard.subscribe(), self.state.subscribe());
         let rests = |(status, _): &(Status, _)| matches!(status, Status::Paused | Status::Stopped);
-        // An error is impossible: the sender is ours.
+        // Errors are impossible: the senders are ours.
+        let _ = heard.wait_for(|heard| call <= *heard).await;
         let _ = state.wait_for(rests).await;
     }
 

@@ -37,6 +37,11 @@ impl Targets {
         Ok(Self { topics, each, dead_letters: spec.outputs.len() })
     }
 
+    /// Every partition of every output, and of the dead letters.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Partition> {
+        self.topics.iter().flatten()
+    }
+
     pub(super) fn partition(&self, output: usize, partition: PartitionIndex) -> &Partition {
         &self.topics[output][partition.0 as usize]
     }

@@ -9,16 +9,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_modules::{BatchInput, FilterHandle, GuestError};
-use millstream_protocol::batch::{
-    Batch, BatchHeader, ProducerStamp, Record, Records, SealedBatches,
-};
+use millstream_protocol::batch::{Batch, BatchHeader, Record, Records, SealedBatches};
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{
-    LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp,
-};
+use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_protocol::message::job::JobSpec;
 use tokio_util::sync::CancellationToken;
 
+use super::boundary::batch_at;
 use super::dead_letter::{Cause, Letter, dead_letter};
 use super::landmark::{is_between, stepping_stones};
 use super::sent::Sent;
@@ -65,6 +62,10 @@ struct Unsettled {
     at: Offset,
     /// The position once they are committed.
     next: Option<Offset>,
+    /// Records in them.
+    records: u64,
+    /// Whether a replay had better not see the input batch again.
+    fragile: bool,
 }
 
 impl Work {
@@ -142,6 +143,7 @@ impl Work {
         }
         let outputs = self.finish(outputs, &batch.header, reached)?;
         let mut unsettled = self.hand_over(&targets, &batch.header, outputs).await?;
+        unsettled.fragile = true;
         self.progress.count(u64::from(records.header().record_count), 0);
         self.settle(&mut unsettled).await
     }
@@ -222,7 +224,7 @@ impl Work {
         if is_between(reached, of.next_offset()) {
             outputs.reach_all();
         }
-        let stamp = self.stamp(of.leader_epoch, of.base_offset);
+        let stamp = self.place.stamp(of.leader_epoch, of.base_offset);
         outputs.finish(stamp).map_err(|e| failed(of.base_offset, &e))
     }
 
@@ -232,40 +234,38 @@ impl Work {
         Outputs::new(&targets.each, self.place.partition, capacity + 4096)
     }
 
-    fn stamp(&self, epoch: LeaderEpoch, of: Offset) -> ProducerStamp {
-        ProducerStamp {
-            id: ProducerId::for_job(self.place.job, self.place.input, self.place.partition),
-            epoch: ProducerEpoch::of_input(epoch),
-            sequence: Sequence::of_input(of),
-        }
-    }
-
     async fn hand_over(
         &self,
         targets: &Targets,
         of: &BatchHeader,
         outputs: Vec<OutputBatches>,
     ) -> Result<Unsettled, Done> {
+        let fragile = outputs.iter().any(|output| 1 < output.batches.len());
+        let records = outputs.iter().map(|output| u64::from(output.records)).sum();
         let mut sent = Vec::with_capacity(outputs.len());
         for output in outputs {
-            self.progress.count(0, u64::from(output.records));
             let target = targets.partition(output.output, output.partition).clone();
-            sent.push(Sent::first(target, output.batches).await?);
+            sent.push(Sent::first(target, output.batches, &self.boundary).await?);
         }
-        Ok(Unsettled { sent, at: of.base_offset, next: Some(of.next_offset()) })
+        Ok(Unsettled { sent, at: of.base_offset, next: Some(of.next_offset()), records, fragile })
     }
 
-    /// Waits until what was handed over is committed, and moves the position past its input.
+    /// Waits until what was handed over is committed, and moves the position past its input. Where a
+    /// verdict that depends on a time limit could change what a replay makes of it, the position is saved
+    /// at once.
     async fn settle(&self, unsettled: &mut Unsettled) -> Result<(), Done> {
-        let at = unsettled.at;
-        for sent in unsettled.sent.drain(..) {
-            sent.committed().await.map_err(|error| match error.code {
-                ErrorCode::TooLarge => failed(at, &error),
-                _ => Done::from(error),
-            })?;
-        }
-        if let Some(next) = unsettled.next.take() {
-            self.progress.advance(next);
+        let Unsettled { sent, at, next, records, fragile } = std::mem::take(unsettled);
+        let committed = futures::future::try_join_all(sent.into_iter().map(Sent::committed)).await;
+        committed.map_err(|error| match error.code {
+            ErrorCode::TooLarge => failed(at, &error),
+            _ => Done::from(error),
+        })?;
+        let Some(next) = next else { return Ok(()) };
+        self.progress.count(0, records);
+        self.progress.advance(next);
+        if fragile && let Err(error) = self.tools.save(&self.place, next).await {
+            // It is saved again, as every position that has moved.
+            tracing::debug!(job = %self.spec.name, %error, "the position is not saved yet");
         }
         Ok(())
     }
@@ -304,10 +304,10 @@ impl Work {
                 let mut outputs = Outputs::new(&targets.each, self.place.partition, 0);
                 outputs.reach_all();
                 let outputs =
-                    outputs.finish(self.stamp(epoch, *stone)).map_err(|e| hindered(&e))?;
+                    outputs.finish(self.place.stamp(epoch, *stone)).map_err(|e| hindered(&e))?;
                 for output in outputs {
                     let target = targets.partition(output.output, output.partition).clone();
-                    Sent::first(target, output.batches).await?.committed().await?;
+                    Sent::first(target, output.batches, &self.boundary).await?.committed().await?;
                 }
             }
             self.progress.leap(to, !stones.is_empty());
@@ -344,13 +344,7 @@ impl Work {
 
 /// The leader epoch of the batch at an offset, or of those that will come if there is none yet.
 fn next_epoch(source: &Partition, at: Offset) -> Result<LeaderEpoch, Done> {
-    let (view, reader) = (source.view(), source.reader());
-    let mut cursor = reader.cursor_at(at).map_err(|e| hindered(&e))?;
-    let read = reader.read(&mut cursor, view.high_watermark, 1).map_err(|e| hindered(&e))?;
-    let Some(batch) = read.and_then(|sealed| SealedBatches::new(sealed).next()) else {
-        return Ok(view.epoch);
-    };
-    Ok(batch.map_err(|e| hindered(&e))?.batch.header.leader_epoch)
+    Ok(batch_at(source, at)?.map_or_else(|| source.view().epoch, |header| header.leader_epoch))
 }
 
 /// The records of a batch, without those before `from`, where the job starts.

@@ -226,6 +226,13 @@ impl ProducerTable {
         Ok(Verdict::Fresh)
     }
 
+    /// Whether this batch, or a newer one of its producer, is in the log.
+    #[must_use]
+    pub fn has(&self, stamp: &Stamp) -> bool {
+        let window = self.windows.get(&stamp.producer);
+        window.is_some_and(|window| window.verdict(stamp) != Ok(Verdict::Fresh))
+    }
+
     /// Remembers a fresh batch that was given `base`. Batches are recorded in the order of the log.
     pub fn record(&mut self, now: Time, stamp: &Stamp, base: Offset) {
         assert!(self.end <= base, "a batch at {base} is recorded after the end {}", self.end);
