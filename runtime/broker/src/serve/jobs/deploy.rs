@@ -1,14 +1,16 @@
 //! Deploy a job.
 //!
 //! Invariant: a job whose module does not take its parameters is not deployed; where it starts is
-//! saved before the answer.
+//! saved before the answer; and nowhere but at the start of a log that is not open, as where it ends,
+//! or what it had at a time, is not known then.
 
 use millstream_core::metadata::plan;
 use millstream_protocol::error::WireError;
-use millstream_protocol::message::job::{DeployJob, JobDescription};
+use millstream_protocol::message::job::{DeployJob, JobDescription, JobSpec, StartPosition};
 
 use super::{describe, try_job};
 use crate::broker::Broker;
+use crate::partitions::unknown_topic;
 
 pub(crate) async fn serve(
     broker: &Broker,
@@ -16,6 +18,7 @@ pub(crate) async fn serve(
 ) -> Result<JobDescription, WireError> {
     let image = broker.image();
     let commands = plan::deploy_job(&image, request).map_err(|e| WireError::from(&e))?;
+    starts_are_known(broker, &request.spec)?;
     try_job(broker, &image, &request.spec).await?;
     for command in commands {
         broker.metadata.propose(command).await?;
@@ -23,4 +26,24 @@ pub(crate) async fn serve(
     broker.settle().await?;
     broker.jobs.save_now().await?;
     describe::serve(broker, &request.spec.name)
+}
+
+fn starts_are_known(broker: &Broker, spec: &JobSpec) -> Result<(), WireError> {
+    if spec.start == StartPosition::Earliest {
+        return Ok(());
+    }
+    for input in &spec.inputs {
+        let topic = broker.partitions.topic(input).ok_or_else(|| unknown_topic(input))?;
+        for (partition, slot) in topic.partitions.iter().enumerate() {
+            let Err(error) = slot else { continue };
+            let text = format!(
+                "partition {partition} of {input} is not open ({}): where the job would start is not \
+                 known. Try again when `millstream topic describe {input}` says that it is online, or \
+                 start at the earliest offset",
+                error.message
+            );
+            return Err(WireError::new(error.code, text));
+        }
+    }
+    Ok(())
 }
