@@ -34,6 +34,7 @@ async fn outputs_and_dead_letters_over_the_size_of_a_batch_are_written_once_what
     let job = spec("json", &module, (&["rows"], &["json"]), &[("columns", &columns.join(","))]);
     client.admin().deploy_job(roomy(job)).await.unwrap();
     let written = async || count(&client, "json").await + count(&client, "json.dlq").await;
+    let mut interrupted = 0;
     for round in 0..6 {
         let before = written().await;
         // Every second batch has a column too many in each row.
@@ -45,12 +46,14 @@ async fn outputs_and_dead_letters_over_the_size_of_a_batch_are_written_once_what
             if before < written().await { Ok(()) } else { Err(()) }
         })
         .await;
-        tokio::time::sleep(Duration::from_micros(random.below(3_000))).await;
+        tokio::time::sleep(Duration::from_micros(random.below(3_000) * (round % 3))).await;
         broker.kill();
+        interrupted += u64::from(in_outputs(&broker) < before + ROWS);
         broker.restart().await;
         caught_up(&client, "json").await;
         assert_eq!(written().await, before + ROWS, "round {round}");
     }
+    assert!(0 < interrupted, "no kill fell between the outputs of one input batch");
     let all = |parity| (0..6).filter(move |n| n % 2 == parity);
     let numbers = |parity| all(parity).flat_map(|n| n * ROWS..(n + 1) * ROWS).collect::<Vec<_>>();
     let number = |record: &Whole| {
@@ -263,6 +266,22 @@ async fn send_batch<'a>(
     for fate in fates {
         fate.await.unwrap();
     }
+}
+
+/// How many records lie in the logs of a broker that was killed, but for its first topic's: whole batches
+/// only.
+fn in_outputs(broker: &Broker) -> u64 {
+    let first = partition_directory(broker);
+    let partitions = std::fs::read_dir(broker.data_dir().join("partitions")).unwrap();
+    let outputs = partitions.map(|entry| entry.unwrap().path()).filter(|path| *path != first);
+    let logs = outputs.flat_map(|directory| std::fs::read_dir(directory).unwrap());
+    let logs = logs.map(|entry| entry.unwrap().path());
+    let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.flat_map(|log| {
+        let batches = SealedBatches::new(Bytes::from(std::fs::read(log).unwrap()));
+        batches.map_while(Result::ok).map(|sealed| u64::from(sealed.batch.header.record_count))
+    })
+    .sum()
 }
 
 /// Makes the log of a stopped broker's first topic one that begins with its last `keep` batches, so
