@@ -295,7 +295,8 @@ impl Jobs {
 
     /// Saves positions every now and then, and a last time when every task has ended.
     pub(crate) async fn save_positions(&self, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
+        let first = tokio::time::Instant::now() + every;
+        let mut ticks = tokio::time::interval_at(first, every);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
