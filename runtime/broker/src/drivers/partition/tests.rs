@@ -10,6 +10,7 @@ use millstream_protocol::ids::{NodeId, PartitionIndex, Timestamp, TopicId, Topic
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::data_dir::DataDir;
 use millstream_storage::disk::{AnyDisk, Disk as _, MemDisk};
+use millstream_storage::log::LogConfig;
 use millstream_storage::metadata::{Identity, Store};
 
 use super::*;
