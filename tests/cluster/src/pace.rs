@@ -1,6 +1,7 @@
 //! Pace: how fast a well-behaved client gets on while others misbehave.
 //!
-//! Invariant: a pace is only ever compared with another of the same run on the same broker.
+//! Invariant: a pace is only ever compared with another of the same run: on the same broker, or in the same
+//! moments on a broker that nobody misbehaves on.
 
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,27 @@ impl Walker {
         let delivery = self.producer.send(record).await.expect("there is room");
         delivery.await.expect("a step is acknowledged");
     }
+}
+
+/// The paces of two who walk in turns, so that whatever else the machine does slows both down.
+///
+/// # Panics
+/// If a step is refused.
+pub async fn side_by_side(one: &Walker, other: &Walker) -> (f64, f64) {
+    const TURN: Duration = Duration::from_millis(20);
+    const TURNS: u32 = 100;
+    let mut steps = [0_u32; 2];
+    let mut spent = [Duration::ZERO; 2];
+    for turn in 0..2 * TURNS as usize {
+        let (at, begun) = (turn % 2, Instant::now());
+        while begun.elapsed() < TURN {
+            [one, other][at].step().await;
+            steps[at] += 1;
+        }
+        spent[at] += begun.elapsed();
+    }
+    let pace = |at: usize| f64::from(steps[at]) / spent[at].as_secs_f64();
+    (pace(0), pace(1))
 }
 
 /// Holds the pace during something against the lesser of those before and after it, of which at
