@@ -175,7 +175,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Appends a record whose key, value and headers are encoded already, as [`Record::body`] gives them.
+    /// Appends a record whose key, value and headers are encoded already, as [`Record::body`](super::Record::body) gives them.
     /// The caller answers for their form.
     ///
     /// # Errors
