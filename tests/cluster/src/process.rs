@@ -54,11 +54,25 @@ impl Broker {
     pub async fn start_with(config: &[(&str, &str)]) -> Self {
         static TURN: Mutex<()> = Mutex::const_new(());
         let turn = TURN.lock().await;
+        let mut broker = Self::fresh(config).await;
+        broker.turn = Some(turn);
+        broker
+    }
+
+    /// Starts a second one for the same test, which has its turn already.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    pub async fn start_another(&self) -> Self {
+        Self::fresh(&[]).await
+    }
+
+    async fn fresh(config: &[(&str, &str)]) -> Self {
         let temp = tempfile::Builder::new().prefix("millstream-").tempdir();
         let temp = temp.expect("a temporary directory");
         let (data, log) = (temp.path().join("data"), temp.path().join("stderr.log"));
         let mut broker = Self::stopped(data, log, config);
-        (broker.temp, broker.turn) = (Some(temp), Some(turn));
+        broker.temp = Some(temp);
         broker.restart().await;
         broker
     }

@@ -53,7 +53,8 @@ async fn consumers_that_never_read_cost_a_bound_and_nobodys_pace() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_producer_that_never_reads_its_acknowledgements_costs_a_bound_and_nobodys_pace() {
-    let (broker, quiet) = (Broker::start().await, Broker::start().await);
+    let broker = Broker::start().await;
+    let quiet = broker.start_another().await;
     let (client, elsewhere) = (broker.client().await, quiet.client().await);
     let (walker, resident) = prepare(&broker, &client).await;
     let (undisturbed, _) = prepare(&quiet, &elsewhere).await;

@@ -175,8 +175,8 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Appends a record whose key, value and headers are encoded already, as [`Record::body`](super::Record::body) gives them.
-    /// The caller answers for their form.
+    /// Appends a record whose key, value and headers are encoded already, as
+    /// [`Record::body`](super::Record::body) gives them. The caller answers for their form.
     ///
     /// # Errors
     /// As [`Self::push_at`].
