@@ -6,39 +6,11 @@
 
 mod common;
 
-use bytes::Bytes;
-use common::{append, batch, dir, read_from, values};
-use millstream_protocol::ids::{Offset, Timestamp};
+use common::append;
+use common::small::{filled, open, small, tagged, tags};
+use millstream_protocol::ids::Offset;
 use millstream_storage::disk::{Fault, MemDisk, Operation};
-use millstream_storage::log::{LogConfig, MaintenanceError, PartitionLog, Recovered};
-
-const NOW: Timestamp = Timestamp(1_000_000);
-
-fn small() -> LogConfig {
-    LogConfig { segment_bytes: 600, index_interval_bytes: 100, ..LogConfig::default() }
-}
-
-fn open(disk: &MemDisk, config: &LogConfig) -> (PartitionLog<MemDisk>, Recovered) {
-    PartitionLog::open(disk.clone(), dir(), config.clone(), NOW).unwrap()
-}
-
-/// A log of `count` batches of 3 records, tagged 0, 1, 2, …, in timestamps 1,000 apart.
-fn filled(disk: &MemDisk, config: &LogConfig, count: u64) -> PartitionLog<MemDisk> {
-    let (mut log, _) = open(disk, config);
-    for tag in 0..count {
-        append(&mut log, 1, &[tagged(tag)]).unwrap();
-    }
-    log
-}
-
-fn tagged(tag: u64) -> Bytes {
-    batch(tag, 3, 20, i64::try_from(tag).unwrap() * 1_000)
-}
-
-fn tags(log: &PartitionLog<MemDisk>, from: u64, max_bytes: usize) -> Vec<String> {
-    let batches = read_from(&log.reader(), Offset(from), log.end(), max_bytes).unwrap();
-    batches.iter().map(|batch| values(batch)[0].clone()).collect()
-}
+use millstream_storage::log::MaintenanceError;
 
 #[test]
 fn a_sync_without_room_for_the_epochs_makes_durable_and_a_later_one_writes_them() {

@@ -7,42 +7,15 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
+use common::small::{NOW, filled, open, small, tagged, tags};
 use common::{append, batch, dir, read_from, stamped, values};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_storage::disk::{Disk, DiskFile, Fault, MemDisk, Operation};
 use millstream_storage::log::{
     AppendError, Durability, LogConfig, MaintenanceError, OpenError, PartitionLog, ReadError,
-    Recovered, StopReason, SyncError,
+    StopReason, SyncError,
 };
-
-const NOW: Timestamp = Timestamp(1_000_000);
-
-fn small() -> LogConfig {
-    LogConfig { segment_bytes: 600, index_interval_bytes: 100, ..LogConfig::default() }
-}
-
-fn open(disk: &MemDisk, config: &LogConfig) -> (PartitionLog<MemDisk>, Recovered) {
-    PartitionLog::open(disk.clone(), dir(), config.clone(), NOW).unwrap()
-}
-
-/// A log of `count` batches of 3 records, tagged 0, 1, 2, …, in timestamps 1,000 apart.
-fn filled(disk: &MemDisk, config: &LogConfig, count: u64) -> PartitionLog<MemDisk> {
-    let (mut log, _) = open(disk, config);
-    for tag in 0..count {
-        append(&mut log, 1, &[tagged(tag)]).unwrap();
-    }
-    log
-}
-
-fn tagged(tag: u64) -> Bytes {
-    batch(tag, 3, 20, i64::try_from(tag).unwrap() * 1_000)
-}
-
-fn tags(log: &PartitionLog<MemDisk>, from: u64, max_bytes: usize) -> Vec<String> {
-    let batches = read_from(&log.reader(), Offset(from), log.end(), max_bytes).unwrap();
-    batches.iter().map(|batch| values(batch)[0].clone()).collect()
-}
 
 fn segment_files(disk: &MemDisk) -> Vec<String> {
     let names = disk.list(dir()).unwrap();
