@@ -35,6 +35,15 @@ async fn holds(client: &Client, topic: &str, wanted: &[&str]) {
     .await;
 }
 
+/// One of a job's two outputs has what it made of a record, and the other finds no room for it.
+async fn half_written(host: &Host, client: &Client) {
+    copies(client).await;
+    let log = host.log_of(client, "matching").await;
+    host.disk.inject(Fault::enospc(Operation::Write).under(&log).on(".log").times(1_000_000));
+    send(client, "in", "record").await.unwrap();
+    holds(client, "all", &["record"]).await;
+}
+
 fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (ErrorCode, String) {
     match result.expect_err("refused") {
         ClientError::Refused(error) => (error.code, error.message),
@@ -46,11 +55,7 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (ErrorCode, St
 async fn a_job_whose_output_has_no_room_counts_nothing_out_and_can_be_deleted() {
     let mut host = Host::start().await;
     let client = host.client().await;
-    copies(&client).await;
-    let log = host.log_of(&client, "matching").await;
-    host.disk.inject(Fault::enospc(Operation::Write).under(&log).on(".log").times(1_000_000));
-    send(&client, "in", "record").await.unwrap();
-    holds(&client, "all", &["record"]).await;
+    half_written(&host, &client).await;
     let job = client.admin().describe_job("copy").await.unwrap();
     let (position, out) = (job.partitions[0].position.get(), job.partitions[0].records_out);
     assert_eq!((position, out), (0, 0), "one of two outputs has it");
@@ -63,11 +68,7 @@ async fn a_job_whose_output_has_no_room_counts_nothing_out_and_can_be_deleted() 
 async fn an_output_does_not_change_while_one_of_two_has_what_a_job_made_of_a_batch() {
     let mut host = Host::start().await;
     let client = host.client().await;
-    copies(&client).await;
-    let log = host.log_of(&client, "matching").await;
-    host.disk.inject(Fault::enospc(Operation::Write).under(&log).on(".log").times(1_000_000));
-    send(&client, "in", "record").await.unwrap();
-    holds(&client, "all", &["record"]).await;
+    half_written(&host, &client).await;
     let more = async || {
         let change = TopicChange::default().partitions(7);
         client.admin().alter_topic("all", change).await
