@@ -49,7 +49,7 @@ impl Default for ProducerConfig {
         Self {
             acks: Acks::All,
             compression: Compression::None,
-            batch_bytes: 512 << 10,
+            batch_bytes: 1 << 20,
             linger: Duration::from_millis(5),
             max_in_flight: MAX_IDEMPOTENT_IN_FLIGHT,
             buffer_bytes: 32 << 20,

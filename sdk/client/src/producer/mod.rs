@@ -7,7 +7,7 @@
 //!          budget: bytes held       delivery: what became of it
 //! ```
 //!
-//! Reading order: `record`, `config`, `topic`, `queue`, `delivery`, `budget`, `window`, `lane`, `driver`.
+//! Reading order: `record`, `config`, `topic`, `topics`, `queue`, `delivery`, `budget`, `window`, `lane`, `driver`.
 //!
 //! Invariant: with `idempotent` a record is written once and in the order of `send` to its
 //! partition, or its delivery says that it was not, or that this is not known.
@@ -21,18 +21,17 @@ mod offline;
 mod queue;
 mod record;
 mod topic;
+mod topics;
 mod window;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
 use millstream_protocol::ids::{PartitionIndex, Timestamp, TopicName};
 use millstream_protocol::message::Call as _;
 use millstream_protocol::message::produce::{AllocateProducer, ProducerIdentity};
@@ -53,6 +52,7 @@ use budget::{Budget, Room};
 use lane::{Failures, Lane};
 use queue::{Appended, Event};
 use topic::{Topic, Turn};
+use topics::Topics;
 
 /// Writes records. Clones are handles to the same producer; when the last is dropped, what was not
 /// acknowledged is given up, so [`close`](Self::close) or [`flush`](Self::flush) first.
@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     client: Client,
     config: ProducerConfig,
     budget: Budget,
-    topics: ArcSwap<BTreeMap<Box<str>, Arc<Topic>>>,
+    topics: Topics,
     /// Held while a topic is looked up, so that it is looked up once.
     loading: tokio::sync::Mutex<()>,
     identity: OnceCell<ProducerIdentity>,
@@ -122,7 +122,7 @@ impl Producer {
             budget: Budget::new(config.buffer_bytes),
             client,
             config,
-            topics: ArcSwap::default(),
+            topics: Topics::default(),
             loading: tokio::sync::Mutex::default(),
             identity: OnceCell::new(),
             failures: Arc::default(),
@@ -144,20 +144,12 @@ impl Producer {
     /// The record cannot be written at all, or the buffer stayed full for `delivery_timeout`.
     pub async fn send(&self, record: ProducerRecord<'_>) -> Result<Delivery, ProduceError> {
         let shared = &self.handle.0;
-        if shared.give_way.load(Ordering::Relaxed) {
-            // Once a batch: a program that only sends would otherwise never let the tasks that carry
-            // the batches away run beside it on its thread.
-            shared.give_way.store(false, Ordering::Relaxed);
-            tokio::task::yield_now().await;
+        if !shared.give_way.load(Ordering::Relaxed)
+            && let Tried::Sent(delivery) = shared.try_append(&record, &mut None)?
+        {
+            return Ok(delivery);
         }
-        let mut spare = None;
-        loop {
-            match shared.try_append(&record, &mut spare)? {
-                Tried::Sent(delivery) => return Ok(delivery),
-                Tried::NotLoaded => drop(shared.load(record.topic).await?),
-                Tried::NoRoom(bytes) => spare = Some(shared.wait_for_room(bytes).await?),
-            }
-        }
+        shared.send_in_turn(record).await
     }
 
     /// As [`send`](Self::send), but never waits: outside of async code, or to shed load.
@@ -194,7 +186,7 @@ impl Producer {
     pub async fn flush(&self) -> Result<(), ProduceError> {
         let shared = &self.handle.0;
         let mut fates = Vec::new();
-        for topic in shared.topics.load_full().values() {
+        for topic in shared.topics.all().values() {
             topic.lanes.iter().for_each(|lane| lane.flush(&mut fates));
         }
         for fate in fates {
@@ -212,7 +204,7 @@ impl Producer {
         shared.closing.cancel();
         // Whoever is just loading a topic has added its lanes, or sees that it is too late.
         drop(shared.loading.lock().await);
-        let topics = shared.topics.load_full();
+        let topics = shared.topics.all();
         for lane in topics.values().flat_map(|topic| &topic.lanes) {
             lane.stop(ProduceError::Closed { maybe_written: false });
         }
@@ -246,10 +238,17 @@ impl Shared {
         record: &ProducerRecord<'_>,
         spare: &mut Option<Room>,
     ) -> Result<Tried, ProduceError> {
-        let topics = self.topics.load();
-        let Some(topic) = topics.get(record.topic) else {
-            return Ok(Tried::NotLoaded);
-        };
+        let appended = self.topics.with(record.topic, |topic| self.append(topic, record, spare));
+        appended.unwrap_or(Ok(Tried::NotLoaded))
+    }
+
+    #[inline]
+    fn append(
+        self: &Arc<Self>,
+        topic: &Arc<Topic>,
+        record: &ProducerRecord<'_>,
+        spare: &mut Option<Room>,
+    ) -> Result<Tried, ProduceError> {
         self.check_size(topic, record)?;
         let timestamp = record.timestamp.unwrap_or_else(now);
         // A record without key or partition moves on when the batch of its turn is full.
@@ -293,9 +292,31 @@ impl Shared {
         Err(ProduceError::RecordTooLarge { topic: topic.name.clone(), bytes, max })
     }
 
+    /// [`Producer::send`] when something has to be waited for: apart from it, because what a future may have
+    /// to keep makes it slow to begin.
+    async fn send_in_turn(
+        self: &Arc<Self>,
+        record: ProducerRecord<'_>,
+    ) -> Result<Delivery, ProduceError> {
+        if self.give_way.load(Ordering::Relaxed) {
+            // Once a batch: a program that only sends would otherwise never let the tasks that carry
+            // the batches away run beside it on its thread.
+            self.give_way.store(false, Ordering::Relaxed);
+            tokio::task::yield_now().await;
+        }
+        let mut spare = None;
+        loop {
+            match self.try_append(&record, &mut spare)? {
+                Tried::Sent(delivery) => return Ok(delivery),
+                Tried::NotLoaded => drop(self.load(record.topic).await?),
+                Tried::NoRoom(bytes) => spare = Some(self.wait_for_room(bytes).await?),
+            }
+        }
+    }
+
     async fn wait_for_room(&self, bytes: usize) -> Result<Room, ProduceError> {
         let hurry = || {
-            for topic in self.topics.load().values() {
+            for topic in self.topics.all().values() {
                 topic.lanes.iter().for_each(|lane| lane.wake());
             }
         };
@@ -332,8 +353,8 @@ impl Shared {
         if self.is_closing() {
             return Err(ProduceError::Closed { maybe_written: false });
         }
-        if let Some(known) = self.topics.load().get(topic) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.topics.with(topic, Arc::clone) {
+            return Ok(known);
         }
         let name = TopicName::new(topic).map_err(ClientError::from)?;
         let routes = self.client.routes(&name, false).await?;
@@ -360,12 +381,8 @@ impl Shared {
             lanes.push(Arc::new(lane));
         }
         turn.grow(partitions(routes));
-        let topic = Arc::new(Topic { name, id: routes.id, max_batch_bytes, lanes, turn });
-        self.topics.rcu(|topics| {
-            let mut topics = BTreeMap::clone(topics);
-            topics.insert(topic.name.as_str().into(), Arc::clone(&topic));
-            topics
-        });
+        let topic = Arc::new(Topic::new(name, routes.id, max_batch_bytes, lanes, turn));
+        self.topics.put(&topic);
         topic
     }
 
@@ -395,7 +412,7 @@ async fn refresh(shared: Arc<Shared>) {
             () = shared.cancelled.cancelled() => return,
             () = shared.closing.cancelled() => return,
         }
-        for topic in shared.topics.load_full().values() {
+        for topic in shared.topics.all().values() {
             let _one_at_a_time = shared.loading.lock().await;
             match shared.client.routes(&topic.name, true).await {
                 // What becomes of a topic that was made again, its lanes find out.

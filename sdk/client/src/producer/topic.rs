@@ -4,7 +4,7 @@
 //! lasts one batch.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
 use millstream_protocol::partitioner::partition_of_key;
@@ -22,6 +22,7 @@ pub(crate) struct Topic {
     pub(crate) max_batch_bytes: usize,
     pub(crate) lanes: Vec<Arc<Lane>>,
     pub(crate) turn: Arc<Turn>,
+    replaced: AtomicBool,
 }
 
 /// Whose turn it is among the partitions, for records without a key.
@@ -32,6 +33,26 @@ pub(crate) struct Turn {
 }
 
 impl Topic {
+    pub(crate) const fn new(
+        name: TopicName,
+        id: TopicId,
+        max_batch_bytes: usize,
+        lanes: Vec<Arc<Lane>>,
+        turn: Arc<Turn>,
+    ) -> Self {
+        Self { name, id, max_batch_bytes, lanes, turn, replaced: AtomicBool::new(false) }
+    }
+
+    /// There is a newer one with more lanes.
+    pub(crate) fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
     /// The lane that a record goes to.
     #[inline]
     pub(crate) fn lane_of(
