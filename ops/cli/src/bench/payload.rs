@@ -3,8 +3,8 @@
 //! Invariant: a value is a decimal digit and a comma (or only digits, where two do not fit), then characters
 //! of base 64 from a fixed seed; so half of the values have a first CSV cell above 4.5.
 
-/// Bytes of values that are made; a longer run sends them again from the beginning.
-const POOL_BYTES: u64 = 1 << 30;
+/// Bytes of values that are made; a longer run sends them again from the beginning. No cache holds them.
+pub(super) const POOL_BYTES: u64 = 128 << 20;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Values of one size, side by side in one buffer.
@@ -14,10 +14,10 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Values of `size` bytes for `records` records: all different up to a GiB.
+    /// Values of `size` bytes for `records` records: all different up to 128 MiB.
     pub(super) fn new(records: u64, size: usize) -> Self {
         let distinct = records.min(POOL_BYTES / size as u64).max(1);
-        let length = usize::try_from(distinct).expect("at most a GiB") * size;
+        let length = usize::try_from(distinct).expect("at most 128 MiB") * size;
         let mut bytes = vec![0; length];
         fill(&mut bytes, size);
         Self { bytes, size }

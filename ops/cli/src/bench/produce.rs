@@ -23,14 +23,14 @@ use crate::output::{Output, print};
 use crate::progress;
 
 /// One record in so many bytes of values has its acknowledgement timed.
-const TIMED_EVERY: usize = 16 << 10;
+const TIMED_EVERY: usize = 64 << 10;
 /// Deliveries whose acknowledgement is awaited at a time, for each partition.
 const MAX_TIMED: usize = 8_192;
 
 /// Write records as fast as possible.
 ///
-/// The values are random text, all different up to a GiB, made beforehand. Acknowledgements are timed, from
-/// `send` to the answer, for one record in every 16 KiB.
+/// The values are random text, all different up to 128 MiB, made beforehand. Acknowledgements are timed,
+/// from `send` to the answer, for one record in every 64 KiB.
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The topic.

@@ -26,7 +26,7 @@ use serde::Serialize;
 use disk::Disk;
 
 use super::arguments::Amount;
-use super::payload::Pool;
+use super::payload::{POOL_BYTES, Pool};
 use super::report::{Latency, Rows, Throughput, Told, whole};
 use super::spent::Spent;
 use crate::failure::{Failure, Result};
@@ -34,9 +34,9 @@ use crate::output::{Output, print};
 use crate::progress;
 
 /// As the producer has it by default.
-const BATCH_BYTES: usize = 512 << 10;
-/// Batches that are made; more are the same again.
-const DISTINCT: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
+/// Batches that are made, of as many bytes as W1's values; more are the same again.
+const DISTINCT: u64 = POOL_BYTES / BATCH_BYTES as u64;
 
 /// Measure what the machine gives without a broker: transport and disk.
 ///
@@ -88,7 +88,7 @@ impl Load {
         let (records, size) = amount.of()?;
         let records_each = (BATCH_BYTES / (size + 16)).max(1) as u64;
         let count = records.div_ceil(records_each);
-        let distinct = count.min(DISTINCT as u64);
+        let distinct = count.min(DISTINCT);
         let pool = Pool::new(distinct * records_each, size);
         let mut values = pool.values(distinct * records_each);
         let each = usize::try_from(records_each).unwrap_or(1);
@@ -176,9 +176,17 @@ impl Rows for Document {
 
 #[cfg(test)]
 mod tests {
+    use millstream_client::ProducerConfig;
     use millstream_protocol::batch::Batch;
 
     use super::*;
+
+    #[test]
+    fn what_goes_through_alone_is_what_a_producer_sends_by_default() {
+        let producer = ProducerConfig::default();
+        assert_eq!(producer.batch_bytes, BATCH_BYTES);
+        assert_eq!(producer.max_in_flight, wire::IN_FLIGHT);
+    }
 
     #[test]
     fn the_load_is_sound_batches_of_the_size_a_producer_sends() {
@@ -189,7 +197,7 @@ mod tests {
         }
         let line = <Line as clap::Parser>::parse_from(["x", "--records", "20000", "--size", "100"]);
         let load = Load::new(line.amount).expect("a load");
-        assert_eq!(load.count, 5);
+        assert_eq!(load.count, 3);
         for batch in load.batches() {
             let batch = Batch::parse(batch.clone()).expect("a batch");
             batch.verify_crc().expect("sound");

@@ -24,7 +24,7 @@ use crate::bench::spent::{Meter, Spent};
 use crate::failure::{Failure, Result};
 
 /// As the producer has it by default.
-const IN_FLIGHT: usize = 5;
+pub(super) const IN_FLIGHT: usize = 5;
 const LIMITS: FrameLimits = FrameLimits { message: 1 << 16, body: 16 << 20 };
 
 /// One record goes there and back so often, and that for so long at most.
