@@ -1,4 +1,4 @@
-//! A clock that ticks in steps much finer than a runtime's timers.
+//! Clocks that tick in steps much finer than a runtime's timers: one for tasks, one for threads.
 //!
 //! Invariant: ticks that nobody waited for are not lost: the next wait is over at once.
 
@@ -19,12 +19,7 @@ pub(super) struct Ticker(AsyncFd<OwnedFd>);
 impl Ticker {
     /// A tick every `period`, which is not zero.
     pub(super) fn new(period: Duration) -> io::Result<Self> {
-        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let step = Timespec::try_from(period)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a period beyond all time"))?;
-        let spec = Itimerspec { it_interval: step, it_value: step };
-        timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+        let timer = ticking(period, period, TimerfdFlags::NONBLOCK)?;
         #[expect(
             deprecated,
             reason = "its successor is unsafe; an OwnedFd never changes its number"
@@ -47,6 +42,33 @@ impl Ticker {
     }
 }
 
+/// The same for a thread that has nothing else to do.
+pub(super) struct ThreadTicker(OwnedFd);
+
+impl ThreadTicker {
+    /// A tick after `first`, and then one every `period`; neither is zero.
+    pub(super) fn new(first: Duration, period: Duration) -> io::Result<Self> {
+        ticking(first, period, TimerfdFlags::empty()).map(Self)
+    }
+
+    /// As [`Ticker::tick`], but it is the thread that waits.
+    pub(super) fn tick(&self) -> io::Result<()> {
+        rustix::io::read(&self.0, &mut [0; 8])?;
+        Ok(())
+    }
+}
+
+fn ticking(first: Duration, period: Duration, flags: TimerfdFlags) -> io::Result<OwnedFd> {
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags | TimerfdFlags::CLOEXEC)?;
+    let time = |span| {
+        Timespec::try_from(span)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a period beyond all time"))
+    };
+    let spec = Itimerspec { it_interval: time(period)?, it_value: time(first)? };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+    Ok(timer)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
@@ -62,5 +84,17 @@ mod tests {
         }
         let took = started.elapsed();
         assert!(took >= Duration::from_micros(900), "{took:?}");
+    }
+
+    #[test]
+    fn a_thread_waits_for_each_tick() {
+        let started = Instant::now();
+        let step = Duration::from_micros(100);
+        let ticker = ThreadTicker::new(3 * step, step).expect("a timer");
+        for _ in 0..10 {
+            ticker.tick().expect("ticks");
+        }
+        let took = started.elapsed();
+        assert!(took >= Duration::from_micros(1_100), "{took:?}");
     }
 }

@@ -134,6 +134,12 @@ impl Times {
         self.0.saturating_record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
+    /// How many were counted.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u64 {
+        self.0.len()
+    }
+
     /// Adds what another has counted.
     pub(super) fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("every histogram has the same bounds");

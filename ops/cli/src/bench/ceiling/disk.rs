@@ -11,7 +11,7 @@ use std::io::{self, IoSlice, Write};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use indicatif::ProgressBar;
@@ -19,7 +19,6 @@ use serde::Serialize;
 
 use super::Load;
 use crate::bench::quiet;
-use crate::bench::report::Times;
 use crate::bench::spent::{Meter, Spent};
 use crate::failure::{Failure, Result};
 
@@ -29,9 +28,6 @@ const TURNS: usize = 2;
 const AHEAD: usize = 1;
 /// Batches in one write where none is synced.
 const UNSYNCED_GROUP: usize = 5;
-/// How often one small append is synced, and how long that may take in all.
-const SMALL_SYNCS: usize = 10_000;
-const SMALL_SYNCS_TIME: Duration = Duration::from_secs(3);
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -51,7 +47,7 @@ const WAYS: [Way; 4] = [
 ];
 
 /// How often the bar moves on.
-pub(super) const STEPS: u64 = (1 + TURNS * (WAYS.len() + 1)) as u64;
+pub(super) const STEPS: u64 = (TURNS * (WAYS.len() + 1)) as u64;
 
 impl Way {
     /// In words.
@@ -77,7 +73,17 @@ impl Disk<'_> {
         quiet::wait(self.dir, self.patience).map_err(|error| self.unwritable(error))
     }
 
-    fn unwritable(&self, error: io::Error) -> Failure {
+    /// As many empty files as it is to have side by side; they have no names. Each is made in a directory of its
+    /// own, as logs are: what a file system keeps of files side by side may share a block, and their syncs wait for it.
+    pub(super) fn make_files(&self) -> Result<Vec<File>> {
+        let made = (0..self.files).map(|_| {
+            let own = tempfile::tempdir_in(self.dir)?;
+            tempfile::tempfile_in(own.path())
+        });
+        made.collect::<io::Result<_>>().map_err(|error| self.unwritable(error))
+    }
+
+    pub(super) fn unwritable(&self, error: io::Error) -> Failure {
         Failure::new(error).context(format!("cannot write in {}", self.dir.display()))
     }
 }
@@ -113,25 +119,6 @@ pub(super) fn unsynced(load: &Load, disk: &Disk<'_>, bar: &ProgressBar) -> Resul
     Ok(best.expect("there is more than one turn"))
 }
 
-/// How long one small append and its sync take, again and again, with nothing else to do.
-pub(super) fn small_syncs(record: &Bytes, disk: &Disk<'_>, bar: &ProgressBar) -> Result<Times> {
-    disk.quiet()?;
-    let unwritable = |error| disk.unwritable(error);
-    let file = tempfile::tempfile_in(disk.dir).map_err(unwritable)?;
-    let mut times = Times::new();
-    let began = Instant::now();
-    for _ in 0..SMALL_SYNCS {
-        let started = Instant::now();
-        append(&file, &[record]).and_then(|()| file.sync_data()).map_err(unwritable)?;
-        times.record(started.elapsed());
-        if began.elapsed() > SMALL_SYNCS_TIME {
-            break;
-        }
-    }
-    bar.inc(1);
-    Ok(times)
-}
-
 /// Writes the load to `files` files, a thread each.
 fn measure(
     load: &Load,
@@ -139,9 +126,7 @@ fn measure(
     write: impl Fn(&File, &[&Bytes]) -> io::Result<()> + Sync,
 ) -> Result<Spent> {
     disk.quiet()?;
-    let unwritable = |error| disk.unwritable(error);
-    let made = (0..disk.files).map(|_| tempfile::tempfile_in(disk.dir));
-    let made = made.collect::<io::Result<Vec<_>>>().map_err(unwritable)?;
+    let made = disk.make_files()?;
     let batches: Vec<_> = load.batches().collect();
     let share = batches.len().div_ceil(made.len()).max(1);
     let meter = Meter::start(None)?;
@@ -153,7 +138,7 @@ fn measure(
         writers.into_iter().map(joined).fold(Ok(()), io::Result::and)
     });
     let spent = meter.stop()?;
-    written.map_err(unwritable)?;
+    written.map_err(|error| disk.unwritable(error))?;
     Ok(spent)
 }
 
@@ -184,7 +169,7 @@ fn sync_what_is_written(file: &File, written: &mpsc::Receiver<()>) -> io::Result
 }
 
 /// Appends batches with as few writes as the system allows.
-fn append(mut file: &File, batches: &[&Bytes]) -> io::Result<()> {
+pub(super) fn append(mut file: &File, batches: &[&Bytes]) -> io::Result<()> {
     let mut slices: Vec<_> = batches.iter().map(|batch| IoSlice::new(batch)).collect();
     let mut left = &mut slices[..];
     while !left.is_empty() {
