@@ -89,12 +89,19 @@ impl Topic {
     #[inline]
     fn lane_in_turn(&self) -> Result<&Arc<Lane>, ClientError> {
         let current = self.turn.current();
-        let lane = self.lane(PartitionIndex(current))?;
+        let lane = self.lane_or_first(current)?;
         if !lane.is_down() {
             return Ok(lane);
         }
         self.turn.end(current);
-        self.lane(PartitionIndex(self.turn.current()))
+        self.lane_or_first(self.turn.current())
+    }
+
+    /// Whoever still has the topic in its hands that is just being replaced has no lane for the turn
+    /// of a partition that was added.
+    #[inline]
+    fn lane_or_first(&self, current: u32) -> Result<&Arc<Lane>, ClientError> {
+        self.lane(PartitionIndex(current)).or_else(|_| self.lane(PartitionIndex(0)))
     }
 }
 
@@ -129,6 +136,32 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn topic(partitions: u32, turn: &Arc<Turn>) -> Topic {
+        let name = TopicName::new("t").expect("a name");
+        let lane = |index| {
+            let (index, turn) = (PartitionIndex(index), Arc::clone(turn));
+            Arc::new(Lane::new(name.clone(), index, 1_000, 5, turn, Arc::default()))
+        };
+        let lanes = (0..partitions).map(lane).collect();
+        Topic::new(name.clone(), TopicId(1), 1_000, lanes, Arc::clone(turn))
+    }
+
+    #[test]
+    fn a_record_on_its_way_through_a_topic_that_is_just_being_replaced_finds_a_lane() {
+        let turn = Arc::new(Turn::new(3, 0));
+        let (before, after) = (topic(3, &turn), topic(5, &turn));
+        turn.grow(5);
+        let record = ProducerRecord::new("t");
+        let partition =
+            |topic: &Topic| topic.lane_of(&record, &Partitioner::Kafka).map(|lane| lane.index.0);
+        (0..3).for_each(|current| turn.end(current));
+        assert_eq!((partition(&before), partition(&after)), (Ok(0), Ok(3)));
+        after.lanes[3].set_down(true);
+        before.lanes[0].set_down(true);
+        assert_eq!(partition(&before), Ok(0), "there is no other");
+        assert_eq!(partition(&after), Ok(4));
+    }
 
     #[test]
     fn turns_go_round_and_only_the_one_whose_turn_it_is_ends_it() {
