@@ -33,7 +33,21 @@ pub(crate) struct Fate {
     topic: TopicName,
     partition: PartitionIndex,
     outcome: OnceLock<Outcome>,
-    waiting: Mutex<Vec<Option<Waker>>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// Who waits for a fate. Places are used again, so that there are no more of them than ever waited at
+/// one time.
+#[derive(Default)]
+struct Waiting {
+    wakers: Vec<Option<Waker>>,
+    free: Vec<usize>,
+}
+
+/// A place among those who wait, given back when its owner goes.
+struct Place<'a> {
+    fate: &'a Fate,
+    slot: Option<usize>,
 }
 
 /// The duty to settle a fate, kept with the batch.
@@ -95,14 +109,14 @@ impl fmt::Debug for Delivery {
 }
 
 impl Fate {
-    const fn new(topic: TopicName, partition: PartitionIndex) -> Self {
-        Self { topic, partition, outcome: OnceLock::new(), waiting: Mutex::new(Vec::new()) }
+    fn new(topic: TopicName, partition: PartitionIndex) -> Self {
+        Self { topic, partition, outcome: OnceLock::new(), waiting: Mutex::default() }
     }
 
     /// Waits until it is settled.
     pub(crate) async fn settled(&self) -> &Outcome {
-        let mut slot = None;
-        std::future::poll_fn(|cx| self.poll(&mut slot, cx)).await
+        let mut place = Place { fate: self, slot: None };
+        std::future::poll_fn(|cx| self.poll(&mut place.slot, cx)).await
     }
 
     fn poll(&self, slot: &mut Option<usize>, cx: &Context<'_>) -> Poll<&Outcome> {
@@ -114,26 +128,41 @@ impl Fate {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome);
         }
-        match *slot {
-            Some(at) => waiting[at] = Some(cx.waker().clone()),
-            None => {
-                *slot = Some(waiting.len());
-                waiting.push(Some(cx.waker().clone()));
-            }
-        }
+        let at = *slot.get_or_insert_with(|| waiting.place());
+        waiting.wakers[at] = Some(cx.waker().clone());
         Poll::Pending
     }
 
     fn leave(&self, slot: usize) {
-        if let Some(waker) = self.waiting.lock().get_mut(slot) {
+        let mut waiting = self.waiting.lock();
+        // After it was settled there are no places any more.
+        if let Some(waker) = waiting.wakers.get_mut(slot) {
             *waker = None;
+            waiting.free.push(slot);
         }
     }
 
     fn settle(&self, outcome: Outcome) {
         if self.outcome.set(outcome).is_ok() {
             let waiting = std::mem::take(&mut *self.waiting.lock());
-            waiting.into_iter().flatten().for_each(Waker::wake);
+            waiting.wakers.into_iter().flatten().for_each(Waker::wake);
+        }
+    }
+}
+
+impl Waiting {
+    fn place(&mut self) -> usize {
+        self.free.pop().unwrap_or_else(|| {
+            self.wakers.push(None);
+            self.wakers.len() - 1
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.fate.leave(slot);
         }
     }
 }
@@ -190,6 +219,26 @@ mod tests {
         tokio::task::yield_now().await;
         promise.settle(Ok(Some(Offset(40))));
         assert_eq!(waiting.await.expect("no panic"), [40, 41, 42]);
+    }
+
+    #[test]
+    fn those_who_wait_no_longer_leave_their_place_to_others() {
+        let promise = promise();
+        let fate = Arc::clone(promise.fate());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut delivery = Delivery::new(Arc::clone(&fate), 0, Timestamp(0));
+        let mut before = Box::pin(fate.settled());
+        for _ in 0..100 {
+            assert!(before.as_mut().poll(&mut cx).is_pending());
+            assert!(Pin::new(&mut delivery).poll(&mut cx).is_pending());
+            let mut next = Box::pin(fate.settled());
+            assert!(next.as_mut().poll(&mut cx).is_pending());
+            before = next;
+        }
+        assert_eq!(fate.waiting.lock().wakers.len(), 3, "as many as waited at one time");
+        promise.settle(Ok(None));
+        assert!(before.as_mut().poll(&mut cx).is_ready());
+        assert!(Pin::new(&mut delivery).poll(&mut cx).is_ready());
     }
 
     #[tokio::test]
