@@ -110,6 +110,8 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
@@ -129,5 +131,16 @@ mod tests {
         assert!(!budget.is_short());
         drop(room);
         assert!(budget.nothing().try_extend(100));
+    }
+
+    #[tokio::test]
+    async fn who_no_longer_waits_gives_back_what_was_already_kept_for_it() {
+        let budget = Budget::new(100);
+        let mut room = budget.nothing();
+        assert!(room.try_extend(80));
+        let waiting = tokio::time::timeout(Duration::ZERO, budget.wait(50, || ()));
+        assert!(waiting.await.is_err(), "30 are missing");
+        assert!(!budget.is_short());
+        assert!(room.try_extend(20), "the 20 that it had");
     }
 }

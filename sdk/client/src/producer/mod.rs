@@ -255,7 +255,8 @@ impl Shared {
         let in_turn = record.partition.is_none() && record.key.is_none();
         loop {
             let lane = topic.lane_of(record, &self.config.partitioner)?;
-            match lane.append(record, timestamp, in_turn, &self.budget, spare)? {
+            let appended = lane.append(record, timestamp, in_turn, &self.budget, spare);
+            match appended.inspect_err(|_| lane.wake())? {
                 Appended::Done { delivery, event: Event::Nothing } => {
                     return Ok(Tried::Sent(delivery));
                 }
@@ -264,7 +265,14 @@ impl Shared {
                     return Ok(Tried::Sent(delivery));
                 }
                 Appended::NextTurn => self.tell(topic, lane, true),
-                Appended::NoRoom(bytes) => return Ok(Tried::NoRoom(bytes)),
+                Appended::NoRoom(bytes) if self.budget.total() < bytes => {
+                    return Err(self.too_large(topic, bytes));
+                }
+                Appended::NoRoom(bytes) => {
+                    // The batch that was open may be full now, to make place for this record.
+                    lane.wake();
+                    return Ok(Tried::NoRoom(bytes));
+                }
             }
         }
     }
@@ -284,12 +292,21 @@ impl Shared {
     #[inline]
     fn check_size(&self, topic: &Topic, record: &ProducerRecord<'_>) -> Result<(), ProduceError> {
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-        // Half of the buffer: so that a record's encoding, and one batch more, always fit.
-        let max = topic.max_batch_bytes.min(self.budget.total() / 2);
-        if bytes <= max {
+        if bytes <= self.largest(topic) {
             return Ok(());
         }
-        Err(ProduceError::RecordTooLarge { topic: topic.name.clone(), bytes, max })
+        Err(self.too_large(topic, bytes))
+    }
+
+    /// Half of the buffer: so that a record's encoding, and one batch more, always fit.
+    fn largest(&self, topic: &Topic) -> usize {
+        topic.max_batch_bytes.min(self.budget.total() / 2)
+    }
+
+    #[cold]
+    fn too_large(&self, topic: &Topic, bytes: usize) -> ProduceError {
+        let max = self.largest(topic);
+        ProduceError::RecordTooLarge { topic: topic.name.clone(), bytes, max }
     }
 
     /// [`Producer::send`] when something has to be waited for: apart from it, because what a future may have

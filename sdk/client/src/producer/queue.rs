@@ -49,7 +49,8 @@ pub(crate) struct Filling {
 pub(crate) enum Appended {
     /// It is in a batch.
     Done { delivery: Delivery, event: Event },
-    /// So many bytes have to be taken from the budget first.
+    /// So many bytes have to be taken from the budget first: as many as it needs in a batch of its
+    /// own, since the one that is open now may be gone by then.
     NoRoom(usize),
     /// The batch is full, and the record may as well go to another partition: it is that one's turn.
     NextTurn,
@@ -117,9 +118,9 @@ impl Queue {
             event = Event::Filled;
         }
         if self.open.is_none() {
-            match self.begin(bound, budget, spare) {
-                Ok(filling) => self.open = Some(filling),
-                Err(bytes) => return Ok(Appended::NoRoom(bytes)),
+            self.open = self.begin(bound, budget, spare);
+            if self.open.is_none() {
+                return Ok(Appended::NoRoom(BatchHeader::SIZE + bound));
             }
             if event == Event::Nothing {
                 event = Event::Opened;
@@ -128,7 +129,7 @@ impl Queue {
         let open = self.open.as_mut().expect("it was just made");
         let needed = open.builder.len_bytes() + bound;
         if open.room.bytes() < needed && !extend(&mut open.room, needed, self.batch_bytes, spare) {
-            return Ok(Appended::NoRoom(needed - open.room.bytes()));
+            return Ok(Appended::NoRoom(BatchHeader::SIZE + bound));
         }
         let index = open.builder.count();
         if let Err(reason) = open.builder.push(timestamp, record.key, record.value, record.headers)
@@ -197,18 +198,10 @@ impl Queue {
         self.full.drain(..).collect()
     }
 
-    fn begin(
-        &self,
-        bound: usize,
-        budget: &Budget,
-        spare: &mut Option<Room>,
-    ) -> Result<Filling, usize> {
+    fn begin(&self, bound: usize, budget: &Budget, spare: &mut Option<Room>) -> Option<Filling> {
         let mut room = budget.nothing();
         let needed = BatchHeader::SIZE + bound;
-        if !extend(&mut room, needed, self.batch_bytes, spare) {
-            return Err(needed - room.bytes());
-        }
-        Ok(Filling {
+        extend(&mut room, needed, self.batch_bytes, spare).then(|| Filling {
             builder: BatchBuilder::new(self.capacity.max(needed)),
             promise: Promise::new(self.topic.clone(), self.partition),
             since: Instant::now(),
