@@ -5,8 +5,9 @@
 //!                        ▲ answers ┘              answer:    what the reader heard
 //! ```
 //!
-//! Invariant: a batch is in the queue or in the window or settled; its room in the producer's budget
-//! is free again when it is settled.
+//! Invariant: a batch is in the queue or in the window or settled: whoever takes it out of the window
+//! holds its lock until the batch is settled, so that a flush misses none. Its room in the producer's
+//! budget is free again when it is settled.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -233,8 +234,8 @@ impl Lane {
         answer: Result<ProduceAck, WireError>,
         pause: impl FnOnce() -> Duration,
     ) -> (Then, Option<String>) {
-        let answered = self.window.lock().answer(answer);
-        match answered {
+        let mut window = self.window.lock();
+        match window.answer(answer) {
             Err(_) => (Then::Reopen, Some("the broker answered more than it was asked".to_owned())),
             Ok(Answered::Written { batch, ack }) => {
                 written(batch, Some(ack.base_offset));
@@ -262,8 +263,8 @@ impl Lane {
 
     /// A batch was sent on a stream without answers (acks 0): that is all there is to know.
     pub(crate) fn sent_unanswered(&self) {
-        let batch = self.window.lock().take_unanswered();
-        written(batch, None);
+        let mut window = self.window.lock();
+        written(window.take_unanswered(), None);
     }
 
     /// The stream is gone. Without answers what was on it is lost, or not: it is not sent again.
@@ -291,7 +292,8 @@ impl Lane {
     pub(crate) fn expire(&self, now: Instant, timeout: Duration) -> Instant {
         let last = self.trouble.lock().last.clone();
         let last = last.unwrap_or_else(|| "no answer".to_owned());
-        let late = self.window.lock().expire(now);
+        let mut window = self.window.lock();
+        let late = window.expire(now);
         let waited = now.checked_sub(timeout);
         let waited = waited.map_or_else(Vec::new, |until| self.queue.lock().expire(until));
         let late = late.into_iter().map(|(batch, maybe)| (batch.promise, maybe));
@@ -306,13 +308,14 @@ impl Lane {
             self.give_up(promise, error);
         }
         let oldest = self.queue.lock().oldest().map(|since| deadline(since, timeout));
-        let next = oldest.into_iter().chain(self.window.lock().deadline()).min();
+        let next = oldest.into_iter().chain(window.deadline()).min();
         next.unwrap_or_else(|| deadline(now, timeout))
     }
 
     /// Gives up everything; `error` is told whether the batch may have been written.
     pub(crate) fn fail_all(&self, error: impl Fn(bool) -> ProduceError) {
-        let given_up: GivenUp<InFlight> = self.window.lock().abandon();
+        let mut window = self.window.lock();
+        let given_up: GivenUp<InFlight> = window.abandon();
         for (batch, maybe_written) in given_up {
             self.give_up(batch.promise, error(maybe_written));
         }

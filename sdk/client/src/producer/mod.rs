@@ -182,17 +182,19 @@ impl Producer {
     ///
     /// # Errors
     /// The first record's that was given up since the last flush, whether or not its delivery was
-    /// awaited.
+    /// awaited; or of those it waited for, if another flush beside it was told of the first.
     pub async fn flush(&self) -> Result<(), ProduceError> {
         let shared = &self.handle.0;
         let mut fates = Vec::new();
         for topic in shared.topics.all().values() {
             topic.lanes.iter().for_each(|lane| lane.flush(&mut fates));
         }
+        let mut own = Ok(());
         for fate in fates {
-            fate.settled().await;
+            let outcome = fate.settled().await;
+            own = own.and_then(|()| outcome.as_ref().map(drop).map_err(Clone::clone));
         }
-        shared.failures.take()
+        shared.failures.take().and(own)
     }
 
     /// Takes no more records, flushes, and ends the producer's tasks.
