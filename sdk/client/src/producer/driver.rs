@@ -70,7 +70,7 @@ async fn produce(lane: &Lane, topic: &Topic, shared: &Shared) -> Option<TopicGon
         while lane.is_idle() {
             // Whether its broker is back only the next record can tell: so let it come.
             lane.set_down(false);
-            if shared.is_closing() {
+            if lane.is_over() {
                 return None;
             }
             lane.woken().await;
@@ -211,8 +211,7 @@ async fn pump(
 async fn write(lane: &Lane, shared: &Shared, writer: &mut FrameWriter, allowed: usize) -> End {
     let unanswered = shared.config.acks == Acks::Zero;
     loop {
-        let (config, closing) = (&shared.config, shared.is_closing());
-        match lane.next_step(config, &shared.budget, allowed, closing, Instant::now()) {
+        match lane.next_step(&shared.config, &shared.budget, allowed, Instant::now()) {
             Step::Send(batch) => {
                 if let Err(error) = writer.send(&ProduceBatch {}, [batch]).await {
                     return lost(error);
@@ -251,7 +250,7 @@ async fn read(
             // Nothing is answered, so the broker may have ended its half.
             Ok(None) if shared.config.acks == Acks::Zero => std::future::pending().await,
             // The broker's half ends when ours has: everything is answered, and nothing is to come.
-            Ok(None) if shared.is_closing() && lane.is_idle() => return End::Done,
+            Ok(None) if lane.is_over() => return End::Done,
             Ok(None) => return lost("the broker ended the stream"),
             Err(StreamError::Reset(code)) => {
                 return lost(format!("the broker reset it ({code:?})"));

@@ -160,7 +160,13 @@ impl Lane {
     pub(crate) fn is_idle(&self) -> bool {
         // One lock at a time: elsewhere the window's is taken before the queue's.
         let waiting = !self.queue.lock().is_empty();
-        !waiting && self.window.lock().is_empty()
+        !waiting && self.window.lock().is_settled()
+    }
+
+    /// Whether nothing is left, and nothing is to come.
+    pub(crate) fn is_over(&self) -> bool {
+        let over = self.queue.lock().is_over();
+        over && self.window.lock().is_settled()
     }
 
     /// The identity it writes under, if it has one yet.
@@ -181,7 +187,6 @@ impl Lane {
         config: &ProducerConfig,
         budget: &Budget,
         allowed: usize,
-        closing: bool,
         now: Instant,
     ) -> Step {
         if let Some(hold) = self.held(now) {
@@ -189,6 +194,9 @@ impl Lane {
         }
         let mut window = self.window.lock();
         loop {
+            if window.is_settled() && self.queue.lock().is_over() {
+                return Step::Finish;
+            }
             if allowed <= window.awaiting() {
                 return Step::Wait;
             }
@@ -199,11 +207,9 @@ impl Lane {
             if !window.has_room() {
                 return Step::Wait;
             }
-            let hurry = closing || budget.is_short();
-            let due = self.queue.lock().take_due(now, config.linger, hurry);
+            let due = self.queue.lock().take_due(now, config.linger, budget.is_short());
             match due {
                 Due::At(at) => return Step::WaitUntil(at),
-                Due::Never if closing && window.is_empty() => return Step::Finish,
                 Due::Never => return Step::Wait,
                 Due::Now(batch) => self.number(&mut window, batch, config),
             }

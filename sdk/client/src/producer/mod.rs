@@ -422,15 +422,20 @@ impl Shared {
     }
 }
 
-/// Looks for added partitions from time to time.
+/// Looks for added partitions from time to time, until no more records are taken: who closes the
+/// producer does not wait for a broker that may be away.
 async fn refresh(shared: Arc<Shared>) {
-    let age = shared.config.metadata_max_age;
+    tokio::select! {
+        biased;
+        () = shared.cancelled.cancelled() => {}
+        () = shared.closing.cancelled() => {}
+        () = look_for_partitions(&shared) => {}
+    }
+}
+
+async fn look_for_partitions(shared: &Shared) {
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(age) => {}
-            () = shared.cancelled.cancelled() => return,
-            () = shared.closing.cancelled() => return,
-        }
+        tokio::time::sleep(shared.config.metadata_max_age).await;
         for topic in shared.topics.all().values() {
             let _one_at_a_time = shared.loading.lock().await;
             match shared.client.routes(&topic.name, true).await {

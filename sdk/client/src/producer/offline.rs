@@ -45,8 +45,7 @@ impl Producer {
 async fn sink(lane: Arc<Lane>, shared: Arc<Shared>) {
     let mut next = Offset(0);
     loop {
-        let (config, closing) = (&shared.config, shared.closing.is_cancelled());
-        match lane.next_step(config, &shared.budget, usize::MAX, closing, Instant::now()) {
+        match lane.next_step(&shared.config, &shared.budget, usize::MAX, Instant::now()) {
             Step::Send(_) => {
                 let ack = ProduceAck { base_offset: next, duplicate: false };
                 next = next.next();

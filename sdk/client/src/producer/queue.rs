@@ -144,7 +144,8 @@ impl Queue {
         Ok(Appended::Done { delivery, event })
     }
 
-    /// The next batch if it is full, if nobody may wait any longer, or if its linger is over.
+    /// The next batch if it is full, if nobody may wait any longer, or if its linger is over. What
+    /// was stopped has nothing to wait for.
     pub(crate) fn take_due(&mut self, now: Instant, linger: Duration, hurry: bool) -> Due {
         if let Some(full) = self.full.pop_front() {
             return Due::Now(full);
@@ -154,7 +155,7 @@ impl Queue {
             return Due::Never;
         };
         let at = open.since + linger;
-        if !(hurry || self.flush || at <= now) {
+        if !(hurry || self.flush || self.closed.is_some() || at <= now) {
             return Due::At(at);
         }
         self.flush = false;
@@ -185,6 +186,11 @@ impl Queue {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_none() && self.full.is_empty()
+    }
+
+    /// Whether it has no more records, and takes none.
+    pub(crate) fn is_over(&self) -> bool {
+        self.closed.is_some() && self.is_empty()
     }
 
     /// Takes no more records; those it has go on.

@@ -101,8 +101,10 @@ impl<B> Window<B> {
         self.entries.len() < self.capacity
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    /// Whether nobody waits for anything in it: what was given up has no part in that, though the
+    /// stream may still owe its answer, and may owe it for ever.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.entries.iter().all(|entry| entry.batch.is_none())
     }
 
     /// Batches on the stream that await their answer.

@@ -71,6 +71,9 @@ async fn call(
     request: Request,
     writer: &mut FrameWriter,
 ) -> Result<(), StreamError> {
+    while world.lock().faults.hold_calls {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     match request {
         Request::FindTopic(find) => {
             let routes = routes(&world.lock(), &find.name);

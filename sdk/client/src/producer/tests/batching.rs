@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_protocol::batch::Batch;
-use millstream_protocol::ids::{PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName};
-use millstream_protocol::message::produce::{Acks, ProducerIdentity};
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::{
+    Offset, PartitionIndex, ProducerEpoch, ProducerId, Timestamp, TopicName,
+};
+use millstream_protocol::message::produce::{Acks, ProduceAck, ProducerIdentity};
 use tokio::time::{Instant, advance};
 
 use super::super::budget::Budget;
@@ -47,7 +50,7 @@ impl Bench {
     }
 
     fn step(&self) -> Step {
-        self.lane.next_step(&self.config, &self.budget, 5, false, Instant::now())
+        self.lane.next_step(&self.config, &self.budget, 5, Instant::now())
     }
 
     /// The records of the batch that is sent now.
@@ -57,6 +60,10 @@ impl Bench {
             _ => None,
         }
     }
+}
+
+fn written() -> Result<ProduceAck, WireError> {
+    Ok(ProduceAck { base_offset: Offset(0), duplicate: false })
 }
 
 fn config() -> ProducerConfig {
@@ -116,11 +123,7 @@ async fn only_so_many_batches_are_on_their_way_and_the_next_grows_meanwhile() {
     bench.event(b"x");
     bench.event(b"x");
     assert_eq!(bench.sent(), None);
-    let ack = millstream_protocol::message::produce::ProduceAck {
-        base_offset: millstream_protocol::ids::Offset(0),
-        duplicate: false,
-    };
-    bench.lane.answer(Ok(ack), || Duration::ZERO);
+    bench.lane.answer(written(), || Duration::ZERO);
     assert_eq!(bench.sent(), Some(2));
 }
 
@@ -183,4 +186,87 @@ async fn a_record_that_cannot_be_encoded_leaves_nothing_behind() {
     assert!(matches!(refused, Err(ProduceError::InvalidRecord { .. })));
     assert!(bench.lane.is_idle());
     assert_eq!(bench.event(b"good"), Event::Opened);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lane_ends_when_it_takes_no_more_records_and_everything_is_answered() {
+    let bench = Bench::new(config());
+    bench.event(b"x");
+    bench.lane.stop(ProduceError::Closed { maybe_written: false });
+    assert_eq!(bench.sent(), Some(1), "what is here does not linger");
+    assert!(matches!(bench.step(), Step::Wait));
+    bench.lane.answer(written(), || Duration::ZERO);
+    assert!(matches!(bench.step(), Step::Finish));
+
+    let still_open = Bench::new(config());
+    assert!(matches!(still_open.step(), Step::Wait), "more may come");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_never_come_do_not_keep_a_lane_from_its_end() {
+    let timeout = Duration::from_secs(30);
+    let bench = Bench::new(ProducerConfig { delivery_timeout: timeout, ..config() });
+    for _ in 0..bench.config.max_in_flight {
+        bench.event(&[0; 2_000]);
+        assert_eq!(bench.sent(), Some(1));
+    }
+    bench.lane.stop(ProduceError::Closed { maybe_written: false });
+    assert!(matches!(bench.step(), Step::Wait));
+    advance(timeout).await;
+    bench.lane.expire(Instant::now(), timeout);
+    assert!(matches!(bench.step(), Step::Finish));
+    assert!(bench.lane.is_over());
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_that_was_waited_for_is_enough_though_the_open_batch_has_left_meanwhile() {
+    let (buffer_bytes, batch_bytes) = (3_000, 100_000);
+    let bench = Bench::new(ProducerConfig { buffer_bytes, batch_bytes, ..config() });
+    let mut deliveries = Vec::new();
+    let needed = loop {
+        match bench.append(&[0; 400]) {
+            Appended::Done { delivery, .. } => deliveries.push(delivery),
+            Appended::NoRoom(needed) => break needed,
+            Appended::NextTurn => panic!("it has a key"),
+        }
+    };
+    advance(Duration::from_millis(5)).await;
+    assert!(bench.sent().is_some());
+    bench.lane.answer(written(), || Duration::ZERO);
+    // Others take all that is left.
+    let (mut waited_for, mut others) = (bench.budget.nothing(), bench.budget.nothing());
+    assert!(waited_for.try_extend(needed) && others.try_extend(buffer_bytes - needed));
+    let record = ProducerRecord::new("t").key(b"k").value(&[0; 400]);
+    let room = &mut Some(waited_for);
+    let appended = bench.lane.append(&record, Timestamp(0), false, &bench.budget, room);
+    assert!(matches!(appended, Ok(Appended::Done { .. })), "{appended:?}");
+}
+
+#[test]
+fn a_flush_misses_no_batch_that_is_just_being_given_up() {
+    let bench = Bench::new(config());
+    let delivery = |_| match bench.append(&[0; 2_000]) {
+        Appended::Done { delivery, .. } => delivery,
+        other => panic!("{other:?}"),
+    };
+    let deliveries: Vec<_> = (0..2_000).map(delivery).collect();
+    let begun = std::sync::Barrier::new(2);
+    let flush_until_nothing_waits = || {
+        begun.wait();
+        loop {
+            let mut fates = Vec::new();
+            bench.lane.flush(&mut fates);
+            let waiting = deliveries.iter().filter(|d| d.try_result().is_none()).count();
+            assert!(waiting <= fates.len(), "{waiting} wait, and it knows of {}", fates.len());
+            if waiting == 0 {
+                return;
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(flush_until_nothing_waits);
+        begun.wait();
+        let timeout = bench.config.delivery_timeout;
+        bench.lane.expire(Instant::now() + timeout, timeout);
+    });
 }

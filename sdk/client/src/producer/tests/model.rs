@@ -253,7 +253,7 @@ impl World {
                 self.apply(event);
             }
         }
-        assert!(self.window.is_empty(), "something is still unanswered: {:?}", self.window);
+        assert!(self.window.is_settled(), "something is still unanswered: {:?}", self.window);
     }
 
     fn check(&self) {
