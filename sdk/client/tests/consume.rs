@@ -209,3 +209,67 @@ async fn no_task_outlives_its_consumer() {
     }
     panic!("{} tasks are left of {before}", tasks());
 }
+
+#[tokio::test]
+async fn after_a_seek_nothing_comes_of_what_lay_here() {
+    let broker = FakeBroker::with_topic("t", 1);
+    broker.fill("t", 0, 100, 1);
+    let consumer = consumer(&broker, ConsumerConfig::default()).await;
+    consumer.assign("t", P0, StartAt::Earliest).await.unwrap();
+    assert_eq!(read(&consumer, 1).await, numbered(0..1));
+    for to in [50, 7, 99] {
+        consumer.seek("t", P0, StartAt::Offset(Offset(to))).await.unwrap();
+        assert!(consumer.try_next().unwrap().is_none());
+        assert_eq!(read(&consumer, 1).await, numbered(to..to + 1));
+    }
+}
+
+#[tokio::test]
+async fn a_next_that_is_cancelled_again_and_again_loses_nothing() {
+    let broker = FakeBroker::with_topic("t", 2);
+    broker.fill("t", 0, 500, 1);
+    broker.fill("t", 1, 500, 1);
+    broker.world.lock().faults.batches_a_body = Some(3);
+    let consumer = consumer(&broker, ConsumerConfig::default()).await;
+    consumer.assign_all("t", StartAt::Earliest).await.unwrap();
+    let (mut next, mut cancelled) = ([0, 0], 0);
+    while next != [500, 500] {
+        tokio::select! {
+            biased;
+            // Looked at first: so a `next` that was just woken is dropped as well.
+            () = tokio::task::yield_now() => cancelled += 1,
+            fetched = consumer.next() => {
+                let fetched = fetched.unwrap();
+                let next = &mut next[fetched.partition().0 as usize];
+                for record in &fetched {
+                    assert_eq!(record.unwrap().offset.get(), *next);
+                    *next += 1;
+                }
+            }
+        }
+    }
+    assert!(0 < cancelled);
+}
+
+#[tokio::test]
+async fn everybody_who_waits_is_told_that_nothing_will_come_any_more() {
+    let broker = FakeBroker::with_topic("t", 1);
+    let consumer = consumer(&broker, ConsumerConfig::default()).await;
+    let soon = Duration::from_secs(8);
+    consumer.assign("t", P0, StartAt::Earliest).await.unwrap();
+    let three = async {
+        let unassign = async { consumer.unassign("t", P0).unwrap() };
+        tokio::join!(consumer.next(), consumer.next(), unassign)
+    };
+    let (first, second, ()) = tokio::time::timeout(soon, three).await.expect("both are told");
+    for told in [first, second] {
+        assert_eq!(told.expect_err("nothing"), ConsumeError::NothingAssigned);
+    }
+    consumer.assign("t", P0, StartAt::Offset(Offset(20))).await.unwrap();
+    let two = async { tokio::join!(consumer.next(), consumer.next()) };
+    let (first, second) = tokio::time::timeout(soon, two).await.expect("both are told");
+    for told in [first, second] {
+        let error = told.expect_err("the log is empty");
+        assert!(matches!(error, ConsumeError::OutOfRange { .. }), "{error}");
+    }
+}

@@ -206,16 +206,19 @@ impl Consumer {
     /// # Errors
     /// See [`ConsumeError`].
     pub async fn next(&self) -> Result<Fetched, ConsumeError> {
+        let news = &self.shared.news;
         loop {
-            if let Some(fetched) = self.try_next()? {
+            // Several tasks may be waiting, and what ends one's wait may end the others' as well.
+            if let Some(fetched) = self.try_next().inspect_err(|_| news.notify_one())? {
                 return Ok(fetched);
             }
             if let Some(failure) = self.shared.all_failed() {
+                news.notify_one();
                 // So that a program that only tries again does not keep others from their turn.
                 tokio::task::yield_now().await;
                 return Err(failure);
             }
-            self.shared.news.notified().await;
+            news.notified().await;
         }
     }
 
