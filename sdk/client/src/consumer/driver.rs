@@ -154,7 +154,7 @@ async fn grant(slot: &Slot, writer: &mut FrameWriter) -> End {
 
 /// Moves to where the configuration says, or says that it does not.
 async fn out_of_range(shared: &Shared, slot: &Slot, error: WireError) -> Result<(), ConsumeError> {
-    let offset = slot.position.lock().next();
+    let offset = slot.position.lock().fetch();
     let at = match shared.config.out_of_range {
         OutOfRange::Earliest => StartAt::Earliest,
         OutOfRange::Latest => StartAt::Latest,
@@ -169,7 +169,7 @@ async fn out_of_range(shared: &Shared, slot: &Slot, error: WireError) -> Result<
         topic = %slot.topic, partition = %slot.partition, from = %offset, %to,
         reason = error.message, "position out of range: moved as configured"
     );
-    slot.position.lock().seek(to);
+    slot.position.lock().skip(to);
     Ok(())
 }
 
@@ -181,7 +181,7 @@ fn refused(slot: &Slot, error: WireError) -> End {
         code if code.is_retriable() => lost(error),
         _ => {
             let (topic, partition) = (slot.topic.clone(), slot.partition);
-            let offset = slot.position.lock().next();
+            let offset = slot.position.lock().fetch();
             End::Failed(ConsumeError::Refused { topic, partition, offset, error })
         }
     }

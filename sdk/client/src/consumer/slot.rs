@@ -20,8 +20,8 @@ pub(crate) struct Position {
     next: Offset,
     /// The next offset to fetch: behind everything that lies here.
     fetch: Offset,
-    /// The epoch of the last batch that arrived, from which the broker sees whether histories part.
-    epoch: Option<LeaderEpoch>,
+    /// Where the last batch that was handed out ended, and its epoch.
+    last: Option<(Offset, LeaderEpoch)>,
     bodies: VecDeque<Body>,
     credit: CreditBook,
     pub(crate) paused: bool,
@@ -68,7 +68,7 @@ impl Position {
         Self {
             next: start,
             fetch: start,
-            epoch: None,
+            last: None,
             bodies: VecDeque::new(),
             credit: CreditBook::new(window),
             paused: false,
@@ -84,6 +84,11 @@ impl Position {
         self.next
     }
 
+    /// The next offset to fetch: `next`, once what lies here is handed out.
+    pub(crate) const fn fetch(&self) -> Offset {
+        self.fetch
+    }
+
     /// Whether the program can be told something.
     pub(crate) fn has_news(&self) -> bool {
         let untold = self.failure.is_some() && !self.told;
@@ -93,7 +98,15 @@ impl Position {
     /// A stream is about to be opened.
     pub(crate) fn begin(&mut self) -> Begin {
         let credit = self.credit.open(self.paused);
-        Begin { offset: self.fetch, epoch: self.epoch, credit }
+        Begin { offset: self.fetch, epoch: self.epoch(), credit }
+    }
+
+    /// The epoch of the record before the next to fetch, if that record came by: from it the broker
+    /// sees whether histories part.
+    fn epoch(&self) -> Option<LeaderEpoch> {
+        let newest = self.bodies.back().and_then(|body| body.batches.clone().flatten().last());
+        let newest = newest.map(|sealed| end_and_epoch(&sealed.batch)).or(self.last);
+        newest.filter(|(end, _)| *end == self.fetch).map(|(_, epoch)| epoch)
     }
 
     /// What to grant now.
@@ -141,7 +154,7 @@ impl Position {
                 from < batch.header.next_offset() && !batch.header.attributes.is_control()
             });
             if let Some(batch) = &wanted {
-                self.epoch = Some(batch.header.leader_epoch);
+                self.last = Some(end_and_epoch(batch));
             }
             if wanted.is_none() && next_offset <= from {
                 continue;
@@ -158,8 +171,20 @@ impl Position {
         self.bodies.clear();
         self.credit.discarded();
         self.failure = None;
-        self.epoch = None;
+        self.last = None;
         (self.next, self.fetch) = (to, to);
+    }
+
+    /// The log does not have what is to be fetched next, and goes on at `to`. What lies here already
+    /// is handed out before; or if the log was cut behind it, fetched again from the position.
+    pub(crate) fn skip(&mut self, to: Offset) {
+        if self.bodies.is_empty() {
+            self.seek(to);
+        } else if self.fetch <= to {
+            self.fetch = to;
+        } else {
+            self.seek(self.next);
+        }
     }
 
     /// Ends this assignment of the partition.
@@ -182,6 +207,17 @@ impl Position {
         self.failure = Some(error);
         self.told = false;
     }
+
+    /// Stops at `at`, without what lies here, with an error that the program is just being told.
+    pub(crate) fn stop(&mut self, at: Offset, error: ConsumeError) {
+        self.seek(at);
+        self.failure = Some(error);
+        self.told = true;
+    }
+}
+
+fn end_and_epoch(batch: &Batch) -> (Offset, LeaderEpoch) {
+    (batch.header.next_offset(), batch.header.leader_epoch)
 }
 
 #[cfg(test)]
@@ -195,6 +231,10 @@ mod tests {
 
     /// A body of sealed batches of so many records each, from `base`.
     fn body(base: u64, batches: &[u64]) -> Bytes {
+        body_of(LeaderEpoch(3), base, batches)
+    }
+
+    fn body_of(epoch: LeaderEpoch, base: u64, batches: &[u64]) -> Bytes {
         let (mut bytes, mut at) = (Vec::new(), base);
         for records in batches {
             let mut builder = BatchBuilder::new(64);
@@ -203,7 +243,7 @@ mod tests {
             }
             let batch = builder.finish(Compression::None, ProducerStamp::NONE).expect("finishes");
             let mut batch = batch.to_vec();
-            stamp(&mut batch, Offset(at), LeaderEpoch(3));
+            stamp(&mut batch, Offset(at), epoch);
             bytes.extend_from_slice(&seal(&batch[..BatchHeader::SIZE], UNSYNCED_UNKNOWN));
             bytes.extend_from_slice(&batch);
             at += records;
@@ -277,5 +317,47 @@ mod tests {
         assert_eq!(take(&mut position), Some((0, 5, true)));
         assert!(matches!(position.take(), Some(Err(_))));
         assert_eq!(position.next(), Offset(5));
+    }
+
+    #[test]
+    fn a_stream_begins_with_the_epoch_of_the_record_before_it_or_none() {
+        let mut position = Position::new(Offset(0), 1 << 20);
+        assert_eq!(position.begin().epoch, None);
+        position.arrived(data(5), body_of(LeaderEpoch(3), 0, &[5]));
+        position.arrived(data(10), body_of(LeaderEpoch(4), 5, &[5]));
+        take(&mut position);
+        assert_eq!(position.begin().epoch, Some(LeaderEpoch(4)), "though it lies here");
+        take(&mut position);
+        assert_eq!(position.begin().epoch, Some(LeaderEpoch(4)));
+        position.arrived(data(50), Bytes::new());
+        assert_eq!(position.begin().epoch, None, "a filter kept the record before it");
+    }
+
+    #[test]
+    fn what_lies_here_is_not_lost_when_retention_has_passed_what_comes_next() {
+        let mut position = Position::new(Offset(0), 1 << 20);
+        position.begin();
+        position.arrived(data(10), body(0, &[5, 5]));
+        take(&mut position);
+        position.skip(Offset(30));
+        let begin = position.begin();
+        assert_eq!((begin.offset, begin.epoch), (Offset(30), None));
+        position.arrived(data(35), body(30, &[5]));
+        assert_eq!(take(&mut position), Some((5, 10, true)));
+        assert_eq!(take(&mut position), Some((10, 35, true)));
+        position.skip(Offset(60));
+        assert_eq!((position.next(), position.fetch()), (Offset(60), Offset(60)));
+    }
+
+    #[test]
+    fn what_lies_here_is_fetched_again_when_the_log_was_cut_behind_it() {
+        let mut position = Position::new(Offset(0), 1_000);
+        position.begin();
+        position.arrived(data(10), body(0, &[5, 5]));
+        take(&mut position);
+        position.skip(Offset(7));
+        assert_eq!(position.begin(), Begin { offset: Offset(5), epoch: None, credit: 1_000 });
+        position.skip(Offset(0));
+        assert_eq!(position.next(), Offset(0), "it was not there either");
     }
 }
