@@ -273,3 +273,47 @@ async fn everybody_who_waits_is_told_that_nothing_will_come_any_more() {
         assert!(matches!(error, ConsumeError::OutOfRange { .. }), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_happens_to_a_partition_while_a_seek_looks_for_its_place_stays() {
+    let broker = FakeBroker::with_topic("t", 1);
+    broker.fill("t", 0, 10, 10);
+    let consumer = consumer(&broker, ConsumerConfig::default()).await;
+    consumer.assign("t", P0, StartAt::Earliest).await.unwrap();
+    read(&consumer, 10).await;
+    let hold = |hold| broker.world.lock().faults.hold_calls = hold;
+
+    hold(true);
+    let pause = async {
+        consumer.pause("t", P0).unwrap();
+        hold(false);
+    };
+    let (sought, ()) = tokio::join!(consumer.seek("t", P0, StartAt::Earliest), pause);
+    assert_eq!(sought, Ok(()));
+    let paused = tokio::time::timeout(Duration::from_millis(100), consumer.next()).await;
+    assert!(paused.is_err(), "it was paused meanwhile");
+    consumer.resume("t", P0).unwrap();
+    assert_eq!(read(&consumer, 10).await, numbered(0..10));
+
+    hold(true);
+    let unassign = async {
+        consumer.unassign("t", P0).unwrap();
+        hold(false);
+    };
+    let (sought, ()) = tokio::join!(consumer.seek("t", P0, StartAt::Earliest), unassign);
+    assert!(matches!(sought, Err(ConsumeError::NotAssigned { .. })), "{sought:?}");
+    assert_eq!(consumer.assignment(), []);
+}
+
+#[tokio::test]
+async fn damage_is_told_once_while_another_partition_goes_on() {
+    let broker = FakeBroker::with_topic("t", 2);
+    broker.fill("t", 0, 10, 10);
+    broker.world.lock().faults.flip = true;
+    let consumer = consumer(&broker, ConsumerConfig::default()).await;
+    assert_eq!(consumer.assign_all("t", StartAt::Earliest).await, Ok(2));
+    let error = consumer.next().await.expect_err("damaged");
+    assert!(matches!(error, ConsumeError::Corrupt { partition: P0, .. }), "{error}");
+    broker.fill("t", 1, 5, 5);
+    assert_eq!(read(&consumer, 5).await, numbered(0..5));
+}

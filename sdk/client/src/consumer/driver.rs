@@ -13,7 +13,6 @@ use millstream_protocol::message::Open;
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
 use millstream_transport::{FrameReader, FrameWriter, StreamCode};
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 use super::config::{OutOfRange, StartAt};
 use super::shared::{Shared, Slot};
@@ -33,10 +32,10 @@ enum End {
 }
 
 /// Runs until the partition is unassigned, sought elsewhere, or cannot go on.
-pub(super) async fn run(shared: Arc<Shared>, slot: Arc<Slot>, cancelled: CancellationToken) {
+pub(super) async fn run(shared: Arc<Shared>, slot: Arc<Slot>) {
     tokio::select! {
-        () = cancelled.cancelled() => {}
-        error = fetch(&shared, &slot) => shared.fail(&slot, &cancelled, None, error),
+        () = slot.cancelled.cancelled() => {}
+        error = fetch(&shared, &slot) => shared.fail(&slot, error),
     }
 }
 

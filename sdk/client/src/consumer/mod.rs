@@ -114,11 +114,7 @@ impl Consumer {
     /// [`ConsumeError::NotAssigned`].
     pub fn unassign(&self, topic: &str, partition: PartitionIndex) -> Result<(), ConsumeError> {
         let slot = self.shared.slot(topic, partition)?;
-        let removed = self.shared.state.lock().assigned.remove(&slot.key());
-        if let Some((_, cancelled)) = removed {
-            cancelled.cancel();
-        }
-        slot.position.lock().retire();
+        self.shared.state.lock().retire(&slot.key());
         // Who waits for the last partition has to learn that nothing will come any more.
         self.shared.news.notify_one();
         Ok(())
@@ -136,9 +132,7 @@ impl Consumer {
     ) -> Result<(), ConsumeError> {
         let slot = self.shared.slot(topic, partition)?;
         let to = self.shared.resolve(&slot.topic, partition, to).await?;
-        let paused = slot.position.lock().paused;
-        self.shared.start(slot.topic.clone(), slot.id, partition, to)?;
-        if paused { self.pause(topic, partition) } else { Ok(()) }
+        self.shared.restart(&slot, to)
     }
 
     /// Hands out no more of a partition and grants it no more bytes, until it is resumed.

@@ -40,7 +40,7 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) assigned: BTreeMap<Key, (Arc<Slot>, CancellationToken)>,
+    pub(super) assigned: BTreeMap<Key, Arc<Slot>>,
     /// Partitions that have something, in the order of their turns.
     pub(super) ready: VecDeque<Arc<Slot>>,
 }
@@ -53,9 +53,38 @@ pub(super) struct Slot {
     pub(super) position: Mutex<Position>,
     /// The program has made room, or resumed.
     pub(super) consumed: Notify,
+    /// Ends its task.
+    pub(super) cancelled: CancellationToken,
+}
+
+impl State {
+    /// Ends an assignment, if there is one: nothing of it is handed out any more.
+    pub(super) fn retire(&mut self, key: &Key) {
+        if let Some(slot) = self.assigned.remove(key) {
+            slot.cancelled.cancel();
+            slot.position.lock().retire();
+            self.ready.retain(|waiting| !Arc::ptr_eq(waiting, &slot));
+        }
+    }
 }
 
 impl Slot {
+    pub(super) fn new(
+        topic: TopicName,
+        id: TopicId,
+        partition: PartitionIndex,
+        position: Position,
+        cancelled: CancellationToken,
+    ) -> Self {
+        let (position, consumed) = (Mutex::new(position), Notify::new());
+        Self { topic, id, partition, position, consumed, cancelled }
+    }
+
+    fn damaged(&self, offset: Offset, reason: BatchError) -> ConsumeError {
+        let (topic, partition) = (self.topic.clone(), self.partition);
+        ConsumeError::Corrupt { topic, partition, offset, reason }
+    }
+
     pub(super) fn key(&self) -> Key {
         (self.topic.clone(), self.partition)
     }
@@ -81,7 +110,7 @@ impl Shared {
     ) -> Result<Arc<Slot>, ConsumeError> {
         let topic = TopicName::new(topic).map_err(ClientError::from)?;
         let key = (topic, partition);
-        let found = self.state.lock().assigned.get(&key).map(|(slot, _)| Arc::clone(slot));
+        let found = self.state.lock().assigned.get(&key).map(Arc::clone);
         let (topic, partition) = key;
         found.ok_or(ConsumeError::NotAssigned { topic, partition })
     }
@@ -94,19 +123,40 @@ impl Shared {
         partition: PartitionIndex,
         start: Offset,
     ) -> Result<(), ConsumeError> {
+        let position = Position::new(start, self.config.credit_bytes);
+        self.run(topic, id, partition, position, &mut self.state.lock())
+    }
+
+    /// Fetches a partition from elsewhere, if it is still assigned: whether it is, and whether it is
+    /// paused, may have changed while the place was looked up.
+    pub(super) fn restart(self: &Arc<Self>, slot: &Slot, to: Offset) -> Result<(), ConsumeError> {
+        let mut state = self.state.lock();
+        let Some(current) = state.assigned.get(&slot.key()) else {
+            let (topic, partition) = slot.key();
+            return Err(ConsumeError::NotAssigned { topic, partition });
+        };
+        let mut position = Position::new(to, self.config.credit_bytes);
+        position.paused = current.position.lock().paused;
+        let (id, (topic, partition)) = (current.id, current.key());
+        self.run(topic, id, partition, position, &mut state)
+    }
+
+    fn run(
+        self: &Arc<Self>,
+        topic: TopicName,
+        id: TopicId,
+        partition: PartitionIndex,
+        position: Position,
+        state: &mut State,
+    ) -> Result<(), ConsumeError> {
         if self.cancelled.is_cancelled() {
             return Err(ConsumeError::Closed);
         }
-        let position = Mutex::new(Position::new(start, self.config.credit_bytes));
-        let slot = Arc::new(Slot { topic, id, partition, position, consumed: Notify::new() });
         let cancelled = self.cancelled.child_token();
-        let entry = (Arc::clone(&slot), cancelled.clone());
-        let before = self.state.lock().assigned.insert(slot.key(), entry);
-        if let Some((old, token)) = before {
-            token.cancel();
-            old.position.lock().retire();
-        }
-        let task = driver::run(Arc::clone(self), slot, cancelled);
+        let slot = Arc::new(Slot::new(topic, id, partition, position, cancelled));
+        state.retire(&slot.key());
+        state.assigned.insert(slot.key(), Arc::clone(&slot));
+        let task = driver::run(Arc::clone(self), slot);
         drop(self.tasks.spawn_on(task, &self.runtime));
         Ok(())
     }
@@ -152,15 +202,9 @@ impl Shared {
     }
 
     /// The partition cannot go on, unless it was sought or unassigned meanwhile.
-    pub(super) fn fail(
-        &self,
-        slot: &Arc<Slot>,
-        cancelled: &CancellationToken,
-        at: Option<Offset>,
-        error: ConsumeError,
-    ) {
-        if !cancelled.is_cancelled() {
-            slot.position.lock().fail(at, error);
+    pub(super) fn fail(&self, slot: &Arc<Slot>, error: ConsumeError) {
+        if !slot.cancelled.is_cancelled() {
+            slot.position.lock().fail(error);
             self.enqueue(slot);
         }
     }
@@ -168,8 +212,7 @@ impl Shared {
     /// One partition's failure, if no partition can go on.
     pub(super) fn all_failed(&self) -> Option<ConsumeError> {
         let state = self.state.lock();
-        let mut failures =
-            state.assigned.values().map(|(slot, _)| slot.position.lock().failure.clone());
+        let mut failures = state.assigned.values().map(|slot| slot.position.lock().failure.clone());
         let first = failures.next()??;
         failures.all(|failure| failure.is_some()).then_some(first)
     }
@@ -183,18 +226,22 @@ impl Shared {
         }
         let taken = match position.take() {
             None => position.tell().map(Err),
-            Some(taken) => Some(Ok((position.next(), taken))),
+            Some(Ok(taken)) => Some(Ok(taken)),
+            Some(Err(reason)) => {
+                let at = position.next();
+                Some(Err(self.corrupt(slot, &mut position, at, reason)))
+            }
         };
         drop(position);
         slot.consumed.notify_one();
         self.enqueue(slot);
-        let (at, taken) = match taken? {
+        let taken = match taken? {
             Ok(taken) => taken,
             Err(failure) => return Some(Err(failure)),
         };
-        let from = taken.as_ref().map_or(at, |taken| taken.from);
-        let fetched = taken.and_then(|taken| self.decode(slot, taken));
-        Some(fetched.map_err(|reason| self.corrupt(slot, from, reason)))
+        let from = taken.from;
+        let fetched = self.decode(slot, taken);
+        Some(fetched.map_err(|reason| self.corrupt(slot, &mut slot.position.lock(), from, reason)))
     }
 
     pub(super) fn decode(&self, slot: &Slot, taken: Taken) -> Result<Fetched, BatchError> {
@@ -220,16 +267,16 @@ impl Shared {
 
     /// Stops the partition where the damage is.
     #[cold]
-    pub(super) fn corrupt(&self, slot: &Arc<Slot>, at: Offset, reason: BatchError) -> ConsumeError {
-        let (topic, partition, offset) = (slot.topic.clone(), slot.partition, at);
-        let error = ConsumeError::Corrupt { topic, partition, offset, reason };
-        let current = self.state.lock().assigned.get(&slot.key()).cloned();
-        if let Some((current, cancelled)) = current
-            && Arc::ptr_eq(&current, slot)
-        {
-            self.fail(slot, &cancelled, Some(at), error.clone());
-            cancelled.cancel();
-        }
+    fn corrupt(
+        &self,
+        slot: &Slot,
+        position: &mut Position,
+        at: Offset,
+        reason: BatchError,
+    ) -> ConsumeError {
+        let error = slot.damaged(at, reason);
+        position.stop(at, error.clone());
+        slot.cancelled.cancel();
         error
     }
 }

@@ -116,7 +116,8 @@ impl Position {
 
     /// A body arrived. It may be empty, and only say how far the partition is.
     pub(crate) fn arrived(&mut self, data: FetchData, body: Bytes) {
-        if self.retired {
+        // Behind damage nothing is taken in: it would be handed out as if nothing were missing.
+        if self.retired || self.failure.is_some() {
             return;
         }
         self.high_watermark = Some(data.high_watermark);
@@ -199,11 +200,8 @@ impl Position {
         self.failure.clone().filter(|_| untold)
     }
 
-    /// Stops at `at` with an error, until somebody seeks.
-    pub(crate) fn fail(&mut self, at: Option<Offset>, error: ConsumeError) {
-        if let Some(at) = at {
-            self.seek(at);
-        }
+    /// Stops with an error, which is told behind what lies here, until somebody seeks.
+    pub(crate) fn fail(&mut self, error: ConsumeError) {
         self.failure = Some(error);
         self.told = false;
     }
@@ -317,6 +315,19 @@ mod tests {
         assert_eq!(take(&mut position), Some((0, 5, true)));
         assert!(matches!(position.take(), Some(Err(_))));
         assert_eq!(position.next(), Offset(5));
+    }
+
+    #[test]
+    fn what_the_stream_still_brings_behind_damage_is_not_handed_out() {
+        let mut position = Position::new(Offset(0), 1 << 20);
+        position.begin();
+        position.arrived(data(10), body(0, &[10]));
+        take(&mut position);
+        position.stop(Offset(0), ConsumeError::Closed);
+        position.arrived(data(20), body(10, &[10]));
+        assert!(!position.has_news(), "the program was told of the damage");
+        assert_eq!(take(&mut position), None);
+        assert_eq!((position.next(), position.fetch()), (Offset(0), Offset(0)));
     }
 
     #[test]
