@@ -292,7 +292,12 @@ impl Model {
         }
         let start = self.start;
         let gone = expected.partition_point(|(_, first)| *first < start).saturating_sub(1);
-        assert_eq!(self.log().epochs(), &expected[gone..], "start {start}, {notes:?}");
+        // A table that was made again cannot know where an epoch began whose beginning is deleted.
+        let from_start = |epochs: &[(LeaderEpoch, Offset)]| {
+            epochs.iter().map(|&(epoch, first)| (epoch, first.max(start))).collect::<Vec<_>>()
+        };
+        let known = from_start(self.log().epochs());
+        assert_eq!(known, from_start(&expected[gone..]), "start {start}, {notes:?}");
     }
 
     fn check(&mut self, from: Offset, max_bytes: usize) {

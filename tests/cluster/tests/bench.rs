@@ -131,7 +131,7 @@ fn ceiling_measures_wire_and_disk_and_says_how_the_disk_was_fastest() {
     positive(&told["disk_synced_way"], "batches");
     assert!(told["disk_synced_way"]["overlapped"].is_boolean(), "{told}");
     check_latency(&told["round_trip"]);
-    check_latency(&told["small_sync"]);
+    check_latency(&told["paced_sync"]);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
 

@@ -127,7 +127,8 @@ impl<D: Disk> PartitionLog<D> {
         self.stopped.as_ref()
     }
 
-    /// Leader epochs and the offsets they begin at, both rising.
+    /// Leader epochs and the offsets they begin at, both rising. The first may have begun earlier than it says, before
+    /// the log's start.
     #[must_use]
     pub fn epochs(&self) -> &[(LeaderEpoch, Offset)] {
         self.epochs.entries()
