@@ -317,3 +317,23 @@ async fn damage_is_told_once_while_another_partition_goes_on() {
     broker.fill("t", 1, 5, 5);
     assert_eq!(read(&consumer, 5).await, numbered(0..5));
 }
+
+#[tokio::test]
+async fn a_place_that_cannot_be_looked_up_now_is_looked_up_later() {
+    let broker = FakeBroker::with_topic("t", 1);
+    broker.fill("t", 0, 100, 10);
+    broker.world.lock().topics.get_mut("t").unwrap().partitions[0].start = 50;
+    let request_timeout = Duration::from_millis(200);
+    let config = millstream_client::ClientConfig { request_timeout, ..broker.config() };
+    let client = millstream_client::Client::connect(config).await.unwrap();
+    let config = ConsumerConfig { out_of_range: OutOfRange::Earliest, ..Default::default() };
+    let consumer = client.consumer(config).unwrap();
+    consumer.assign("t", P0, StartAt::Offset(Offset(50))).await.unwrap();
+    read(&consumer, 50).await;
+    broker.world.lock().faults.hold_calls = true;
+    consumer.seek("t", P0, StartAt::Offset(Offset(20))).await.unwrap();
+    let told = tokio::time::timeout(3 * request_timeout, consumer.next()).await;
+    assert!(told.is_err(), "nothing is wrong that does not pass: {told:?}");
+    broker.world.lock().faults.hold_calls = false;
+    assert_eq!(read(&consumer, 50).await, numbered(50..100));
+}

@@ -61,19 +61,19 @@ async fn fetch(shared: &Arc<Shared>, slot: &Arc<Slot>) -> ConsumeError {
             }
             Err(end) => end,
         };
-        match end {
+        let reason = match end {
             End::Failed(error) => return error,
-            End::OutOfRange(error) => {
-                if let Err(error) = out_of_range(shared, slot, error).await {
-                    return error;
-                }
-            }
-            End::Lost(reason) => {
-                tracing::warn!(topic = %slot.topic, partition = %slot.partition, reason, "fetch stream lost");
-                fresh_routes = true;
-                sleep(backoff.pause()).await;
-            }
-        }
+            End::OutOfRange(error) => match out_of_range(shared, slot, error).await {
+                Ok(()) => continue,
+                // The broker says it again when it is back.
+                Err(ConsumeError::Client(error)) if error.is_retriable() => error.to_string(),
+                Err(error) => return error,
+            },
+            End::Lost(reason) => reason,
+        };
+        tracing::warn!(topic = %slot.topic, partition = %slot.partition, reason, "fetch stream lost");
+        fresh_routes = true;
+        sleep(backoff.pause()).await;
     }
 }
 
