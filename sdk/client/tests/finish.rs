@@ -70,6 +70,41 @@ async fn closing_ends_though_the_broker_never_answers() {
     assert!(matches!(closed, Err(ProduceError::TimedOut { .. })), "{closed:?}");
 }
 
+/// Records that are batches, more of them than a stream takes unread: one is half written.
+async fn send_more_than_is_read(producer: &Producer) {
+    let value = vec![b'x'; 1_000_000];
+    for _ in 0..5 {
+        drop(producer.send(ProducerRecord::new("t").value(&value)).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn closing_ends_though_the_broker_does_not_read() {
+    let broker = FakeBroker::with_topic("t", 1);
+    broker.world.lock().faults.deaf = true;
+    let producer = broker.client().await.producer(impatient()).unwrap();
+    send_more_than_is_read(&producer).await;
+    let closed = timeout(SOON, producer.close()).await.expect("it ends");
+    assert!(matches!(closed, Err(ProduceError::TimedOut { .. })), "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_batch_that_is_given_up_half_written_does_not_disturb_those_behind_it() {
+    let broker = FakeBroker::with_topic("t", 1);
+    broker.world.lock().faults.deaf = true;
+    let config = ProducerConfig { delivery_timeout: Duration::from_secs(2), ..config() };
+    let producer = broker.client().await.producer(config).unwrap();
+    send_more_than_is_read(&producer).await;
+    let told = timeout(SOON, producer.flush()).await.unwrap();
+    assert!(matches!(told, Err(ProduceError::TimedOut { .. })), "{told:?}");
+    broker.world.lock().faults.deaf = false;
+    for value in ["y", "z"] {
+        drop(send(&producer, value).await.unwrap());
+        assert_eq!(timeout(SOON, producer.flush()).await.unwrap(), Ok(()));
+    }
+    assert!(broker.values("t", 0).ends_with(&["y".to_owned(), "z".to_owned()]));
+}
+
 #[tokio::test]
 async fn closing_ends_though_the_broker_is_away() {
     let mut broker = FakeBroker::with_topic("t", 1);

@@ -213,7 +213,15 @@ async fn write(lane: &Lane, shared: &Shared, writer: &mut FrameWriter, allowed: 
     loop {
         match lane.next_step(&shared.config, &shared.budget, allowed, Instant::now()) {
             Step::Send(batch) => {
-                if let Err(error) = writer.send(&ProduceBatch {}, [batch]).await {
+                let sent = tokio::select! {
+                    biased;
+                    sent = writer.send(&ProduceBatch {}, [batch]) => sent,
+                    () = over(lane) => {
+                        writer.reset(StreamCode::Cancelled);
+                        return End::Done;
+                    }
+                };
+                if let Err(error) = sent {
                     return lost(error);
                 }
                 if unanswered {
@@ -235,6 +243,14 @@ async fn write(lane: &Lane, shared: &Shared, writer: &mut FrameWriter, allowed: 
                 return End::Done;
             }
         }
+    }
+}
+
+/// Waits until nobody waits any more for what is just being written: a broker that does not read would
+/// hold the lane for ever. Whoever is woken by mistake here looks at everything again afterwards.
+async fn over(lane: &Lane) {
+    while !lane.is_over() {
+        lane.woken().await;
     }
 }
 

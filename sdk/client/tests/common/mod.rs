@@ -61,6 +61,8 @@ pub(crate) struct Faults {
     pub(crate) cut_after_bodies: Option<u32>,
     /// Batches are appended and never answered.
     pub(crate) mute: bool,
+    /// Nothing is read from produce streams until this is over.
+    pub(crate) deaf: bool,
     /// Calls are not answered until this is over; streams go on.
     pub(crate) hold_calls: bool,
     /// A bit of the next body is flipped.

@@ -142,7 +142,13 @@ async fn produce(
     if ready.is_err() {
         return writer.finish();
     }
-    while let Some(mut frame) = reader.recv::<ProduceBatch>(LIMITS).await? {
+    loop {
+        while world.lock().faults.deaf {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let Some(mut frame) = reader.recv::<ProduceBatch>(LIMITS).await? else {
+            return writer.finish();
+        };
         let batch = Batch::parse(frame.body.read().await?).unwrap();
         let (answer, cut, mute) = take(world, &open, batch);
         if cut {
@@ -153,7 +159,6 @@ async fn produce(
             writer.send(&ProduceAnswers { answers: vec![answer] }, []).await?;
         }
     }
-    writer.finish()
 }
 
 type Taken =
