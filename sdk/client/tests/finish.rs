@@ -171,8 +171,10 @@ async fn a_producer_is_closed_while_clones_send_and_what_they_were_promised_is_k
     let broker = FakeBroker::with_topic("t", 2);
     let client = broker.client().await;
     let mut taken = 0;
-    for _ in 0..5 {
-        let producer = client.producer(config()).unwrap();
+    for _ in 0..20 {
+        // Little that is left to write when it is closed.
+        let config = ProducerConfig { buffer_bytes: 64 << 10, batch_bytes: 4 << 10, ..config() };
+        let producer = client.producer(config).unwrap();
         let mut senders = tokio::task::JoinSet::new();
         for _ in 0..2 {
             let producer = producer.clone();
