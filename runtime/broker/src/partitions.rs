@@ -12,6 +12,7 @@ use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, Origin, Rules};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
+use millstream_storage::log::ReadError;
 use parking_lot::RwLock;
 
 use crate::drivers::partition::Handle;
@@ -167,6 +168,16 @@ impl Partitions {
 }
 
 /// What a client is told of a topic that is not there.
+/// Why a log could not be read, for a client: only what is damaged is called so.
+pub(crate) fn unreadable(error: &ReadError) -> WireError {
+    let code = match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ErrorCode::CorruptLog,
+        _ => ErrorCode::Internal,
+    };
+    WireError::new(code, error)
+}
+
 pub(crate) fn unknown_topic(name: &TopicName) -> WireError {
     let text = format!("there is no topic {name}: `millstream topic create {name}` makes it");
     WireError::new(ErrorCode::UnknownTopic, text)

@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::partition::{self, View};
 use super::store::{StoreError, StoreHandle};
 use crate::clock::Clock;
+use crate::partitions::unreadable;
 
 /// The metadata log among the partitions.
 pub(crate) const LOG: TopicPartition =
@@ -194,13 +195,12 @@ impl Applier {
     async fn apply_committed(&mut self) -> Result<(), WireError> {
         let up_to = self.log.view().high_watermark;
         let reader = self.log.reader().clone();
-        let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
         let from = self.image.applied().max(self.looked).max(reader.start());
-        let mut cursor = reader.cursor_at(from).map_err(|e| corrupt(&e))?;
+        let mut cursor = reader.cursor_at(from).map_err(|e| unreadable(&e))?;
         let mut next = Image::clone(&self.image);
         let (mut rows, mut answers) = (Vec::new(), Vec::new());
         while let Some(sealed) =
-            reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| corrupt(&e))?
+            reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| unreadable(&e))?
         {
             apply_batches(&mut next, sealed, from, &mut rows, &mut answers)?;
         }
@@ -226,11 +226,12 @@ type Answers = Vec<(Offset, Result<Response, WireError>)>;
 /// The topics that the log has a command to delete. A topic that has one, and is not in the image,
 /// was deleted: ids are not used again.
 pub(crate) fn deleted_topics(log: &partition::Handle) -> Result<BTreeSet<TopicId>, WireError> {
-    let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
     let (reader, up_to) = (log.reader(), log.view().high_watermark);
-    let mut cursor = reader.cursor_at(reader.start()).map_err(|e| corrupt(&e))?;
+    let mut cursor = reader.cursor_at(reader.start()).map_err(|e| unreadable(&e))?;
     let mut deleted = BTreeSet::new();
-    while let Some(sealed) = reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| corrupt(&e))? {
+    while let Some(sealed) =
+        reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| unreadable(&e))?
+    {
         each_command(sealed, |_, command| {
             if let Command::DeleteTopic { topic } = command {
                 deleted.insert(topic);

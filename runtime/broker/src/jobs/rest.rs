@@ -2,10 +2,12 @@
 //!
 //! Invariant: while they rest, their positions are saved and no output has anything of what lies behind
 //! them; so nothing that was handled before a change is handled again after it. They rest until the change
-//! has its effect here, also if it could be decided and not be stored.
+//! has its effect here, also if it could be decided and not be stored, or if nobody
+//! knows whether it was decided.
 
 use std::sync::Arc;
 
+use millstream_core::metadata::{Command, Response};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::JobId;
 use parking_lot::Mutex;
@@ -19,16 +21,31 @@ use crate::drivers::metadata::Metadata;
 pub(super) type Parked = Arc<Mutex<Vec<watch::Sender<Wanted>>>>;
 
 /// Jobs that rest until it is dropped; if what they rest for is decided and not stored by then, until it
-/// is, and this broker does it.
+/// is, and this broker does it; and if nobody knows whether it is decided, until this broker is started again.
 #[derive(Debug)]
 pub(crate) struct Rest {
     held: Vec<watch::Sender<Wanted>>,
+    undecided: bool,
     metadata: Metadata,
     parked: Parked,
 }
 
+impl Rest {
+    /// Has the command decided that the jobs rest for.
+    pub(crate) async fn decide(&mut self, command: Command) -> Result<Response, WireError> {
+        let decided = self.metadata.propose(command).await;
+        self.undecided = decided.as_ref().is_err_and(|error| {
+            matches!(error.code, ErrorCode::StorageStopped | ErrorCode::ShuttingDown)
+        });
+        decided
+    }
+}
+
 impl Drop for Rest {
     fn drop(&mut self) {
+        if self.undecided {
+            return;
+        }
         let mut parked = self.parked.lock();
         if self.metadata.is_behind() {
             parked.append(&mut self.held);
@@ -49,7 +66,7 @@ impl Jobs {
     /// jobs go on.
     pub(crate) async fn rest(&self, jobs: &[JobId]) -> Result<Rest, WireError> {
         let (metadata, parked) = (self.tools.metadata.clone(), Arc::clone(&self.parked));
-        let mut rest = Rest { held: Vec::new(), metadata, parked };
+        let mut rest = Rest { held: Vec::new(), undecided: false, metadata, parked };
         let mut tasks = Vec::new();
         {
             let running = self.running.lock();

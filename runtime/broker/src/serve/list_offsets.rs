@@ -1,10 +1,10 @@
 //! List offsets: earliest, latest, by timestamp.
 
-use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::error::WireError;
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
 
 use crate::broker::Broker;
-use crate::partitions::{Partition, unknown_topic};
+use crate::partitions::{Partition, unknown_topic, unreadable};
 
 pub(super) fn serve(
     broker: &Broker,
@@ -27,7 +27,7 @@ fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireErr
         OffsetSpec::Latest => (view.high_watermark, None),
         OffsetSpec::Timestamp(time) => {
             let found = partition.reader().offset_for_timestamp(time, view.high_watermark);
-            let found = found.map_err(|error| WireError::new(ErrorCode::CorruptLog, error))?;
+            let found = found.map_err(|error| unreadable(&error))?;
             found.map_or((view.high_watermark, None), |(offset, time)| (offset, Some(time)))
         }
     };

@@ -40,6 +40,8 @@ pub enum Command {
         topic: TopicId,
         /// How many partitions it had when this was planned.
         planned_on: u32,
+        /// How many jobs had ever been deployed then: one that is newer may write to the topic.
+        jobs: u32,
         /// The replicas of each new partition.
         add: Vec<Vec<NodeId>>,
         /// Configuration to set.

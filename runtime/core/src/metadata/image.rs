@@ -159,6 +159,12 @@ impl Image {
         &self.modules
     }
 
+    /// How many jobs were ever deployed.
+    #[must_use]
+    pub const fn jobs_ever(&self) -> u32 {
+        self.allocations.jobs
+    }
+
     /// The jobs, by id.
     #[must_use]
     pub const fn jobs(&self) -> &BTreeMap<JobId, Job> {

@@ -83,7 +83,7 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (0u8..4, replicas(), configs()).prop_map(|(name, partitions, configs)| {
             Command::CreateTopic { name: topic(name), partitions, configs }
         }),
-        2 => (id.clone(), 0u32..4, replicas(), configs(), reset).prop_map(alter),
+        2 => (id.clone(), (0u32..4, 0u32..3), replicas(), configs(), reset).prop_map(alter),
         1 => id.clone().prop_map(|topic| Command::DeleteTopic { topic: TopicId(topic) }),
         3 => add_module(),
         1 => (0u8..4).prop_map(|n| Command::DeleteModule { module: module(n) }),
@@ -98,10 +98,10 @@ fn command() -> impl Strategy<Value = Command> {
     ]
 }
 
-type Alteration = (u32, u32, Vec<Vec<NodeId>>, BTreeMap<String, String>, Vec<String>);
+type Alteration = (u32, (u32, u32), Vec<Vec<NodeId>>, BTreeMap<String, String>, Vec<String>);
 
-fn alter((topic, planned_on, add, set, reset): Alteration) -> Command {
-    Command::AlterTopic { topic: TopicId(topic), planned_on, add, set, reset }
+fn alter((topic, (planned_on, jobs), add, set, reset): Alteration) -> Command {
+    Command::AlterTopic { topic: TopicId(topic), planned_on, jobs, add, set, reset }
 }
 
 /// Rows as a store keeps them.

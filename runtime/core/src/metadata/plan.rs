@@ -47,7 +47,8 @@ pub fn alter_topic(image: &Image, request: &AlterTopic) -> Result<Command, Rejec
         }
     };
     let (set, reset) = (request.set.clone(), request.reset.clone());
-    Ok(Command::AlterTopic { topic: id, planned_on, add, set, reset })
+    let jobs = image.jobs_ever();
+    Ok(Command::AlterTopic { topic: id, planned_on, jobs, add, set, reset })
 }
 
 /// Plans the end of a topic.

@@ -174,6 +174,18 @@ fn partitions_are_added_and_never_taken_away() {
 }
 
 #[test]
+fn a_topic_is_not_altered_on_a_plan_that_knows_nothing_of_a_job_deployed_since() {
+    let mut cluster = Cluster::of(1);
+    cluster.create("in", 1, 1).unwrap();
+    cluster.create("out", 1, 1).unwrap();
+    cluster.upload("late", 'a');
+    let stale = plan::alter_topic(&cluster.image, &alteration("out", Some(2), &[])).unwrap();
+    cluster.deploy(job("late", "in", "out")).unwrap();
+    insta::assert_snapshot!(text(cluster.apply(&stale)), @"invalid_request: the jobs that may write to topic out changed while the request was planned: send it again");
+    cluster.alter(&alteration("out", Some(2), &[])).unwrap();
+}
+
+#[test]
 fn an_alteration_is_made_whole_or_not_at_all() {
     let mut cluster = Cluster::of(1);
     cluster.create("t", 2, 1).unwrap();

@@ -119,6 +119,11 @@ impl Host {
         self.dir.path().join("partitions")
     }
 
+    /// The metadata log: partition 0 of the topic with the last of all ids.
+    pub(crate) fn metadata_log(&self) -> PathBuf {
+        self.logs().join(format!("{}-0", u32::MAX))
+    }
+
     /// The metadata store.
     pub(crate) fn metadata(&self) -> PathBuf {
         self.dir.path().join("metadata.redb")

@@ -164,6 +164,31 @@ async fn jobs_rest_until_a_change_that_was_decided_can_be_stored() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_rest_until_the_next_start_when_nobody_knows_whether_a_change_was_decided() {
+    let mut host = Host::saving(RARELY).await;
+    let client = host.client().await;
+    copies(&client).await;
+    let once = host.client_that_tries_once().await;
+    host.disk.inject(Fault::eio(Operation::Sync).under(&host.metadata_log()).on(".log").times(1));
+    let change = TopicChange::default().partitions(7);
+    let (code, why) = refusal(once.admin().alter_topic("all", change).await);
+    assert_eq!(code, ErrorCode::StorageStopped, "{why}");
+    assert!(why.contains("may still take effect"), "{why}");
+    // Not idempotent: an identity would have to be decided first.
+    let config = ProducerConfig { idempotent: false, ..ProducerConfig::default() };
+    let producer = client.producer(config).unwrap();
+    producer.send(ProducerRecord::new("in").value(b"record")).await.unwrap().await.unwrap();
+    let job = client.admin().describe_job("copy").await.unwrap();
+    assert_eq!(job.partitions[0].status, "paused");
+    assert_eq!(values(&client, "all").await, [""; 0]);
+    host.lose_power(5).await;
+    let client = host.client().await;
+    caught_up(&client, "copy").await;
+    assert_eq!(values(&client, "all").await, ["record"]);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_does_not_start_at_the_end_of_a_log_that_is_not_open() {
     let mut host = Host::start().await;
     let client = host.client().await;

@@ -15,7 +15,7 @@ use millstream_protocol::message::job::JobSpec;
 use super::targets::Targets;
 use super::{Place, Progress};
 use crate::jobs::Tools;
-use crate::partitions::Partition;
+use crate::partitions::{Partition, unreadable};
 
 /// Makes sure that no output has anything that was made of what lies at the position or behind it.
 ///
@@ -28,7 +28,7 @@ pub(crate) async fn is_clean(
     (source, progress): (&Partition, &Progress),
 ) -> Result<(), WireError> {
     let position = progress.position();
-    let Some(header) = batch_at(source, position.max(source.view().log_start))? else {
+    let Some(header) = batch_at(source, position)? else {
         return Ok(());
     };
     let of = place.stamp(header.leader_epoch, header.base_offset);
@@ -55,12 +55,13 @@ pub(crate) async fn is_clean(
     Ok(())
 }
 
-/// The header of the batch at an offset, if there is one yet.
+/// The header of the batch at an offset, or of the first one there is behind it.
 pub(super) fn batch_at(source: &Partition, at: Offset) -> Result<Option<BatchHeader>, WireError> {
     let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
     let (view, reader) = (source.view(), source.reader());
-    let mut cursor = reader.cursor_at(at).map_err(|e| corrupt(&e))?;
-    let read = reader.read(&mut cursor, view.high_watermark, 1).map_err(|e| corrupt(&e))?;
+    // Where the log starts its reader knows before anybody else is told.
+    let mut cursor = reader.cursor_at(at.max(reader.start())).map_err(|e| unreadable(&e))?;
+    let read = reader.read(&mut cursor, view.high_watermark, 1).map_err(|e| unreadable(&e))?;
     let first = read.and_then(|sealed| SealedBatches::new(sealed).next()).transpose();
     Ok(first.map_err(|e| corrupt(&e))?.map(|sealed| sealed.batch.header))
 }

@@ -20,8 +20,8 @@ pub(crate) async fn serve(
     spec.limits = request.limits.unwrap_or(spec.limits);
     try_job(broker, &image, &spec).await?;
     let command = plan::update_job(&image, request).map_err(|e| WireError::from(&e))?;
-    let _rest = broker.jobs.rest(&[id]).await?;
-    broker.metadata.propose(command).await?;
+    let mut rest = broker.jobs.rest(&[id]).await?;
+    rest.decide(command).await?;
     broker.settle().await?;
     describe::serve(broker, &request.name)
 }

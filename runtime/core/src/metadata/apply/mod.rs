@@ -51,8 +51,8 @@ fn change(image: &mut Image, command: &Command) -> Outcome {
         Command::CreateTopic { name, partitions, configs } => {
             topics::create(image, name, partitions, configs)
         }
-        Command::AlterTopic { topic, planned_on, add, set, reset } => {
-            topics::alter(image, *topic, *planned_on, add, (set, reset))
+        Command::AlterTopic { topic, planned_on, jobs, add, set, reset } => {
+            topics::alter(image, *topic, (*planned_on, *jobs), add, (set, reset))
         }
         Command::DeleteTopic { topic } => topics::delete(image, *topic),
         Command::AddModule { name, kind, sha256, size, uploaded, imports, exports } => {

@@ -42,7 +42,7 @@ pub(super) fn create(
 pub(super) fn alter(
     image: &mut Image,
     id: TopicId,
-    planned_on: u32,
+    (planned_on, jobs): (u32, u32),
     add: &[Vec<NodeId>],
     (set, reset): (&BTreeMap<String, String>, &[String]),
 ) -> Outcome {
@@ -50,6 +50,10 @@ pub(super) fn alter(
     let count = topic.partition_count();
     if count != planned_on && !add.is_empty() {
         let what = format!("the number of partitions of topic {}", topic.name);
+        return Err(Rejection::StalePlan { what });
+    }
+    if image.allocations.jobs != jobs {
+        let what = format!("the jobs that may write to topic {}", topic.name);
         return Err(Rejection::StalePlan { what });
     }
     check_count(topic.partitions.len() + add.len(), count)?;
