@@ -7,7 +7,7 @@ use std::time::Duration;
 use millstream_client::protocol::error::ErrorCode;
 use millstream_client::protocol::ids::PartitionIndex;
 use millstream_client::protocol::message::job::{ErrorPolicy, JobLimits, JobPartition, LastResort};
-use millstream_client::{Client, ProducerConfig, ProducerRecord};
+use millstream_client::{Client, ClientError, ProducerConfig, ProducerRecord, TopicChange};
 use millstream_tests_cluster::jobs::{caught_up, spec, upload};
 use millstream_tests_cluster::pace::{Walker, check_kept};
 use millstream_tests_cluster::reading::{count, read_whole};
@@ -65,6 +65,60 @@ async fn every_hostile_guest_ends_with_its_named_error_while_others_keep_their_p
     }
     check_kept((before, during, walker.pace().await), "beside seven hostile guests");
     assert_eq!(broker.panics(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_that_loops_on_every_record_of_a_batch_holds_up_nobody_who_changes_or_ends_its_job()
+{
+    let mut broker = Broker::start().await;
+    let client = broker.client().await;
+    let hostile = upload(&client, "hostile").await;
+    client.admin().create_topic("victims", 1).await.unwrap();
+    client.admin().create_topic("out", 1).await.unwrap();
+    send(&client, "victims", 3_000).await;
+    // Each record takes its second; or the first call the longest that there is.
+    let jobs = [("each", 1_000, 3), ("all", 60_000, 0)].map(|(name, batch_ms, errors)| {
+        let mut job = spec(name, &hostile, (&["victims"], &["out"]), &[("do", "loop")]);
+        job.limits.batch_ms = batch_ms;
+        (job, errors)
+    });
+    for (job, errors) in &jobs {
+        let name = job.name.as_str();
+        let loops = async || {
+            let before = client.admin().describe_job(name).await;
+            let before = before.map_or(0, |job| job.partitions[0].errors);
+            until("a guest that loops", SOON, async || {
+                let now = client.admin().describe_job(name).await.unwrap();
+                let now = now.partitions[0].clone();
+                let loops = now.status == "running" && before + errors <= now.errors;
+                if loops { Ok(()) } else { Err(now) }
+            })
+            .await;
+        };
+        client.admin().deploy_job(job.clone()).await.unwrap();
+        loops().await;
+        let limits = Some(job.limits);
+        within("an update", client.admin().update_job(name, None, limits)).await;
+        loops().await;
+        let more = TopicChange::default().partitions(if *errors == 0 { 3 } else { 2 });
+        within("more partitions", client.admin().alter_topic("out", more)).await;
+        loops().await;
+        let other = format!("beside-{name}");
+        let (admin, other_admin) = (client.admin(), client.admin());
+        let deleted = within("an end", admin.delete_job(name));
+        let created = within("another topic", other_admin.create_topic(&other, 1));
+        tokio::join!(deleted, created);
+        client.admin().deploy_job(job.clone()).await.unwrap();
+        loops().await;
+    }
+    broker.stop().await;
+    assert!(!broker.said().contains("in time"), "{}", broker.said());
+}
+
+/// What the broker answers within seconds.
+async fn within<T>(what: &str, asked: impl Future<Output = Result<T, ClientError>>) -> T {
+    let answered = tokio::time::timeout(Duration::from_secs(10), asked).await;
+    answered.unwrap_or_else(|_| panic!("{what} takes too long")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

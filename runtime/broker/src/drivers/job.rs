@@ -165,6 +165,7 @@ impl JobTask {
         self.progress.hears(wanted.calls);
     }
 
+    /// Ends the work between two batches. Whoever asks steps the machine on: it is paused or run anew.
     async fn come_to_boundary(&mut self) {
         self.boundary.cancel();
         if self.work.is_some() {
@@ -177,7 +178,8 @@ impl JobTask {
     fn done(&mut self, done: Done) {
         self.work = None;
         let input = match done {
-            Done::Handled => Input::Handled,
+            // What follows on a boundary has it start anew: as if there had been no failure before.
+            Done::Handled | Done::Interrupted => Input::Handled,
             Done::Failed { at, error } => {
                 self.progress.failed();
                 tracing::warn!(

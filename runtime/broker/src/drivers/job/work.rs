@@ -3,12 +3,13 @@
 //! Invariant: an output partition is handed the outputs of an input batch only after it has committed
 //! those of the batch before; so what it has last taken from this identity says exactly how far it is,
 //! and what is sent again after a crash is recognised. Whether the outputs fit is known before the
-//! first of them is handed over.
+//! first of them is handed over. No guest holds up who asks for the boundary: its call is ended, and
+//! nothing is handed over of what it was called for.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_modules::{BatchInput, FilterHandle, GuestError};
+use millstream_modules::{BatchInput, FilterHandle, GuestError, Verdict};
 use millstream_protocol::batch::{Batch, BatchHeader, Record, Records, SealedBatches};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
@@ -33,6 +34,8 @@ const READ_BYTES: usize = 1 << 20;
 pub(super) enum Done {
     /// Everything taken on is handled.
     Handled,
+    /// The boundary was asked for: of what is not handled nothing was handed over.
+    Interrupted,
     /// The guest failed on the batch at this offset.
     Failed { at: Offset, error: String },
     /// Something outside of the guest is in the way.
@@ -166,7 +169,7 @@ impl Work {
             let (spec, place, error) = (&*self.spec, &self.place, error.to_string());
             Ok(Err(Cause { spec, place, offset, kind, error }))
         };
-        let verdict = match guest.process(BatchInput { count: 1, records: one, ..run }).await {
+        let verdict = match self.call(guest, BatchInput { count: 1, records: one, ..run }).await? {
             Ok(verdict) => verdict,
             Err(error) if broker_is_in_the_way(&error) => return Err(hindered(&error)),
             Err(error) => return cause(error.kind().name(), &error),
@@ -203,7 +206,7 @@ impl Work {
         };
         let topic = self.tools.topic_name(&self.place.topic);
         let call = input(&topic, self.place.partition, &records);
-        let verdict = guest.process(call).await;
+        let verdict = self.call(guest, call).await?;
         let at = header.base_offset;
         let verdict = verdict.map_err(|error| {
             if broker_is_in_the_way(&error) { hindered(&error) } else { failed(at, &error) }
@@ -212,6 +215,17 @@ impl Work {
         let mut outputs = self.outputs(targets, &records);
         outputs.add(&records, &verdict).map_err(|e| failed(at, &e))?;
         self.finish(outputs, header, reached)
+    }
+
+    /// One call of the guest, which ends when the boundary is asked for: it may take as long as the job's
+    /// limits allow, and there may be one for each record of a batch.
+    async fn call(
+        &self,
+        guest: &FilterHandle,
+        batch: BatchInput,
+    ) -> Result<Result<Verdict, GuestError>, Done> {
+        let verdict = self.boundary.run_until_cancelled(guest.process(batch)).await;
+        verdict.ok_or(Done::Interrupted)
     }
 
     /// The outputs of an input batch; all partitions get one if a landmark lies on the way there.
@@ -330,8 +344,9 @@ impl Work {
         if let Some(guest) = self.progress.guest() {
             return Ok(guest);
         }
-        let guest = self.tools.start(&self.spec, &self.place).await;
-        let guest = guest.map_err(|error| match error.code {
+        let start = self.tools.start(&self.spec, &self.place);
+        let started = self.boundary.run_until_cancelled(start).await;
+        let guest = started.ok_or(Done::Interrupted)?.map_err(|error| match error.code {
             ErrorCode::GuestFailed => {
                 Done::Failed { at: self.progress.position(), error: error.to_string() }
             }
