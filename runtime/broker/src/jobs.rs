@@ -304,11 +304,9 @@ impl Jobs {
                 _ = ticks.tick() => self.save(),
             }
         }
-        let all = std::mem::take(&mut *self.running.lock());
-        for runtime in all.values() {
-            runtime.end().await;
-        }
-        *self.running.lock() = all;
+        // They stay where they are while they end: who wants a job to rest meanwhile has to find it.
+        let ends: Vec<_> = self.running.lock().values().map(Runtime::end).collect();
+        futures::future::join_all(ends).await;
         self.save();
     }
 
@@ -353,10 +351,12 @@ impl Runtime {
         Self { wanted, stop: stop.child_token(), tasks, tasks_of: BTreeMap::new() }
     }
 
-    async fn end(&self) {
+    /// Ends the tasks, and waits until they have. Asks them at once.
+    fn end(&self) -> impl Future<Output = ()> + use<> {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        let tasks = self.tasks.clone();
+        async move { tasks.wait().await }
     }
 }
 
@@ -429,24 +429,4 @@ fn start(partition: &Partition, start: StartPosition) -> Offset {
 }
 
 #[cfg(test)]
-mod tests {
-    use millstream_protocol::ids::PartitionIndex;
-
-    use super::*;
-
-    #[test]
-    fn the_positions_of_jobs_that_are_gone_are_removed_and_no_other() {
-        let key = |job, partition| {
-            let topic = TopicName::new("in").expect("a name");
-            let partition = PartitionIndex(partition);
-            Place { job: JobId(job), input: 1, topic, partition }.key()
-        };
-        let places = [(7, 0), (7, 3), (8, 0), (1 << 24, 0)];
-        let mut stored = places.map(|(job, at)| (key(job, at), Offset(5))).into_iter().collect();
-        let removed = orphans(&mut stored, |job| job == JobId(8));
-        let gone: Vec<_> = removed.iter().map(|row| (row.key.clone(), &row.value)).collect();
-        assert_eq!(gone, [(key(7, 0), &None), (key(7, 3), &None), (key(1 << 24, 0), &None)]);
-        assert_eq!(stored.into_keys().collect::<Vec<_>>(), [key(8, 0)]);
-        assert!(removed.iter().all(|row| row.table == Table::Positions));
-    }
-}
+mod tests;

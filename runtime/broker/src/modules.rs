@@ -313,4 +313,4 @@ fn internal(error: impl std::fmt::Display) -> WireError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

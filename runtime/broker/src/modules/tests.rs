@@ -6,7 +6,8 @@ use millstream_storage::disk::MemDisk;
 
 use super::*;
 
-fn modules(disk: &MemDisk) -> Arc<Modules> {
+/// Modules of a broker, on a disk of its own.
+pub(crate) fn modules(disk: &MemDisk) -> Arc<Modules> {
     let disk = AnyDisk::Memory(disk.clone());
     let blobs = Blobs::open(disk.clone(), "modules".into()).expect("blobs");
     let cache = CacheDir::open(disk, "cache".as_ref()).expect("a cache");

@@ -56,6 +56,15 @@ impl Ground {
     }
 }
 
+impl Metadata {
+    /// What decides nothing, for tests of who follows it.
+    pub(crate) fn idle() -> Self {
+        let (proposals, _) = mpsc::channel(1);
+        let (image, behind) = (watch::channel(Arc::default()).1, watch::channel(false).1);
+        Self { proposals, image, behind }
+    }
+}
+
 fn register(address: String) -> Command {
     Command::RegisterBroker { node: NodeId(1), incarnation: 1, address, rack: None }
 }
