@@ -3,6 +3,7 @@
 //! Invariant: an input partition of a job has at most one task; its position is saved under the job's
 //! id, which is never used again.
 
+mod positions;
 mod rest;
 
 use std::collections::BTreeMap;
@@ -11,11 +12,11 @@ use std::time::Duration;
 
 use millstream_core::metadata::{Image, Job};
 use millstream_modules::{FilterHandle, FilterSpec, Limits, Scope};
-use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{JobId, Offset, TopicName};
 use millstream_protocol::message::job::{JobLimits, JobSpec, JobState, LastResort, StartPosition};
-use millstream_storage::metadata::{Change, Table};
 use parking_lot::{Mutex, RwLock};
+use positions::Positions;
 use rest::Parked;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +26,7 @@ use crate::cores::Cores;
 use crate::drivers::job::{JobTask, Place, Progress, Wanted};
 use crate::drivers::metadata::Metadata;
 use crate::drivers::partition::Message;
-use crate::drivers::store::{StoreError, StoreHandle};
+use crate::drivers::store::StoreHandle;
 use crate::modules::Modules;
 use crate::partitions::{Partition, Partitions};
 
@@ -35,7 +36,7 @@ pub(crate) struct Tools {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) metadata: Metadata,
-    store: StoreHandle,
+    positions: Positions,
     scopes: RwLock<BTreeMap<JobId, Arc<Scope>>>,
     names: RwLock<BTreeMap<TopicName, Arc<str>>>,
 }
@@ -72,13 +73,12 @@ impl Tools {
     }
 
     /// Saves one position and waits until it is durable.
-    pub(crate) async fn save(&self, place: &Place, position: Offset) -> Result<(), WireError> {
-        let (saved, durable) = tokio::sync::oneshot::channel();
-        self.store.write(vec![position_row(place.key(), position)], move |result| {
-            // Who waits may have been ended meanwhile.
-            drop(saved.send(result));
-        });
-        durable.await.map_err(|e| unsaved(&e))?.map_err(|e| unsaved(&e))
+    pub(crate) async fn save(
+        &self,
+        place: &Place,
+        progress: &Arc<Progress>,
+    ) -> Result<(), WireError> {
+        self.positions.save_now([(place.key(), progress)]).durable().await
     }
 
     /// Where a job's dead letters go.
@@ -103,7 +103,6 @@ pub(crate) fn guest_limits(limits: &JobLimits) -> Limits {
 pub(crate) struct Jobs {
     tools: Arc<Tools>,
     cores: Arc<Cores>,
-    store: StoreHandle,
     clock: Clock,
     stop: CancellationToken,
     running: Mutex<BTreeMap<JobId, Runtime>>,
@@ -156,12 +155,11 @@ impl Jobs {
         stored: BTreeMap<Vec<u8>, Offset>,
     ) -> Self {
         let (scopes, names) = (RwLock::default(), RwLock::default());
-        let tools_store = store.clone();
-        let tools =
-            Arc::new(Tools { partitions, modules, metadata, store: tools_store, scopes, names });
+        let positions = Positions::new(store);
+        let tools = Arc::new(Tools { partitions, modules, metadata, positions, scopes, names });
         let (running, stored) = (Mutex::default(), Mutex::new(stored));
         let parked = Parked::default();
-        Self { tools, cores, store, clock, stop, running, stored, parked }
+        Self { tools, cores, clock, stop, running, stored, parked }
     }
 
     /// How a job stands on each of its input partitions.
@@ -182,7 +180,7 @@ impl Jobs {
     pub(crate) async fn reconcile_before(&self, image: &Image) {
         let orphans = orphans(&mut self.stored.lock(), |job| image.jobs().contains_key(&job));
         if !orphans.is_empty() {
-            self.store.write(orphans, |_| {});
+            self.tools.positions.forget(orphans);
         }
         let gone: Vec<_> = {
             let mut running = self.running.lock();
@@ -198,9 +196,7 @@ impl Jobs {
     }
 
     async fn forget(&self, job: JobId, runtime: Runtime) {
-        let row =
-            |seat: Seat| Change { table: Table::Positions, key: seat.place.key(), value: None };
-        self.store.write(runtime.tasks_of.into_values().map(row).collect(), |_| {});
+        self.tools.positions.forget(runtime.tasks_of.values().map(|seat| seat.place.key()));
         for (_, topic) in self.tools.partitions.all() {
             for partition in topic.partitions.iter().flatten() {
                 // An error means that the partition is being closed.
@@ -316,32 +312,22 @@ impl Jobs {
     /// # Errors
     /// They could not be saved.
     pub(crate) async fn save_now(&self) -> Result<(), WireError> {
-        let (saved, durable) = tokio::sync::oneshot::channel();
-        self.write(move |result| saved.send(result).unwrap_or_default());
-        durable.await.map_err(|e| unsaved(&e))?.map_err(|e| unsaved(&e))
+        let saving = self.tools.positions.save_now(positions(&self.running.lock()));
+        saving.durable().await
     }
 
     /// Starts to save what has moved. Cheap when nothing has.
     fn save(&self) {
-        // A position that is not saved is made up for by the producer identity of the outputs.
-        self.write(|_| {});
+        self.tools.positions.save(positions(&self.running.lock()));
     }
+}
 
-    /// Hands unsaved positions to the store; what it cannot take is unsaved again.
-    fn write(&self, then: impl FnOnce(Result<(), StoreError>) + Send + 'static) {
-        let (mut rows, mut moved) = (Vec::new(), Vec::new());
-        for seat in self.running.lock().values().flat_map(|runtime| runtime.tasks_of.values()) {
-            let Some(position) = seat.standing.progress.unsaved() else { continue };
-            rows.push(position_row(seat.place.key(), position));
-            moved.push(Arc::clone(&seat.standing.progress));
-        }
-        self.store.write(rows, move |result| {
-            if result.is_err() {
-                moved.iter().for_each(|progress| progress.not_saved());
-            }
-            then(result);
-        });
-    }
+/// What to save, of all jobs.
+fn positions(
+    running: &BTreeMap<JobId, Runtime>,
+) -> impl Iterator<Item = (Vec<u8>, &Arc<Progress>)> {
+    let seats = running.values().flat_map(|runtime| runtime.tasks_of.values());
+    seats.map(|seat| (seat.place.key(), &seat.standing.progress))
 }
 
 impl Runtime {
@@ -370,27 +356,17 @@ fn wanted(job: &Job) -> Wanted {
     }
 }
 
-fn position_row(key: Vec<u8>, position: Offset) -> Change {
-    let value = postcard::to_stdvec(&position).expect("memory takes an offset");
-    Change { table: Table::Positions, key, value: Some(value) }
-}
-
-/// Takes out the positions of jobs that are not known any more, and says how to remove their rows: a
-/// crash may have come between the end of a job and that of its positions, and what was stored for a
-/// partition that does not open is no task's.
-fn orphans(stored: &mut BTreeMap<Vec<u8>, Offset>, known: impl Fn(JobId) -> bool) -> Vec<Change> {
+/// Takes out the positions of jobs that are not known any more, and says which rows to remove: a crash
+/// may have come between the end of a job and that of its positions, and what was stored for a partition
+/// that does not open is no task's.
+fn orphans(stored: &mut BTreeMap<Vec<u8>, Offset>, known: impl Fn(JobId) -> bool) -> Vec<Vec<u8>> {
     let unknown = |key: &[u8]| {
         let job = key.first_chunk().map(|id| JobId(u32::from_be_bytes(*id)));
         !job.is_some_and(&known)
     };
-    let keys: Vec<_> = stored.keys().filter(|key| unknown(key)).cloned().collect();
+    let keys = stored.keys().filter(|key| unknown(key)).cloned().collect();
     stored.retain(|key, _| !unknown(key));
-    keys.into_iter().map(|key| Change { table: Table::Positions, key, value: None }).collect()
-}
-
-fn unsaved(error: &dyn std::fmt::Display) -> WireError {
-    let text = format!("the positions of jobs cannot be saved: {error}");
-    WireError::new(ErrorCode::StorageStopped, text)
+    keys
 }
 
 /// Where a job goes on. What it had read and its input has lost is not read again, and what is written

@@ -1,6 +1,7 @@
 //! Progress: how a job stands on one input partition, for its task to keep and everybody to see.
 //!
-//! Invariant: the position only moves forward, and only past input whose outputs are committed.
+//! Invariant: the position only moves forward, and only past input whose outputs are committed; it counts
+//! as saved when the store has it for good, and not before.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -10,12 +11,15 @@ use millstream_protocol::ids::Offset;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+/// No position: offsets end before it.
+const NEVER: u64 = u64::MAX;
+
 /// How a job stands on one input partition.
 #[derive(Debug)]
 pub(crate) struct Progress {
     position: AtomicU64,
-    /// Whether the position has moved since it was last saved.
-    moved: AtomicBool,
+    /// The position that the store has for good, or [`NEVER`].
+    saved: AtomicU64,
     /// Whether the position went over a gap and must be saved before anything else is done.
     leapt: AtomicBool,
     records_in: AtomicU64,
@@ -33,7 +37,7 @@ impl Progress {
     pub(crate) fn at(position: Offset, saved: bool) -> Self {
         Self {
             position: AtomicU64::new(position.get()),
-            moved: AtomicBool::new(!saved),
+            saved: AtomicU64::new(if saved { position.get() } else { NEVER }),
             leapt: AtomicBool::new(false),
             records_in: AtomicU64::new(0),
             records_out: AtomicU64::new(0),
@@ -49,10 +53,7 @@ impl Progress {
     }
 
     pub(crate) fn advance(&self, to: Offset) {
-        let before = self.position.fetch_max(to.get(), Ordering::AcqRel);
-        if before < to.get() {
-            self.moved.store(true, Ordering::Release);
-        }
+        self.position.fetch_max(to.get(), Ordering::AcqRel);
     }
 
     /// Moves on over what was deleted; `must_save` says whether the position has to be saved first.
@@ -71,14 +72,15 @@ impl Progress {
         self.leapt.store(false, Ordering::Release);
     }
 
-    /// The position has to be saved again.
-    pub(crate) fn not_saved(&self) {
-        self.moved.store(true, Ordering::Release);
+    /// The store has this position for good.
+    pub(crate) fn saved(&self, position: Offset) {
+        self.saved.store(position.get(), Ordering::Release);
     }
 
-    /// The position, if it has to be saved.
+    /// The position, unless the store has it for good.
     pub(crate) fn unsaved(&self) -> Option<Offset> {
-        self.moved.swap(false, Ordering::AcqRel).then(|| self.position())
+        let position = self.position();
+        (self.saved.load(Ordering::Acquire) != position.get()).then_some(position)
     }
 
     pub(crate) fn count(&self, records_in: u64, records_out: u64) {

@@ -277,7 +277,7 @@ impl Work {
         let Some(next) = next else { return Ok(()) };
         self.progress.count(0, records);
         self.progress.advance(next);
-        if fragile && let Err(error) = self.tools.save(&self.place, next).await {
+        if fragile && let Err(error) = self.tools.save(&self.place, &self.progress).await {
             // It is saved again, as every position that has moved.
             tracing::debug!(job = %self.spec.name, %error, "the position is not saved yet");
         }
@@ -327,7 +327,7 @@ impl Work {
             self.progress.leap(to, !stones.is_empty());
         }
         if self.progress.has_leapt() {
-            self.tools.save(&self.place, self.progress.position()).await?;
+            self.tools.save(&self.place, &self.progress).await?;
             self.progress.landed();
         }
         Ok(())
