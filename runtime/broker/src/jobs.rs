@@ -13,9 +13,9 @@ use std::time::Duration;
 use millstream_core::metadata::{Image, Job};
 use millstream_modules::{FilterHandle, FilterSpec, Limits, Scope};
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::{JobId, Offset, TopicName};
+use millstream_protocol::ids::{JobId, Offset, PartitionIndex, TopicName};
 use millstream_protocol::message::job::{JobLimits, JobSpec, JobState, LastResort, StartPosition};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use positions::Positions;
 use rest::Parked;
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::cores::Cores;
-use crate::drivers::job::{JobTask, Place, Progress, Wanted};
+use crate::drivers::job::{JobTask, Kin, Place, Progress, Wanted};
 use crate::drivers::metadata::Metadata;
 use crate::drivers::partition::Message;
 use crate::drivers::store::StoreHandle;
@@ -37,8 +37,6 @@ pub(crate) struct Tools {
     pub(crate) modules: Arc<Modules>,
     pub(crate) metadata: Metadata,
     positions: Positions,
-    scopes: RwLock<BTreeMap<JobId, Arc<Scope>>>,
-    names: RwLock<BTreeMap<TopicName, Arc<str>>>,
 }
 
 impl Tools {
@@ -46,30 +44,16 @@ impl Tools {
     pub(crate) async fn start(
         &self,
         spec: &JobSpec,
-        place: &Place,
+        Kin { scope, topic }: &Kin,
+        partition: PartitionIndex,
     ) -> Result<FilterHandle, WireError> {
         let guest = FilterSpec {
             params: spec.params.clone().into_iter().collect(),
             outputs: spec.outputs.iter().map(ToString::to_string).collect(),
-            scope: self.scope(place.job, &spec.limits),
-            place: Some((self.topic_name(&place.topic), place.partition.0)),
+            scope: Arc::clone(scope),
+            place: Some((Arc::clone(topic), partition.0)),
         };
         self.modules.start(&self.metadata.image(), &spec.module, guest).await
-    }
-
-    /// What the instances of a job share.
-    pub(crate) fn scope(&self, job: JobId, limits: &JobLimits) -> Arc<Scope> {
-        let make = || Arc::new(Scope::new(guest_limits(limits)));
-        Arc::clone(self.scopes.write().entry(job).or_insert_with(make))
-    }
-
-    /// A topic's name as guests are told it, shared by all calls.
-    pub(crate) fn topic_name(&self, topic: &TopicName) -> Arc<str> {
-        if let Some(name) = self.names.read().get(topic) {
-            return Arc::clone(name);
-        }
-        let name: Arc<str> = topic.as_str().into();
-        Arc::clone(self.names.write().entry(topic.clone()).or_insert(name))
     }
 
     /// Saves one position and waits until it is durable.
@@ -118,6 +102,8 @@ struct Runtime {
     wanted: watch::Sender<Wanted>,
     stop: CancellationToken,
     tasks: tokio_util::task::TaskTracker,
+    /// What its guests share, for as long as it runs.
+    scope: Arc<Scope>,
     /// By input and partition.
     tasks_of: BTreeMap<(u8, u32), Seat>,
 }
@@ -154,9 +140,8 @@ impl Jobs {
         stop: CancellationToken,
         stored: BTreeMap<Vec<u8>, Offset>,
     ) -> Self {
-        let (scopes, names) = (RwLock::default(), RwLock::default());
         let positions = Positions::new(store);
-        let tools = Arc::new(Tools { partitions, modules, metadata, positions, scopes, names });
+        let tools = Arc::new(Tools { partitions, modules, metadata, positions });
         let (running, stored) = (Mutex::default(), Mutex::new(stored));
         let parked = Parked::default();
         Self { tools, cores, clock, stop, running, stored, parked }
@@ -171,9 +156,10 @@ impl Jobs {
         runtime.tasks_of.values().map(|seat| seat.standing.clone()).collect()
     }
 
-    /// What a job's guests share: limits, counters, log.
-    pub(crate) fn scope(&self, job: JobId, limits: &JobLimits) -> Arc<Scope> {
-        self.tools.scope(job, limits)
+    /// What a job's guests share: limits, counters, log. None of a job that this broker does not run:
+    /// who asks may have an image from before its end.
+    pub(crate) fn scope(&self, job: JobId) -> Option<Arc<Scope>> {
+        self.running.lock().get(&job).map(|runtime| Arc::clone(&runtime.scope))
     }
 
     /// Ends what the image no longer knows, before its topics go.
@@ -190,7 +176,6 @@ impl Jobs {
         };
         for (id, runtime) in gone {
             runtime.end().await;
-            self.tools.scopes.write().remove(&id);
             self.forget(id, runtime).await;
         }
     }
@@ -240,7 +225,7 @@ impl Jobs {
         let runtime = running.entry(id).or_insert_with(|| Runtime::new(job, &self.stop));
         let changed = runtime.wanted.borrow().generation != job.generation;
         if changed {
-            self.tools.scope(id, &job.spec.limits).set_limits(guest_limits(&job.spec.limits));
+            runtime.scope.set_limits(guest_limits(&job.spec.limits));
             runtime.wanted.send_modify(|known| {
                 let Wanted { held, calls, .. } = *known;
                 *known = Wanted { held, calls, ..wanted(job) };
@@ -277,6 +262,7 @@ impl Jobs {
         let task = JobTask::new(
             place.clone(),
             Arc::clone(&self.tools),
+            Arc::clone(&runtime.scope),
             runtime.wanted.subscribe(),
             Arc::clone(&progress),
             self.clock,
@@ -334,7 +320,8 @@ impl Runtime {
     fn new(job: &Job, stop: &CancellationToken) -> Self {
         let (wanted, _) = watch::channel(wanted(job));
         let tasks = tokio_util::task::TaskTracker::new();
-        Self { wanted, stop: stop.child_token(), tasks, tasks_of: BTreeMap::new() }
+        let scope = Arc::new(Scope::new(guest_limits(&job.spec.limits)));
+        Self { wanted, stop: stop.child_token(), tasks, scope, tasks_of: BTreeMap::new() }
     }
 
     /// Ends the tasks, and waits until they have. Asks them at once.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use millstream_core::instances::{Input, Instance, Output, Status};
 use millstream_core::machine::Machine as _;
+use millstream_modules::Scope;
 use millstream_protocol::batch::ProducerStamp;
 use millstream_protocol::ids::{
     JobId, LeaderEpoch, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicName,
@@ -78,12 +79,22 @@ impl Place {
     }
 }
 
+/// What the guests of one task have in common, one after the other.
+#[derive(Clone, Debug)]
+pub(crate) struct Kin {
+    /// What they share with the other guests of the job.
+    pub(crate) scope: Arc<Scope>,
+    /// The topic's name as they are told it.
+    pub(crate) topic: Arc<str>,
+}
+
 type Running = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// The task of one input partition.
 pub(crate) struct JobTask {
     place: Place,
     tools: Arc<Tools>,
+    kin: Kin,
     wanted: watch::Receiver<Wanted>,
     progress: Arc<Progress>,
     clock: Clock,
@@ -100,6 +111,7 @@ impl JobTask {
     pub(crate) fn new(
         place: Place,
         tools: Arc<Tools>,
+        scope: Arc<Scope>,
         wanted: watch::Receiver<Wanted>,
         progress: Arc<Progress>,
         clock: Clock,
@@ -112,8 +124,21 @@ impl JobTask {
         let seed = (u64::from(place.job.0) << 32) | u64::from(place.partition.0);
         let machine = Instance::new(policy, seed ^ (u64::from(place.input) << 24));
         let boundary = CancellationToken::new();
+        let kin = Kin { scope, topic: place.topic.as_str().into() };
         let work = None;
-        Self { place, tools, wanted, progress, clock, stop, machine, work, boundary, generation }
+        Self {
+            place,
+            tools,
+            kin,
+            wanted,
+            progress,
+            clock,
+            stop,
+            machine,
+            work,
+            boundary,
+            generation,
+        }
     }
 
     /// Runs until the job is deleted or the broker stops.
@@ -227,6 +252,7 @@ impl JobTask {
         let work = Work {
             place: self.place.clone(),
             tools: Arc::clone(&self.tools),
+            kin: self.kin.clone(),
             spec: Arc::clone(&self.wanted.borrow().spec),
             progress: Arc::clone(&self.progress),
             boundary: self.boundary.clone(),

@@ -71,6 +71,18 @@ async fn a_job_whose_tasks_still_end_as_the_broker_stops_is_found_by_who_has_it_
     assert_eq!(held(), Some(0), "it is found as long as anybody asks");
 }
 
+#[tokio::test]
+async fn of_a_job_that_is_gone_nothing_is_kept_whoever_still_asks_for_it() {
+    let (jobs, _) = no_jobs();
+    let id = JobId(7);
+    assert!(jobs.scope(id).is_none(), "it does not run yet");
+    jobs.one(id, &job());
+    let scope = Arc::downgrade(&jobs.scope(id).expect("it runs"));
+    jobs.reconcile_before(&Image::default()).await;
+    assert!(jobs.scope(id).is_none(), "it is gone");
+    assert_eq!(scope.strong_count(), 0);
+}
+
 #[test]
 fn the_positions_of_jobs_that_are_gone_are_removed_and_no_other() {
     let key = |job, partition| {

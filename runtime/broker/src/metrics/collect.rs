@@ -63,7 +63,8 @@ fn log(page: &mut Page, partition: &Partition) {
 fn jobs(page: &mut Page, broker: &Broker) {
     for (id, job) in broker.image().jobs() {
         let name = job.spec.name.to_string();
-        let done = broker.jobs.scope(*id, &job.spec.limits).counters().snapshot();
+        let scope = broker.jobs.scope(*id);
+        let done = scope.map_or_else(Default::default, |scope| scope.counters().snapshot());
         let mut written = 0;
         for standing in broker.jobs.standings(*id) {
             let (topic, index) = (standing.partition.topic(), standing.partition.id().partition);

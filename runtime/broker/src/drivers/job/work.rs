@@ -21,7 +21,7 @@ use super::dead_letter::{Cause, Letter, dead_letter};
 use super::landmark::{is_between, stepping_stones};
 use super::sent::Sent;
 use super::targets::Targets;
-use super::{Place, Progress};
+use super::{Kin, Place, Progress};
 use crate::filter::{OutputBatches, Outputs, OutputsError, from_offset, input, unpacked};
 use crate::jobs::Tools;
 use crate::partitions::Partition;
@@ -52,6 +52,7 @@ impl From<WireError> for Done {
 pub(super) struct Work {
     pub(super) place: Place,
     pub(super) tools: Arc<Tools>,
+    pub(super) kin: Kin,
     pub(super) spec: Arc<JobSpec>,
     pub(super) progress: Arc<Progress>,
     pub(super) boundary: CancellationToken,
@@ -163,7 +164,7 @@ impl Work {
         let one = Bytes::copy_from_slice(record.encoded());
         let header = BatchHeader { record_count: 1, ..*records.header() };
         let alone = Records::new(header, one.clone()).map_err(|e| hindered(&e))?;
-        let run = input(&self.tools.topic_name(&self.place.topic), self.place.partition, records);
+        let run = input(&self.kin.topic, self.place.partition, records);
         let offset = records.offset_of(record);
         let cause = |kind, error: &dyn std::fmt::Display| {
             let (spec, place, error) = (&*self.spec, &self.place, error.to_string());
@@ -204,8 +205,7 @@ impl Work {
             let outputs = Outputs::new(&targets.each, self.place.partition, 0);
             return self.finish(outputs, header, reached);
         };
-        let topic = self.tools.topic_name(&self.place.topic);
-        let call = input(&topic, self.place.partition, &records);
+        let call = input(&self.kin.topic, self.place.partition, &records);
         let verdict = self.call(guest, call).await?;
         let at = header.base_offset;
         let verdict = verdict.map_err(|error| {
@@ -344,7 +344,7 @@ impl Work {
         if let Some(guest) = self.progress.guest() {
             return Ok(guest);
         }
-        let start = self.tools.start(&self.spec, &self.place);
+        let start = self.tools.start(&self.spec, &self.kin, self.place.partition);
         let started = self.boundary.run_until_cancelled(start).await;
         let guest = started.ok_or(Done::Interrupted)?.map_err(|error| match error.code {
             ErrorCode::GuestFailed => {
