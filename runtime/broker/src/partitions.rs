@@ -168,6 +168,11 @@ impl Partitions {
 }
 
 /// What a client is told of a topic that is not there.
+pub(crate) fn unknown_topic(name: &TopicName) -> WireError {
+    let text = format!("there is no topic {name}: `millstream topic create {name}` makes it");
+    WireError::new(ErrorCode::UnknownTopic, text)
+}
+
 /// Why a log could not be read, for a client: only what is damaged is called so.
 pub(crate) fn unreadable(error: &ReadError) -> WireError {
     let code = match error {
@@ -176,9 +181,4 @@ pub(crate) fn unreadable(error: &ReadError) -> WireError {
         _ => ErrorCode::Internal,
     };
     WireError::new(code, error)
-}
-
-pub(crate) fn unknown_topic(name: &TopicName) -> WireError {
-    let text = format!("there is no topic {name}: `millstream topic create {name}` makes it");
-    WireError::new(ErrorCode::UnknownTopic, text)
 }
