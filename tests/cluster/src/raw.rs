@@ -4,7 +4,7 @@ use millstream_client::protocol::error::WireError;
 use millstream_client::protocol::frame::FrameLimits;
 use millstream_client::protocol::ids::{Offset, PartitionIndex, TopicName};
 use millstream_client::protocol::message::Open;
-use millstream_client::protocol::message::fetch::OpenFetch;
+use millstream_client::protocol::message::fetch::{FetchFilter, OpenFetch};
 use millstream_client::protocol::message::hello::{Hello, NEWEST_VERSION, OLDEST_VERSION};
 use millstream_client::protocol::message::produce::{Acks, OpenProduce, ProduceReady};
 use millstream_transport::{
@@ -66,7 +66,20 @@ pub async fn produce(connection: &Connection, topic: &str) -> (FrameWriter, Fram
 pub async fn fetch(
     connection: &Connection,
     topic: &str,
+    grants: (u64, u32),
+) -> (FrameWriter, FrameReader) {
+    fetch_filtered(connection, topic, grants, None).await
+}
+
+/// The same, through a filter.
+///
+/// # Panics
+/// If it cannot be asked for.
+pub async fn fetch_filtered(
+    connection: &Connection,
+    topic: &str,
     (credit, max_body_bytes): (u64, u32),
+    filter: Option<FetchFilter>,
 ) -> (FrameWriter, FrameReader) {
     let (mut writer, reader) = connection.open().await.expect("one more stream");
     let open = OpenFetch {
@@ -77,7 +90,7 @@ pub async fn fetch(
         epoch: None,
         credit,
         max_body_bytes,
-        filter: None,
+        filter,
     };
     writer.send(&Open::Fetch(open), []).await.expect("it is sent");
     (writer, reader)

@@ -2,7 +2,7 @@
 //!
 //! Invariant: no byte is sent beyond what the consumer granted, except to finish a batch; no record
 //! at or above the high watermark is sent; what was read for one connection and not taken by it is
-//! bounded by its share.
+//! bounded by its share, and a stream that waits for data or credit has none of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -138,21 +138,24 @@ impl Outlet {
     async fn run(&mut self, shares: &Shares, writer: &mut FrameWriter) -> Result<(), StreamError> {
         let mut next = self.body(shares).await;
         loop {
-            let Portion { data, body, _share } = match next {
+            let Portion { data, body, share } = match next {
                 Ok(portion) => portion,
                 Err(error) => return fail(writer, error).await,
             };
             let message = Ok::<_, WireError>(data);
-            let sending = writer.send(&message, body);
+            let sending = async {
+                let sent = writer.send(&message, body).await;
+                // Not kept while the next body waits, for data or for the room that this takes.
+                drop(share);
+                sent
+            };
             if self.filter.is_none() {
                 // Nothing is gained by reading ahead: the disk's pages wait as well as our memory.
                 sending.await?;
-                drop(_share);
                 next = self.body(shares).await;
             } else {
-                let (sent, following) = tokio::join!(sending, self.body(shares));
-                sent?;
-                next = following;
+                let following = async { Ok(self.body(shares).await) };
+                ((), next) = tokio::try_join!(sending, following)?;
             }
         }
     }
@@ -224,7 +227,7 @@ impl Outlet {
             next_offset: self.next,
             examined,
         };
-        Ok(Portion { data, body, _share: share })
+        Ok(Portion { data, body, share })
     }
 }
 
@@ -233,7 +236,7 @@ struct Portion {
     data: FetchData,
     body: Vec<Bytes>,
     /// Its part of what its connection may hold, until it is sent.
-    _share: OwnedSemaphorePermit,
+    share: OwnedSemaphorePermit,
 }
 
 async fn fail(writer: &mut FrameWriter, error: WireError) -> Result<(), StreamError> {

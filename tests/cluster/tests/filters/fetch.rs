@@ -96,7 +96,7 @@ async fn consume(client: Client, filter: Option<FetchFilter>, ends: usize) -> (V
     (all, examined)
 }
 
-fn fetch_filter(module: &ModuleRef, params: &[(&str, &str)]) -> FetchFilter {
+pub(crate) fn fetch_filter(module: &ModuleRef, params: &[(&str, &str)]) -> FetchFilter {
     let params = params.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     FetchFilter { module: module.clone(), params: params.collect() }
 }
