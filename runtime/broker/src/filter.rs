@@ -23,6 +23,10 @@ use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{Offset, PartitionIndex};
 use thiserror::Error;
 
+/// Batches of one instance that are unpacked at a time: with the guest, on their way to it, or being
+/// put together from what it left. A packed batch may unpack to ten thousand times its bytes.
+pub(crate) const AHEAD: usize = 3;
+
 /// Why a filter's result could not be used.
 #[derive(Debug, Error)]
 pub(crate) enum FilterError {

@@ -1,6 +1,7 @@
 //! Ingress: the filter that a topic's batches go through before they are appended.
 //!
-//! Invariant: a batch that its filter failed on is refused, never appended unfiltered.
+//! Invariant: a batch that its filter failed on is refused, never appended unfiltered; however many
+//! streams produce into a partition, at most [`AHEAD`] of their batches are unpacked at a time.
 
 use std::sync::Arc;
 
@@ -9,8 +10,9 @@ use millstream_modules::FilterHandle;
 use millstream_protocol::batch::{Batch, BatchHeader};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{PartitionIndex, TopicName};
+use tokio::sync::Semaphore;
 
-use crate::filter::{FilterError, input, narrowed, unpacked};
+use crate::filter::{AHEAD, FilterError, input, narrowed, unpacked};
 
 /// One partition's ingress filter.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Ingress {
     partition: PartitionIndex,
     /// The instance, or why there is none.
     filter: Result<FilterHandle, WireError>,
+    /// A permit for each batch that may be unpacked.
+    turns: Arc<Semaphore>,
 }
 
 impl Ingress {
@@ -27,7 +31,8 @@ impl Ingress {
         partition: PartitionIndex,
         filter: Result<FilterHandle, WireError>,
     ) -> Self {
-        Self { topic: topic.as_str().into(), partition, filter }
+        let turns = Arc::new(Semaphore::new(AHEAD));
+        Self { topic: topic.as_str().into(), partition, filter, turns }
     }
 
     /// Whether there is no instance.
@@ -45,6 +50,7 @@ impl Ingress {
         if header.attributes.is_control() {
             return Ok((header, chunks));
         }
+        let _turn = self.turns.acquire().await.expect("it is never closed");
         let batch = Batch { header, bytes: whole(chunks) };
         let records = unpacked(&batch).map_err(FilterError::from)?;
         let input = input(&self.topic, self.partition, &records);

@@ -228,9 +228,22 @@ impl Broker {
     /// If it is not running.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most bytes of memory that it has held since it was started.
+    ///
+    /// # Panics
+    /// If it is not running.
+    #[must_use]
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let pid = self.id();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kib.expect("the system says how much") << 10
     }

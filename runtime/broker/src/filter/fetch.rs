@@ -1,19 +1,18 @@
 //! The filter of one fetch stream: one instance, on the broker, for one consumer.
+//!
+//! Invariant: however many batches a body has, at most [`AHEAD`] of them are unpacked at a time.
 
 use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::{StreamExt as _, stream};
-use millstream_modules::FilterHandle;
-use millstream_protocol::batch::{SealedBatches, UNSYNCED_UNKNOWN, seal};
+use millstream_modules::{FilterHandle, Verdict};
+use millstream_protocol::batch::{Batch, Records, SealedBatches, UNSYNCED_UNKNOWN, seal};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{PartitionIndex, TopicName};
 
-use super::{FilterError, input, narrowed, unpacked};
-
-/// Batches that are with the guest, or on their way to it, at a time.
-const AHEAD: usize = 3;
+use super::{AHEAD, FilterError, input, narrowed, unpacked};
 
 /// A consumer's filter.
 #[derive(Debug)]
@@ -40,25 +39,21 @@ impl FetchFilter {
     /// Filters a run of sealed batches. While the guest looks at one, what it left of those before is
     /// put together here.
     pub(crate) async fn apply(&mut self, sealed: Bytes) -> Result<Filtered, WireError> {
-        let mut inputs = Vec::new();
+        let mut batches = Vec::new();
         for batch in SealedBatches::new(sealed) {
             let batch = batch.map_err(FilterError::from)?.batch;
-            if batch.header.attributes.is_control() || batch.header.record_count == 0 {
-                continue;
+            if !batch.header.attributes.is_control() && batch.header.record_count > 0 {
+                batches.push(batch);
             }
-            let records = unpacked(&batch).map_err(FilterError::from)?;
-            inputs.push((batch, records));
         }
         let mut filtered = Filtered { bodies: Vec::new(), examined: 0 };
-        let verdicts = stream::iter(inputs).map(|(batch, records)| async {
-            let input = input(&self.topic, self.partition, &records);
-            let verdict = self.handle.process(input).await;
-            (batch, records, verdict)
-        });
-        let mut verdicts = pin!(verdicts.buffered(AHEAD));
-        while let Some((batch, records, verdict)) = verdicts.next().await {
+        let filter = &*self;
+        let judged = stream::iter(batches).map(|batch| filter.judge(batch));
+        let mut judged = pin!(judged.buffered(AHEAD));
+        while let Some(judged) = judged.next().await {
+            let (batch, records, verdict) = judged?;
             filtered.examined += records.len() as u64;
-            let left = narrowed(&batch, &records, &verdict.map_err(FilterError::from)?)?;
+            let left = narrowed(&batch, &records, &verdict)?;
             if left.header.record_count > 0 {
                 let mut front = BytesMut::with_capacity(8);
                 front.put_slice(&seal(&left.bytes, UNSYNCED_UNKNOWN));
@@ -67,5 +62,13 @@ impl FetchFilter {
             }
         }
         Ok(filtered)
+    }
+
+    /// Unpacks a batch, and asks the guest about its records.
+    async fn judge(&self, batch: Batch) -> Result<(Batch, Records, Verdict), FilterError> {
+        let records = unpacked(&batch)?;
+        let input = input(&self.topic, self.partition, &records);
+        let verdict = self.handle.process(input).await?;
+        Ok((batch, records, verdict))
     }
 }
