@@ -290,14 +290,9 @@ impl Model {
                 expected.push((LeaderEpoch(stored.epoch), stored.base));
             }
         }
-        let start = self.start;
-        let gone = expected.partition_point(|(_, first)| *first < start).saturating_sub(1);
-        // A table that was made again cannot know where an epoch began whose beginning is deleted.
-        let from_start = |epochs: &[(LeaderEpoch, Offset)]| {
-            epochs.iter().map(|&(epoch, first)| (epoch, first.max(start))).collect::<Vec<_>>()
-        };
-        let known = from_start(self.log().epochs());
-        assert_eq!(known, from_start(&expected[gone..]), "start {start}, {notes:?}");
+        let (start, end) = (self.start, self.end());
+        let known = in_force(self.log().epochs(), start, end);
+        assert_eq!(known, in_force(&expected, start, end), "start {start}, {notes:?}");
     }
 
     fn check(&mut self, from: Offset, max_bytes: usize) {
@@ -320,6 +315,24 @@ impl Model {
         let found = reader.offset_for_timestamp(Timestamp(timestamp), Offset::MAX).unwrap();
         assert_eq!(found.map(|(offset, at)| (offset, at.get())), expected);
     }
+}
+
+/// Which epochs wrote what there is, and from where on. What lies before the start has ceased to matter with it, also
+/// where there was no room to note it down, or a table had to be made again.
+fn in_force(
+    epochs: &[(LeaderEpoch, Offset)],
+    start: Offset,
+    end: Offset,
+) -> Vec<(LeaderEpoch, Offset)> {
+    let mut known: Vec<(LeaderEpoch, Offset)> = Vec::new();
+    for (epoch, first) in epochs {
+        let first = start.max(*first);
+        known.retain(|(_, before)| *before < first);
+        if first < end {
+            known.push((*epoch, first));
+        }
+    }
+    known
 }
 
 struct LogMatchesModel;
