@@ -14,7 +14,7 @@ use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::ids::Offset;
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
-use millstream_storage::log::{Cursor, ReadError};
+use millstream_storage::log::Cursor;
 use millstream_transport::{FrameReader, FrameWriter, StreamError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
@@ -22,7 +22,7 @@ use crate::broker::{Broker, Shares};
 use crate::drivers::partition::View;
 use crate::filter::FetchFilter;
 use crate::metrics::Fetched;
-use crate::partitions::Partition;
+use crate::partitions::{Partition, unreadable};
 
 const CREDIT: FrameLimits = FrameLimits { message: 64, body: 0 };
 const MAX_CREDIT: i64 = MAX_FETCH_CREDIT_BYTES.cast_signed();
@@ -115,7 +115,7 @@ impl Outlet {
         if open.offset < known.log_start || open.offset > known.high_watermark {
             return Err(out_of_range(&partition, open.offset, &known));
         }
-        let cursor = partition.reader().cursor_at(open.offset).map_err(|e| read_error(&e))?;
+        let cursor = partition.reader().cursor_at(open.offset).map_err(|e| unreadable(&e))?;
         let purse = Purse::default();
         purse.earn(open.credit);
         let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
@@ -174,7 +174,7 @@ impl Outlet {
             let (up_to, before) = (view.high_watermark, self.cursor.clone());
             let begun = Instant::now();
             let read = self.partition.reader().read(&mut self.cursor, up_to, wanted);
-            match read.map_err(|e| read_error(&e))? {
+            match read.map_err(|e| unreadable(&e))? {
                 Some(sealed) if share < sealed.len() => {
                     (batch, self.cursor) = (sealed.len(), before);
                 }
@@ -253,13 +253,4 @@ fn out_of_range(partition: &Partition, offset: Offset, view: &View) -> WireError
         view.high_watermark,
     );
     WireError::new(ErrorCode::OffsetOutOfRange, text)
-}
-
-fn read_error(error: &ReadError) -> WireError {
-    let code = match error {
-        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
-        ReadError::Corrupt { .. } => ErrorCode::CorruptLog,
-        _ => ErrorCode::Internal,
-    };
-    WireError::new(code, error)
 }
