@@ -186,7 +186,7 @@ impl Share {
         let (told, arrival) = oneshot::channel();
         let own = Arc::clone(&self.own);
         let small = bytes <= self.of.0.lane.all / self.of.0.lane.first;
-        // Goes before the channel does: who has left the line is not served.
+        // Leaves the line when this future goes; what it is given after nobody listens any more comes back.
         let _standing = Standing::new(&self.of, Waiter { own, bytes, small, told });
         arrival.await.expect("who stands in line is served")
     }

@@ -44,6 +44,17 @@ async fn half_written(host: &Host, client: &Client) {
     holds(client, "all", &["record"]).await;
 }
 
+/// A record comes in, and the job rests before it.
+async fn it_rests_before_a_record(client: &Client) {
+    // Not idempotent: an identity would have to be decided and stored first.
+    let config = ProducerConfig { idempotent: false, ..ProducerConfig::default() };
+    let producer = client.producer(config).unwrap();
+    producer.send(ProducerRecord::new("in").value(b"record")).await.unwrap().await.unwrap();
+    let job = client.admin().describe_job("copy").await.unwrap();
+    assert_eq!(job.partitions[0].status, "paused");
+    assert_eq!(values(client, "all").await, [""; 0]);
+}
+
 fn refusal<T: std::fmt::Debug>(result: Result<T, ClientError>) -> (ErrorCode, String) {
     match result.expect_err("refused") {
         ClientError::Refused(error) => (error.code, error.message),
@@ -148,13 +159,7 @@ async fn jobs_rest_until_a_change_that_was_decided_can_be_stored() {
         assert!(refused.contains("the positions of jobs cannot be saved"), "{refused}");
         host.disk.clear_faults();
     }
-    // Not idempotent: an identity would have to be stored first.
-    let config = ProducerConfig { idempotent: false, ..ProducerConfig::default() };
-    let producer = client.producer(config).unwrap();
-    producer.send(ProducerRecord::new("in").value(b"record")).await.unwrap().await.unwrap();
-    let job = client.admin().describe_job("copy").await.unwrap();
-    assert_eq!(job.partitions[0].status, "paused");
-    assert_eq!(values(&client, "all").await, [""; 0]);
+    it_rests_before_a_record(&client).await;
     host.disk.clear_faults();
     holds(&client, "all", &["record"]).await;
     let topic = client.admin().describe_topic("all").await.unwrap();
@@ -174,13 +179,7 @@ async fn jobs_rest_until_the_next_start_when_nobody_knows_whether_a_change_was_d
     let (code, why) = refusal(once.admin().alter_topic("all", change).await);
     assert_eq!(code, ErrorCode::StorageStopped, "{why}");
     assert!(why.contains("may still take effect"), "{why}");
-    // Not idempotent: an identity would have to be decided first.
-    let config = ProducerConfig { idempotent: false, ..ProducerConfig::default() };
-    let producer = client.producer(config).unwrap();
-    producer.send(ProducerRecord::new("in").value(b"record")).await.unwrap().await.unwrap();
-    let job = client.admin().describe_job("copy").await.unwrap();
-    assert_eq!(job.partitions[0].status, "paused");
-    assert_eq!(values(&client, "all").await, [""; 0]);
+    it_rests_before_a_record(&client).await;
     host.lose_power(5).await;
     let client = host.client().await;
     caught_up(&client, "copy").await;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, advance};
 
 use super::super::budget::Budget;
 use super::super::config::ProducerConfig;
+use super::super::delivery::Delivery;
 use super::super::lane::{Lane, Step};
 use super::super::queue::{Appended, Event};
 use super::super::record::ProducerRecord;
@@ -141,17 +142,22 @@ async fn a_record_that_may_go_anywhere_goes_to_the_next_partition_when_the_batch
     assert_eq!(bench.sent(), Some(2));
 }
 
+/// Appends until there is no room, and says how much is missing.
+fn fill(bench: &Bench) -> (Vec<Delivery>, usize) {
+    let mut deliveries = Vec::new();
+    loop {
+        match bench.append(&[0; 400]) {
+            Appended::Done { delivery, .. } => deliveries.push(delivery),
+            Appended::NoRoom(needed) => return (deliveries, needed),
+            Appended::NextTurn => panic!("it has a key"),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_takes_no_more_until_a_batch_is_settled() {
     let bench = Bench::new(ProducerConfig { buffer_bytes: 3_000, acks: Acks::One, ..config() });
-    let mut deliveries = Vec::new();
-    let needed = loop {
-        match bench.append(&[0; 400]) {
-            Appended::Done { delivery, .. } => deliveries.push(delivery),
-            Appended::NoRoom(needed) => break needed,
-            Appended::NextTurn => panic!("it has a key"),
-        }
-    };
+    let (deliveries, needed) = fill(&bench);
     assert!((400..500).contains(&needed), "{needed}");
     assert!((4..=7).contains(&deliveries.len()), "{}", deliveries.len());
     bench.lane.fail_all(|maybe_written| ProduceError::Closed { maybe_written });
@@ -222,14 +228,7 @@ async fn answers_that_never_come_do_not_keep_a_lane_from_its_end() {
 async fn room_that_was_waited_for_is_enough_though_the_open_batch_has_left_meanwhile() {
     let (buffer_bytes, batch_bytes) = (3_000, 100_000);
     let bench = Bench::new(ProducerConfig { buffer_bytes, batch_bytes, ..config() });
-    let mut deliveries = Vec::new();
-    let needed = loop {
-        match bench.append(&[0; 400]) {
-            Appended::Done { delivery, .. } => deliveries.push(delivery),
-            Appended::NoRoom(needed) => break needed,
-            Appended::NextTurn => panic!("it has a key"),
-        }
-    };
+    let (_deliveries, needed) = fill(&bench);
     advance(Duration::from_millis(5)).await;
     assert!(bench.sent().is_some());
     bench.lane.answer(written(), || Duration::ZERO);
