@@ -73,13 +73,9 @@ impl Disk<'_> {
         quiet::wait(self.dir, self.patience).map_err(|error| self.unwritable(error))
     }
 
-    /// As many empty files as it is to have side by side; they have no names. Each is made in a directory of its
-    /// own, as logs are: what a file system keeps of files side by side may share a block, and their syncs wait for it.
+    /// As many empty files as it is to have side by side; they have no names.
     pub(super) fn make_files(&self) -> Result<Vec<File>> {
-        let made = (0..self.files).map(|_| {
-            let own = tempfile::tempdir_in(self.dir)?;
-            tempfile::tempfile_in(own.path())
-        });
+        let made = (0..self.files).map(|_| tempfile::tempfile_in(self.dir));
         made.collect::<io::Result<_>>().map_err(|error| self.unwritable(error))
     }
 

@@ -17,7 +17,7 @@ use crate::bench::report::Times;
 use crate::failure::Result;
 
 /// Records a second, over all files: what `bench latency` sends by default.
-pub(super) const RATE: u32 = 10_000;
+const RATE: u32 = 10_000;
 /// For how long.
 const LASTS: Duration = Duration::from_secs(5);
 /// Records that are written together at most; if more wait, they go one write after the other.
