@@ -16,6 +16,7 @@
 //! - [`replication`]: one partition's replica.
 //! - [`metadata`]: topics, modules, jobs, brokers; commands, their effect, their rows.
 //! - [`instances`]: the life of a job's instance.
+//! - [`mutation`]: bugs that can be put back, to grade the simulator; in special builds only.
 //!
 //! This crate never reads a clock, never draws an unseeded random number, never does I/O, never sees
 //! a record's bytes, never uses a map without an order, and never depends on storage, transport,
@@ -27,5 +28,6 @@ pub mod instances;
 pub mod log;
 pub mod machine;
 pub mod metadata;
+pub mod mutation;
 pub mod random;
 pub mod replication;

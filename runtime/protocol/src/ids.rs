@@ -5,9 +5,11 @@
 mod name;
 mod number;
 mod producer;
+mod replica;
 
 pub use name::{InvalidName, JobName, ModuleName, ModuleRef, TopicName};
 pub use number::{
     JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
 };
 pub use producer::{ProducerEpoch, ProducerId, Sequence};
+pub use replica::ReplicaId;

@@ -4,6 +4,7 @@
 //! that agree on an entry agree on everything before it (KIP-101).
 
 use millstream_protocol::ids::{LeaderEpoch, Offset};
+use millstream_protocol::message::replica::LogEnd;
 
 /// Start offsets of the leader epochs in a log, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,13 +77,25 @@ impl EpochTable {
         self.entries.truncate(keep);
     }
 
-    /// The log now starts at `start`: forgets epochs that ended before, and moves the first one up.
+    /// The log now starts at `start`: forgets epochs that ended before. That of the record right before it
+    /// stays: a follower whose log ends there is asked for it.
     pub fn advance_start(&mut self, start: Offset) {
-        let after = self.entries.partition_point(|&(_, s)| s <= start);
-        if let Some(first) = after.checked_sub(1) {
-            self.entries.drain(..first);
-            self.entries[0].1 = start;
-        }
+        let after = self.entries.partition_point(|&(_, s)| s < start);
+        self.entries.drain(..after.saturating_sub(1));
+    }
+
+    /// How a log that ends at `log_end` ends.
+    #[must_use]
+    pub fn log_end(&self, log_end: Offset) -> LogEnd {
+        let epoch = log_end.checked_sub(1).and_then(|last| self.epoch_at(last));
+        LogEnd { epoch: epoch.unwrap_or_default(), offset: log_end }
+    }
+
+    /// Whether a log that ends like this is a prefix of this one: same epoch at the same offset means the
+    /// same records up to there.
+    #[must_use]
+    pub fn contains(&self, other: LogEnd, log_end: Offset) -> bool {
+        other.offset <= log_end && self.log_end(other.offset) == other
     }
 }
 
@@ -120,14 +133,27 @@ mod tests {
     }
 
     #[test]
-    fn retention_moves_the_first_epoch_up_and_a_cut_drops_the_last() {
+    fn retention_keeps_the_epoch_before_the_start_and_a_cut_drops_the_last() {
         let mut table = table();
-        table.advance_start(Offset(12));
-        assert_eq!(table.entries(), [(LeaderEpoch(3), Offset(12)), (LeaderEpoch(4), Offset(20))]);
+        table.advance_start(Offset(20));
+        assert_eq!(table.entries(), [(LeaderEpoch(3), Offset(10)), (LeaderEpoch(4), Offset(20))]);
+        assert_eq!(table.log_end(Offset(20)).epoch, LeaderEpoch(3));
         table.cut(Offset(20));
-        assert_eq!(table.entries(), [(LeaderEpoch(3), Offset(12))]);
-        assert_eq!(table.epoch_at(Offset(19)), Some(LeaderEpoch(3)));
-        assert_eq!(table.epoch_at(Offset(11)), None);
+        assert_eq!(table.entries(), [(LeaderEpoch(3), Offset(10))]);
+        assert_eq!(table.epoch_at(Offset(9)), None);
+    }
+
+    #[test]
+    fn a_log_contains_another_that_ends_in_the_same_epoch_at_the_same_offset() {
+        let contains = |epoch, offset| {
+            let end = LogEnd { epoch: LeaderEpoch(epoch), offset: Offset(offset) };
+            table().contains(end, Offset(25))
+        };
+        assert!(contains(0, 0), "an empty log");
+        assert!(contains(1, 10) && contains(3, 11) && contains(4, 25));
+        assert!(!contains(1, 11), "epoch 1 ended at 10");
+        assert!(!contains(2, 10), "written by a leader nobody here followed");
+        assert!(!contains(4, 26), "longer");
     }
 
     #[test]

@@ -1,68 +1,138 @@
-//! Candidate: a new epoch, a durable vote for oneself, and a majority.
+//! Candidate: first ask who would vote for it, then stand in a new epoch and gather a majority.
 //!
-//! Invariant: a candidate counts its own vote only when it is durable, so that no crash lets a
-//! replica vote twice in an epoch.
+//! ```text
+//!   Canvass ─▶ others ── Ballot(trial) ─▶ majority ─▶ epoch + 1, own vote ─▶ durable
+//!                                                        └─▶ Stand ─▶ others ── Ballot ─▶ majority ─▶ leads
+//! ```
+//! Canvassing first keeps a replica that comes back from a pause or a cut from deposing a leader that the
+//! others hear (KIP-996; Raft thesis, 9.6).
+//!
+//! Invariant: a candidate counts its own vote only when it is durable, so that no crash lets a replica vote
+//! twice in an epoch; a replica that may have lost something counts only where everybody agrees.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use millstream_protocol::ids::LeaderEpoch;
+use millstream_protocol::ids::ReplicaId;
+use millstream_protocol::message::replica::Content;
 
-use super::Log;
 use super::io::Output;
-use super::voter::{ReplicaId, Vote};
+use super::log::Log;
 use crate::machine::Time;
 
 /// A replica that stands for election.
 #[derive(Clone, Debug)]
 pub(super) struct Candidate {
-    agreeing: BTreeSet<ReplicaId>,
-    vote: Vote,
-    /// The vote found no room on the disk, and is handed over again then.
-    again: Option<Time>,
-    /// It did so the last time, and nothing is known since.
-    awaits_room: bool,
+    stage: Stage,
+    granted: BTreeSet<ReplicaId>,
+    doubtful: BTreeSet<ReplicaId>,
+    /// When it tries again.
+    until: Time,
 }
 
-/// How long a vote that found no room waits for some.
-const AGAIN: Duration = Duration::from_secs(1);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// It asks who would vote for it.
+    Canvassing,
+    /// Its vote for itself is not durable yet.
+    Voting,
+    /// It asks for votes.
+    Standing,
+}
 
 impl Candidate {
-    pub(super) fn stand(log: &mut Log, out: &mut Vec<Output>) -> Self {
-        let me = log.config.replica;
-        assert!(log.config.voters.contains(me), "{me} stands for election without a vote");
-        log.epoch = log.epoch.next();
-        let vote = Vote { epoch: log.epoch, voted_for: Some(me) };
-        out.push(Output::PersistVote { vote });
-        Self { agreeing: BTreeSet::new(), vote, again: None, awaits_room: false }
+    /// Asks the others; alone, there is nobody to ask.
+    pub(super) fn canvass(log: &mut Log, now: Time, out: &mut Vec<Output>) -> Self {
+        assert!(log.is_voter(), "{} stands for election without a vote", log.me());
+        let mut candidate = Self::at(Stage::Canvassing, log, now);
+        if log.is_alone() {
+            candidate.stand(log, now, out);
+            return candidate;
+        }
+        candidate.count(log, log.me(), log.ballot.doubtful);
+        for other in log.peers() {
+            log.send(other, Content::Canvass(log.end()), out);
+        }
+        candidate
     }
 
-    /// There was no room for the vote.
-    pub(super) fn vote_unstored(&mut self, now: Time) {
-        self.again = Some(now + AGAIN);
-        self.awaits_room = true;
+    /// Stands at once: the leader wants it to.
+    pub(super) fn take_over(log: &mut Log, now: Time, out: &mut Vec<Output>) -> Self {
+        let mut candidate = Self::at(Stage::Canvassing, log, now);
+        candidate.stand(log, now, out);
+        candidate
     }
 
-    pub(super) const fn awaits_room(&self) -> bool {
-        self.awaits_room
+    fn at(stage: Stage, log: &mut Log, now: Time) -> Self {
+        let until = now + log.random.jitter(log.timing().election);
+        Self { stage, granted: BTreeSet::new(), doubtful: BTreeSet::new(), until }
     }
 
-    pub(super) const fn deadline(&self) -> Option<Time> {
-        self.again
+    fn stand(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
+        let (me, epoch) = (log.me(), log.epoch().next());
+        log.ballot.epoch = epoch;
+        log.ballot.voted_for = Some(me);
+        log.persist(out);
+        *self = Self::at(Stage::Voting, log, now);
     }
 
-    /// Hands the same vote over again when it is time to.
-    pub(super) fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
-        if self.again.is_some_and(|at| at <= now) {
-            self.again = None;
-            out.push(Output::PersistVote { vote: self.vote });
+    /// The newest ballot is durable. Returns whether it is elected.
+    pub(super) fn kept(&mut self, log: &Log, out: &mut Vec<Output>) -> bool {
+        if self.stage != Stage::Voting {
+            return false;
+        }
+        assert_eq!(log.ballot.voted_for, Some(log.me()), "a candidate votes for itself");
+        self.stage = Stage::Standing;
+        self.count(log, log.me(), log.ballot.doubtful);
+        for other in log.peers() {
+            log.send(other, Content::Stand(log.end()), out);
+        }
+        self.wins(log)
+    }
+
+    /// An answer to this candidate, in its epoch. Returns whether it is elected.
+    pub(super) fn answered(
+        &mut self,
+        log: &mut Log,
+        now: Time,
+        from: ReplicaId,
+        (trial, doubtful): (bool, bool),
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let asked = if trial { Stage::Canvassing } else { Stage::Standing };
+        if self.stage != asked {
+            return false;
+        }
+        self.count(log, from, doubtful);
+        match self.stage {
+            Stage::Canvassing if self.wins(log) => {
+                self.stand(log, now, out);
+                false
+            }
+            Stage::Standing => self.wins(log),
+            Stage::Canvassing | Stage::Voting => false,
         }
     }
 
-    /// The vote for oneself is durable. Returns whether that is a majority.
-    pub(super) fn vote_persisted(&mut self, log: &Log, epoch: LeaderEpoch) -> bool {
-        assert_eq!(epoch, log.epoch, "a vote was made durable that is not the last one");
-        self.agreeing.insert(log.config.replica);
-        log.config.voters.is_majority(&self.agreeing)
+    fn count(&mut self, log: &Log, voter: ReplicaId, doubtful: bool) {
+        if log.voters().contains(voter) {
+            self.granted.insert(voter);
+        }
+        if doubtful {
+            self.doubtful.insert(voter);
+        }
+    }
+
+    fn wins(&self, log: &Log) -> bool {
+        let sure: BTreeSet<_> = self.granted.difference(&self.doubtful).copied().collect();
+        log.voters().is_majority(&sure) || log.voters().is_unanimous(&self.granted)
+    }
+
+    /// Whether it is time to try again. A vote that waits for room on the disk is waited for.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.deadline().is_some_and(|until| until <= now)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        (self.stage != Stage::Voting).then_some(self.until)
     }
 }

@@ -4,42 +4,30 @@
 //! voter set holds; a leader commits what earlier epochs wrote only together with something of its
 //! own (Raft, figure 8), except alone, when nobody else could ever overwrite it.
 
-use std::collections::BTreeMap;
-
-use millstream_protocol::ids::Offset;
+use millstream_protocol::ids::{Offset, ReplicaId};
+use millstream_protocol::message::replica::Progress;
 
 use super::io::Durability;
-use super::voter::{ReplicaId, VoterSet};
+use super::voter::VoterSet;
 
-/// How far one voter has reported to be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// It has everything before this in its log.
-    pub appended: Offset,
-    /// It has everything before this on its disk.
-    pub synced: Offset,
-}
-
-impl Progress {
-    const fn at(self, durability: Durability) -> Offset {
-        match durability {
-            Durability::Fsync => self.synced,
-            Durability::Memory => self.appended,
-        }
+/// What of a replica's progress counts.
+pub(super) const fn counted(progress: Progress, durability: Durability) -> Offset {
+    match durability {
+        Durability::Fsync => progress.synced,
+        Durability::Memory => progress.appended,
     }
 }
 
 /// The largest offset that a majority of `voters` has reached. Who has not reported is at 0.
 pub(super) fn quorum_offset(
     voters: &VoterSet,
-    progress: &BTreeMap<ReplicaId, Progress>,
+    progress: impl Fn(ReplicaId) -> Progress,
     durability: Durability,
 ) -> Offset {
+    let reached = |voter| counted(progress(voter), durability);
     if voters.count() == 1 {
-        let only = voters.iter().next().and_then(|voter| progress.get(&voter));
-        return only.map_or(Offset::ZERO, |progress| progress.at(durability));
+        return voters.iter().next().map_or(Offset::ZERO, reached);
     }
-    let reached = |voter| progress.get(&voter).copied().unwrap_or_default().at(durability);
     let mut offsets: Vec<Offset> = voters.iter().map(reached).collect();
     offsets.sort_unstable_by(|a, b| b.cmp(a));
     offsets[voters.majority() - 1]
@@ -58,6 +46,8 @@ pub(super) fn advanced(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use millstream_protocol::ids::NodeId;
     use proptest::prelude::*;
 
@@ -65,6 +55,15 @@ mod tests {
 
     fn replica(node: usize) -> ReplicaId {
         ReplicaId { node: NodeId(u32::try_from(node).unwrap()), incarnation: 1 }
+    }
+
+    fn quorum_of(
+        voters: &VoterSet,
+        progress: &BTreeMap<ReplicaId, Progress>,
+        durability: Durability,
+    ) -> Offset {
+        let reported = |voter| progress.get(&voter).copied().unwrap_or_default();
+        quorum_offset(voters, reported, durability)
     }
 
     fn voters(count: usize) -> VoterSet {
@@ -75,7 +74,7 @@ mod tests {
     fn durability_decides_which_mark_counts() {
         let progress =
             BTreeMap::from([(replica(0), Progress { appended: Offset(9), synced: Offset(4) })]);
-        let quorum = |durability| quorum_offset(&voters(1), &progress, durability);
+        let quorum = |durability| quorum_of(&voters(1), &progress, durability);
         assert_eq!(quorum(Durability::Fsync), Offset(4));
         assert_eq!(quorum(Durability::Memory), Offset(9));
     }
@@ -94,7 +93,7 @@ mod tests {
         for observer in 3..9 {
             progress.insert(replica(observer), Progress { appended: Offset(9), synced: Offset(9) });
         }
-        assert_eq!(quorum_offset(&voters(3), &progress, Durability::Fsync), Offset(0));
+        assert_eq!(quorum_of(&voters(3), &progress, Durability::Fsync), Offset(0));
     }
 
     proptest! {
@@ -114,7 +113,7 @@ mod tests {
                     .filter(|v| progress.get(v).map_or(Offset::ZERO, |p| p.synced) >= offset)
                     .count()
             };
-            let quorum = quorum_offset(&set, &progress, Durability::Fsync);
+            let quorum = quorum_of(&set, &progress, Durability::Fsync);
             prop_assert!(has(quorum) >= set.majority());
             prop_assert!(has(quorum.next()) < set.majority());
         }

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use millstream_protocol::ids::Offset;
+use millstream_protocol::ids::{Offset, ReplicaId};
 
+use super::ballot::Ballot;
 use super::io::Durability;
-use super::voter::{ReplicaId, Vote, VoterSet};
+use super::voter::VoterSet;
 use crate::log::epochs::EpochTable;
 use crate::log::producers::ProducerTable;
 
@@ -26,19 +27,48 @@ impl Default for InFlightLimits {
     }
 }
 
+/// How long a replica waits for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Who knows of no leader stands for election after this, at the longest, and again after it.
+    pub election: Duration,
+    /// Whose leader's broker was lost stands after this, at the longest.
+    pub takeover: Duration,
+    /// A leader speaks again to a replica that does not answer after this, and then less and less often.
+    pub resend: Duration,
+    /// What was committed is told to idle followers after this, unless a batch tells them before.
+    pub commit_linger: Duration,
+    /// A leader that gives its leadership away takes it back when nobody took it within this.
+    pub transfer: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            election: Duration::from_millis(600),
+            takeover: Duration::from_millis(60),
+            resend: Duration::from_millis(200),
+            commit_linger: Duration::from_millis(20),
+            transfer: Duration::from_secs(1),
+        }
+    }
+}
+
 /// How a partition behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// This replica.
     pub replica: ReplicaId,
-    /// The replicas that elect and commit.
+    /// The replicas that elect and commit, as far as the cluster's metadata knows.
     pub voters: VoterSet,
+    /// Where in the log these voters were written: 0 for those that the partition began with.
+    pub voters_at: Offset,
     /// What an acknowledgement promises.
     pub durability: Durability,
     /// How much may be in flight.
     pub in_flight: InFlightLimits,
-    /// How long a follower waits for its leader before it stands for election, at the longest.
-    pub election_timeout: Duration,
+    /// How long it waits for others.
+    pub timing: Timing,
     /// A producer snapshot is written after so many bytes of log.
     pub snapshot_bytes: u64,
     /// And after so much time, when something was written at all.
@@ -54,9 +84,10 @@ impl Config {
         Self {
             replica,
             voters: VoterSet::new([replica]),
+            voters_at: Offset::ZERO,
             durability,
             in_flight: InFlightLimits::default(),
-            election_timeout: Duration::from_secs(1),
+            timing: Timing::default(),
             snapshot_bytes: 256 << 20,
             snapshot_age: Duration::from_mins(5),
             seed,
@@ -73,8 +104,8 @@ pub struct Recovered {
     pub log_end: Offset,
     /// Everything before it is known to be durable.
     pub synced: Offset,
-    /// The newest vote made durable.
-    pub vote: Vote,
+    /// The newest ballot made durable.
+    pub ballot: Ballot,
     /// From the headers of the log.
     pub epochs: EpochTable,
     /// From the newest snapshot, with the headers after it replayed.

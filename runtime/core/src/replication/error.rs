@@ -78,6 +78,7 @@ impl From<&Resignation> for ProduceError {
         match why {
             Resignation::Shutdown => Self::ShuttingDown,
             Resignation::Storage { reason } => Self::StorageStopped { reason: reason.clone() },
+            Resignation::Diverged { .. } => Self::StorageStopped { reason: why.to_string().into() },
         }
     }
 }

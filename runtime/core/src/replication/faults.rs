@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::io::Acks;
 use super::*;
-use crate::log::producers::{ProducerLimits, Stamp};
+use crate::log::producers::{ProducerLimits, ProducerTable, Stamp};
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -74,7 +74,7 @@ struct World {
     /// Acknowledged as durable: a kill must not lose them.
     promised: Vec<Stored>,
     snapshot: Option<Vec<u8>>,
-    vote: Vote,
+    ballot: Ballot,
     trace: Vec<Output>,
 }
 
@@ -82,7 +82,7 @@ impl World {
     fn new() -> Self {
         let producers = ProducerTable::new(ProducerLimits::default());
         let mut world = Self {
-            partition: open(Durability::Fsync, &[], 0, Vote::default(), producers),
+            partition: open(Durability::Fsync, &[], 0, Ballot::default(), producers),
             durability: Durability::Fsync,
             queue: VecDeque::new(),
             disk: vec![],
@@ -96,7 +96,7 @@ impl World {
             weak: Offset::ZERO,
             promised: vec![],
             snapshot: None,
-            vote: Vote::default(),
+            ballot: Ballot::default(),
             trace: vec![],
         };
         world.step(Input::Tick);
@@ -118,10 +118,10 @@ impl World {
 
     fn perform(&mut self, output: Output) {
         match output {
-            Output::PersistVote { vote } => {
-                assert!(self.vote.epoch < vote.epoch, "one epoch is led once");
-                self.vote = vote;
-                self.step(Input::VotePersisted { epoch: vote.epoch });
+            Output::PersistBallot { serial, ballot } => {
+                assert!(self.ballot.epoch < ballot.epoch, "one epoch is led once");
+                self.ballot = ballot;
+                self.step(Input::BallotPersisted { serial });
             }
             Output::Append { token, base_offset, .. } => {
                 self.queue.push_back(Request::Append(token, base_offset));
@@ -139,6 +139,7 @@ impl World {
             Output::SnapshotProducers { bytes, .. } => self.snapshot = Some(bytes),
             Output::BecameLeader { start, .. } => assert_eq!(start, self.end()),
             Output::Resigned { .. } | Output::Answer { .. } => {}
+            other => panic!("a partition alone has no use for {other:?}"),
         }
     }
 
@@ -232,7 +233,8 @@ impl World {
             producers.replay_stamp(Time::ZERO, &stamp(stored), stored.base);
         }
         let synced = self.synced;
-        self.partition = open(self.durability, &self.disk, synced, self.vote, producers);
+        let ballot = self.ballot.clone();
+        self.partition = open(self.durability, &self.disk, synced, ballot, producers);
         self.step(Input::Tick);
     }
 
@@ -290,7 +292,7 @@ fn open(
     durability: Durability,
     disk: &[Stored],
     synced: usize,
-    vote: Vote,
+    ballot: Ballot,
     producers: ProducerTable,
 ) -> Partition {
     let replica = ReplicaId { node: NodeId(1), incarnation: 7 };
@@ -301,7 +303,7 @@ fn open(
         log_start: Offset::ZERO,
         log_end: end_of(disk),
         synced: end_of(&disk[..synced]),
-        vote,
+        ballot,
         epochs: EpochTable::default(),
         producers,
     };

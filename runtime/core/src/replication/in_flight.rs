@@ -27,6 +27,8 @@ struct Batch {
     end: Offset,
     bytes: u64,
     waiting: Vec<Waiting>,
+    /// Several batches that this leader found in its log.
+    inherited: bool,
 }
 
 /// Somebody to answer.
@@ -48,7 +50,8 @@ impl Waiting {
 impl InFlight {
     /// What a new leader finds uncommitted in its log: nobody waits for it yet, but a retry may.
     pub(super) fn inherited(high_watermark: Offset, end: Offset) -> Self {
-        let tail = Batch { base: high_watermark, end, bytes: 0, waiting: Vec::new() };
+        let (base, waiting) = (high_watermark, Vec::new());
+        let tail = Batch { base, end, bytes: 0, waiting, inherited: true };
         let batches = (high_watermark < end).then_some(tail).into_iter().collect();
         Self { batches, ..Self::default() }
     }
@@ -67,22 +70,21 @@ impl InFlight {
         ProduceError::Overloaded { batches: self.batches.len() + self.retries, bytes: self.bytes }
     }
 
-    /// A batch was given `base..end`.
+    /// A batch was given `base..end`; one of the leader's own is waited for by nobody.
     pub(super) fn push(
         &mut self,
         base: Offset,
         end: Offset,
         bytes: u64,
-        (token, acks): (Token, Acks),
+        waits: Option<(Token, Acks)>,
     ) {
         let last = self.batches.back().map_or(base, |batch| batch.end);
         assert_eq!(last, base, "a batch in flight does not follow the one before");
-        let waiting = match acks {
-            Acks::Zero => Vec::new(),
-            Acks::One | Acks::All => vec![Waiting { token, acks, base, duplicate: false }],
-        };
+        let answered = waits.filter(|(_, acks)| *acks != Acks::Zero);
+        let waiting = answered.map(|(token, acks)| Waiting { token, acks, base, duplicate: false });
+        let waiting = waiting.into_iter().collect();
         self.bytes += bytes;
-        self.batches.push_back(Batch { base, end, bytes, waiting });
+        self.batches.push_back(Batch { base, end, bytes, waiting, inherited: false });
     }
 
     /// A retry of `base..end` waits for what is in flight to be as far as its acks ask.
@@ -126,11 +128,17 @@ impl InFlight {
         out: &mut Vec<Output>,
     ) {
         let at = self.batches.partition_point(|batch| batch.base < from);
-        let split = self.batches.get(at.wrapping_sub(1)).is_none_or(|batch| batch.end <= from);
-        assert!(split, "a cut at {from} goes through a batch");
+        let refuse = |w: &Waiting| Output::Refuse { token: w.token, error: error.clone() };
+        if let Some(last) = at.checked_sub(1).and_then(|last| self.batches.get_mut(last))
+            && from < last.end
+        {
+            assert!(last.inherited, "a cut at {from} goes through a batch");
+            last.end = from;
+            self.retries -= last.waiting.len();
+            out.extend(last.waiting.drain(..).map(|waiting| refuse(&waiting)));
+        }
         for batch in self.batches.split_off(at) {
             self.leave(&batch);
-            let refuse = |w: &Waiting| Output::Refuse { token: w.token, error: error.clone() };
             out.extend(batch.waiting.iter().map(refuse));
         }
     }

@@ -8,20 +8,28 @@
 //!   the one that failed.
 //! - `Sync`: makes at least everything handed over before it durable, then answers `Synced`, even if
 //!   there was nothing to do. It may sync without being asked.
+//! - `AppendFetched` and `AppendControl` are appends like any other.
+//! - `Truncate` and `StartOver` are answered by `Cut` when what is left is durable.
 //! - Any error that may have lost data is `StorageStopped`, and nothing is answered after it.
+//!
+//! Ballots go to another queue that keeps their order; the newest one replaces all before it.
+//!
+//! Messages to other replicas are sent as well as it can be done, and need not arrive.
 
 use std::fmt;
 use std::sync::Arc;
 
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{
-    JobId, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp,
+    JobId, LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, ReplicaId, Sequence, Timestamp,
 };
 pub(super) use millstream_protocol::message::produce::Acks;
+use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 
+use super::ballot::Ballot;
 use super::config::InFlightLimits;
 use super::error::ProduceError;
-use super::voter::Vote;
+use super::voter::VoterSet;
 use crate::log::producers::Stamp;
 use crate::machine::Token;
 
@@ -92,6 +100,65 @@ impl BatchFacts {
     }
 }
 
+/// What the core has to know of a batch that came from the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FetchedBatch {
+    /// Its first offset.
+    pub base_offset: Offset,
+    /// The epoch it was written in.
+    pub epoch: LeaderEpoch,
+    /// The rest of what its header says.
+    pub facts: BatchFacts,
+    /// The voters that it puts in force, when it is a batch of a leader's own.
+    pub voters: Option<VoterSet>,
+}
+
+impl FetchedBatch {
+    pub(super) fn end(&self) -> Offset {
+        self.base_offset + self.facts.count()
+    }
+}
+
+/// What came behind a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Batches, which the shell keeps until it is told what to do with them.
+    Batches {
+        /// The shell's name for them.
+        token: Token,
+        /// What is in them; never empty.
+        batches: Vec<FetchedBatch>,
+    },
+    /// What a leader that has deleted the batches before an offset still knows of their producers.
+    Producers(Vec<u8>),
+}
+
+/// What is sent behind a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    /// Nothing.
+    None,
+    /// Batches from the log, from the message's base on; as many as the shell sees fit, at least one.
+    Log {
+        /// None that begins here or later.
+        up_to: Offset,
+    },
+    /// These bytes.
+    Producers(Vec<u8>),
+}
+
+/// What a leader writes to the log for the replicas, not for readers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// An epoch begins: so that what earlier epochs wrote can be committed (Raft, section 5.4.2).
+    LeaderChange {
+        /// Who leads it.
+        leader: ReplicaId,
+    },
+    /// Who votes from here on.
+    Voters(VoterSet),
+}
+
 /// Why an append failed although the log is sound: it may be tried again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppendFailure {
@@ -109,6 +176,13 @@ pub enum Resignation {
         /// What happened.
         reason: Arc<str>,
     },
+    /// Its log and the leader's part below what it knows to be committed: one of them lies.
+    Diverged {
+        /// Where the histories part.
+        at: LogEnd,
+        /// What is committed here.
+        committed: Offset,
+    },
 }
 
 impl fmt::Display for Resignation {
@@ -116,6 +190,12 @@ impl fmt::Display for Resignation {
         match self {
             Self::Shutdown => f.write_str("shut down"),
             Self::Storage { reason } => write!(f, "storage stopped: {reason}"),
+            Self::Diverged { at, committed } => write!(
+                f,
+                "this log and the leader's part at offset {} of epoch {}, and {committed} is committed here: \
+                 a disk was restored from an old copy, or a majority was lost",
+                at.offset, at.epoch
+            ),
         }
     }
 }
@@ -123,15 +203,47 @@ impl fmt::Display for Resignation {
 /// What happens to a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The vote of an earlier [`Output::PersistVote`] is durable.
-    VotePersisted {
-        /// Its epoch.
-        epoch: LeaderEpoch,
+    /// The ballot of an earlier [`Output::PersistBallot`] is durable.
+    BallotPersisted {
+        /// Its number.
+        serial: u64,
     },
-    /// The vote of an earlier [`Output::PersistVote`] found no room on the disk.
-    VoteUnstored {
-        /// Its epoch.
-        epoch: LeaderEpoch,
+    /// The ballot of an earlier [`Output::PersistBallot`] found no room on the disk.
+    BallotUnstored {
+        /// Its number.
+        serial: u64,
+    },
+    /// Another replica says something.
+    Receive {
+        /// Who.
+        from: ReplicaId,
+        /// What.
+        message: ReplicaMessage,
+        /// What came behind it.
+        body: Option<Body>,
+    },
+    /// A broker can be reached now, or cannot any more. Said again when it was reached anew: what was sent
+    /// before may be lost.
+    Peer {
+        /// The broker.
+        node: NodeId,
+        /// Whether it can be reached.
+        up: bool,
+    },
+    /// The replicas that should vote. The leader gets there, one voter at a time.
+    Target {
+        /// Who should vote.
+        replicas: VoterSet,
+    },
+    /// Give the leadership away.
+    Transfer {
+        /// To whom; to who is best placed when absent.
+        to: Option<ReplicaId>,
+    },
+    /// What [`Output::Truncate`] or [`Output::StartOver`] asked for is done and durable.
+    Cut {
+        /// Where the log ends now.
+        end: Offset,
     },
     /// A producer sent a batch.
     Produce {
@@ -198,10 +310,67 @@ pub enum Input {
 /// What a partition asks its shell to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Make the vote durable, then say [`Input::VotePersisted`]; or [`Input::VoteUnstored`], and it is asked for again.
-    PersistVote {
-        /// Epoch and choice.
-        vote: Vote,
+    /// Make the ballot durable, then say [`Input::BallotPersisted`]; or [`Input::BallotUnstored`], and it is
+    /// asked for again.
+    PersistBallot {
+        /// Counts up.
+        serial: u64,
+        /// What to keep, in place of what was kept before.
+        ballot: Ballot,
+    },
+    /// Tell another replica.
+    Send {
+        /// Whom.
+        to: ReplicaId,
+        /// What.
+        message: ReplicaMessage,
+        /// What follows the message.
+        attachment: Attachment,
+    },
+    /// Another replica leads, or nobody is known to.
+    Follows {
+        /// Who leads.
+        leader: Option<ReplicaId>,
+        /// The newest epoch known.
+        epoch: LeaderEpoch,
+    },
+    /// Write the batches of a body, at the offsets and in the epochs that they have.
+    AppendFetched {
+        /// The body.
+        token: Token,
+    },
+    /// Forget a body.
+    Discard {
+        /// The body.
+        token: Token,
+    },
+    /// Write a batch of the leader's own: one record, one offset.
+    AppendControl {
+        /// Its offset.
+        base_offset: Offset,
+        /// Its epoch.
+        epoch: LeaderEpoch,
+        /// What is in it.
+        control: Control,
+    },
+    /// Cut away every batch that begins at or after `to`.
+    Truncate {
+        /// The new end.
+        to: Offset,
+    },
+    /// Drop the log; an empty one begins here.
+    StartOver {
+        /// Its first offset, and the epoch of the record before it.
+        start: LogEnd,
+        /// What is known of producers there: a snapshot as [`Output::SnapshotProducers`] has it.
+        producers: Vec<u8>,
+    },
+    /// These voters are committed: no other set before them counts any more.
+    VotersCommitted {
+        /// Where they stand in the log.
+        at: LogEnd,
+        /// Who votes.
+        voters: VoterSet,
     },
     /// This replica leads.
     BecameLeader {

@@ -1,62 +1,88 @@
-//! Leader: give out offsets, write, commit, answer.
+//! Leader: give out offsets, write, send on, commit, answer.
 //!
 //! Invariant: the order of the log is the order in which batches were taken; an acknowledgement with
-//! acks `all` follows the commit, and the commit follows the quorum's disks.
+//! acks `all` follows the commit, and the commit follows the quorum's disks; nothing is taken while the
+//! leadership is being given away or the voters are being changed.
 
-use std::collections::BTreeMap;
+use millstream_protocol::ids::{NodeId, Offset, ReplicaId};
+use millstream_protocol::message::replica::{LogEnd, Progress};
 
-use millstream_protocol::ids::Offset;
-
-use super::commit::{Progress, advanced, quorum_offset};
+use super::commit::{advanced, quorum_offset};
 use super::error::ProduceError;
+use super::followers::Followers;
+use super::handover::Handover;
 use super::in_flight::InFlight;
-use super::io::{Acks, AppendFailure, BatchFacts, Durability, Output};
-use super::voter::ReplicaId;
-use super::{Log, Time};
+use super::io::{Acks, AppendFailure, BatchFacts, Control, Output};
+use super::log::{Log, earliest};
+use super::membership::Change;
 use crate::log::producers::Verdict;
-use crate::machine::Token;
+use crate::machine::{Time, Token};
+use crate::mutation::{self, Mutation};
 
 /// A replica that leads.
 #[derive(Clone, Debug)]
 pub(super) struct Leader {
     /// Where its epoch starts.
-    start: Offset,
-    in_flight: InFlight,
-    progress: BTreeMap<ReplicaId, Progress>,
-    /// A sync was asked for and has not been answered.
-    syncing: bool,
-    stopping: bool,
-    snapshot: Snapshots,
-}
-
-/// When the next producer snapshot is due.
-#[derive(Clone, Copy, Debug)]
-struct Snapshots {
-    bytes: u64,
-    at: Offset,
-    time: Time,
+    pub(super) start: Offset,
+    pub(super) in_flight: InFlight,
+    pub(super) followers: Followers,
+    /// The voters are being changed.
+    pub(super) change: Option<Change>,
+    /// The leadership is being given away.
+    pub(super) handover: Option<Handover>,
+    /// Nobody took the leadership when it was given away.
+    pub(super) in_vain: bool,
+    /// Since when it reaches no majority.
+    lonely: Option<Time>,
 }
 
 impl Leader {
     pub(super) fn take_over(log: &mut Log, now: Time, out: &mut Vec<Output>) -> Self {
         let start = log.offsets.end();
-        log.epochs.assign(log.epoch, start);
-        out.push(Output::BecameLeader { epoch: log.epoch, start });
-        let snapshot = Snapshots { bytes: 0, at: start, time: now };
+        out.push(Output::BecameLeader { epoch: log.epoch(), start });
+        log.snapshots_from(now);
+        if mutation::is(Mutation::ForgetProducers) && !log.is_alone() {
+            log.producers.forget();
+        }
         let mut leader = Self {
             start,
             in_flight: InFlight::inherited(log.offsets.high_watermark(), start),
-            progress: BTreeMap::new(),
-            syncing: false,
-            stopping: false,
-            snapshot,
+            followers: Followers::default(),
+            change: None,
+            handover: None,
+            in_vain: false,
+            lonely: None,
         };
-        leader.progressed(log, out);
+        log.epochs.assign(log.epoch(), start);
+        let others = log.peers();
+        let joining = log.target.iter().flat_map(|target| target.iter());
+        for other in others.iter().copied().chain(joining).filter(|other| *other != log.me()) {
+            leader.followers.expect(other, now);
+        }
+        if !others.is_empty() {
+            // Nobody else's batches are committed before one of its own is.
+            leader.write_control(log, Control::LeaderChange { leader: log.me() }, out);
+        }
+        if log.ballot.doubtful {
+            // Everybody agreed: nobody knows of anything more.
+            log.ballot.doubtful = false;
+            log.persist(out);
+        }
+        leader.look_around(log, now);
+        leader.followers.tick(log, now, out);
+        leader.progressed(log, now, out);
         leader
     }
 
+    /// Whether it has committed something of its own: then it knows what earlier leaders had committed,
+    /// and readers see nothing go back (KIP-207).
+    pub(super) fn is_established(&self, log: &Log) -> bool {
+        log.is_alone() || self.start < log.offsets.high_watermark()
+    }
+
     pub(super) fn accepts(&self, log: &Log) -> bool {
-        !self.stopping && self.in_flight.has_room(log.config.in_flight, 0)
+        let busy = log.stopping || self.handover.is_some() || self.change.is_some();
+        !busy && self.in_flight.has_room(log.config.in_flight, 0)
     }
 
     pub(super) fn produce(
@@ -75,14 +101,17 @@ impl Leader {
             }
             Ok(Verdict::Fresh) => {
                 self.append(log, now, batch, (token, acks), out);
-                self.want_sync(log, out);
+                log.want_sync(out);
             }
         }
     }
 
     fn judge(&self, log: &mut Log, now: Time, batch: &BatchFacts) -> Result<Verdict, ProduceError> {
-        if self.stopping {
+        if log.stopping {
             return Err(ProduceError::ShuttingDown);
+        }
+        if self.handover.is_some() || self.change.is_some() {
+            return Err(ProduceError::NotLeader { epoch: log.epoch() });
         }
         if !self.in_flight.has_room(log.config.in_flight, batch.bytes) {
             return Err(self.in_flight.overload());
@@ -105,12 +134,20 @@ impl Leader {
         if let Some(stamp) = batch.stamp() {
             log.producers.record(now, &stamp, base_offset);
         }
-        self.snapshot.bytes += batch.bytes;
-        self.in_flight.push(base_offset, log.offsets.end(), batch.bytes, (token, acks));
-        out.push(Output::Append { token, base_offset, epoch: log.epoch });
+        log.wrote(batch.bytes);
+        self.in_flight.push(base_offset, log.offsets.end(), batch.bytes, Some((token, acks)));
+        out.push(Output::Append { token, base_offset, epoch: log.epoch() });
         if acks == Acks::Zero {
             out.push(Output::Acknowledge { token, base_offset, duplicate: false });
         }
+    }
+
+    /// A batch of its own, which nobody waits for.
+    pub(super) fn write_control(&mut self, log: &mut Log, control: Control, out: &mut Vec<Output>) {
+        let base_offset = log.offsets.assign(1);
+        self.in_flight.push(base_offset, log.offsets.end(), 0, None);
+        out.push(Output::AppendControl { base_offset, epoch: log.epoch(), control });
+        log.want_sync(out);
     }
 
     /// A retry waits as long as its first attempt would.
@@ -133,103 +170,150 @@ impl Leader {
         }
     }
 
-    pub(super) fn appended(&mut self, log: &mut Log, end: Offset, out: &mut Vec<Output>) {
-        let before = log.offsets.appended();
-        log.offsets.appended_to(end);
-        self.in_flight.appended(before, end, out);
-        self.progressed(log, out);
-    }
-
-    pub(super) fn synced(&mut self, log: &mut Log, end: Offset, out: &mut Vec<Output>) {
-        self.syncing = false;
-        let before = log.offsets.appended();
-        log.offsets.synced_to(end);
+    /// The disk has come further, from `before` on.
+    pub(super) fn wrote(
+        &mut self,
+        log: &mut Log,
+        now: Time,
+        before: Offset,
+        out: &mut Vec<Output>,
+    ) {
         self.in_flight.appended(before, log.offsets.appended(), out);
-        self.progressed(log, out);
+        self.followers.appended(log, now, out);
+        self.progressed(log, now, out);
     }
 
+    /// Nothing at or after `from` was written. Returns whether it can go on leading.
     pub(super) fn append_failed(
         &mut self,
         log: &mut Log,
-        from: Offset,
+        now: Time,
+        (before, from): (Offset, Offset),
         reason: AppendFailure,
         out: &mut Vec<Output>,
-    ) {
-        let before = log.offsets.appended();
-        log.offsets.appended_to(from);
+    ) -> bool {
         self.in_flight.appended(before, from, out);
-        log.offsets.cut(from);
-        log.producers.cut(from);
         let error = match reason {
             AppendFailure::DiskFull => ProduceError::DiskFull,
         };
         self.in_flight.refuse_from(from, &error, out);
-        self.progressed(log, out);
+        let kept = from > self.start || log.is_alone();
+        if !kept || self.change.is_some() {
+            return false;
+        }
+        self.progressed(log, now, out);
+        if !log.is_alone() {
+            // Somebody else may have room.
+            self.hand_over(log, now, None, out);
+        }
+        true
     }
 
-    /// Reports this replica's own marks to itself, commits what a majority has, and asks for a sync
-    /// if there is something to make durable.
-    pub(super) fn progressed(&mut self, log: &mut Log, out: &mut Vec<Output>) {
-        let offsets = &log.offsets;
-        let own = Progress { appended: offsets.appended(), synced: offsets.synced() };
-        self.progress.insert(log.config.replica, own);
-        let voters = &log.config.voters;
-        let quorum = quorum_offset(voters, &self.progress, log.config.durability);
-        if let Some(to) = advanced(voters, offsets.high_watermark(), quorum, self.start) {
-            log.offsets.commit(to);
-            log.producers.settle(to);
-            out.push(Output::HighWatermark(to));
+    /// A replica fetches.
+    pub(super) fn fetched(
+        &mut self,
+        log: &mut Log,
+        now: Time,
+        from: ReplicaId,
+        (end, progress): (LogEnd, Progress),
+        out: &mut Vec<Output>,
+    ) {
+        if self.followers.fetch(log, now, from, (end, progress), out) {
+            self.progressed(log, now, out);
+        }
+    }
+
+    /// A replica's disk has come further.
+    pub(super) fn reported(
+        &mut self,
+        log: &mut Log,
+        now: Time,
+        from: ReplicaId,
+        progress: Progress,
+        out: &mut Vec<Output>,
+    ) {
+        if self.followers.report(from, progress) {
+            self.progressed(log, now, out);
+        }
+    }
+
+    /// Commits what a majority has, asks for a sync if there is something to make durable, and takes the
+    /// next step of whatever waited for it.
+    pub(super) fn progressed(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
+        let (me, own) = (log.me(), log.progress());
+        let progress = |voter| if voter == me { own } else { self.followers.progress(voter) };
+        let quorum = quorum_offset(log.voters(), progress, log.config.durability);
+        // A majority without this replica may be ahead of its own disk.
+        let quorum = quorum.min(log.offsets.appended());
+        let committed = log.offsets.high_watermark();
+        if let Some(to) = advanced(log.voters(), committed, quorum, self.start) {
+            log.commit(to, out);
             self.in_flight.committed(to, out);
+            self.followers.committed(log, now, out);
         }
-        self.want_sync(log, out);
-        self.snapshot_when_large(log, out);
+        log.want_sync(out);
+        log.snapshot_when_large(out);
+        self.change_voters(log, now, out);
+        self.hand_over_further(log, now, out);
     }
 
-    /// One sync at a time: what comes meanwhile shares the next one.
-    fn want_sync(&mut self, log: &Log, out: &mut Vec<Output>) {
-        let promised = log.config.durability == Durability::Fsync || self.stopping;
-        if promised && !self.syncing && log.offsets.synced() < log.offsets.end() {
-            self.syncing = true;
-            out.push(Output::Sync);
+    /// A broker can be reached anew, or no more.
+    pub(super) fn reach(
+        &mut self,
+        log: &mut Log,
+        now: Time,
+        (node, up): (NodeId, bool),
+        out: &mut Vec<Output>,
+    ) {
+        if up {
+            self.followers.reach(log, now, node, out);
+        }
+        self.look_around(log, now);
+        self.progressed(log, now, out);
+    }
+
+    fn look_around(&mut self, log: &Log, now: Time) {
+        let reached = log.voters().iter().filter(|voter| log.is_up(*voter)).count();
+        if log.voters().majority() <= reached {
+            self.lonely = None;
+        } else {
+            self.lonely.get_or_insert(now);
         }
     }
 
-    fn snapshot_when_large(&mut self, log: &Log, out: &mut Vec<Output>) {
-        if log.config.snapshot_bytes <= self.snapshot.bytes && self.has_news(log) {
-            self.snapshot_now(log, self.snapshot.time, out);
-        }
-    }
-
-    fn snapshot_now(&mut self, log: &Log, now: Time, out: &mut Vec<Output>) {
-        log.snapshot_producers(out);
-        self.snapshot = Snapshots { bytes: 0, at: log.offsets.high_watermark(), time: now };
+    /// Whether it has reached no majority for so long that another one may lead (check quorum).
+    pub(super) fn is_deserted(&self, log: &Log, now: Time) -> bool {
+        self.lonely.is_some_and(|since| since + log.timing().election <= now)
     }
 
     pub(super) fn tick(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
-        if self.deadline(log).is_some_and(|at| at <= now) {
-            log.producers.expire(now);
-            self.snapshot_now(log, now, out);
+        log.snapshot_when_old(now, out);
+        self.followers.tick(log, now, out);
+        self.take_back(now);
+        self.change_voters(log, now, out);
+        self.hand_over_further(log, now, out);
+    }
+
+    pub(super) fn deadline(&self, log: &Log) -> Option<Time> {
+        let lonely = self.lonely.map(|since| since + log.timing().election);
+        let handover = self.handover.as_ref().map(Handover::deadline);
+        earliest([self.followers.deadline(log), lonely, handover])
+    }
+
+    pub(super) fn stop(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
+        log.want_sync(out);
+        if !log.is_alone() {
+            self.hand_over(log, now, None, out);
         }
     }
 
-    /// An idle partition wants no ticks.
-    pub(super) fn deadline(&self, log: &Log) -> Option<Time> {
-        self.has_news(log).then(|| self.snapshot.time + log.config.snapshot_age)
-    }
-
-    /// Whether a producer snapshot would say more than the last one.
-    fn has_news(&self, log: &Log) -> bool {
-        self.snapshot.at < log.snapshot_offset()
-    }
-
-    pub(super) fn stop(&mut self, log: &mut Log, out: &mut Vec<Output>) {
-        self.stopping = true;
-        self.want_sync(log, out);
-    }
-
+    /// Whether everything it took is answered and durable, and nobody is about to take over.
     pub(super) fn is_drained(&self, log: &Log) -> bool {
         let durable = log.offsets.synced() == log.offsets.end();
-        self.stopping && self.in_flight.is_empty() && durable && !self.syncing
+        let idle = self.in_flight.is_empty() && durable && !log.is_syncing();
+        // Without a majority nothing more is committed: who waits is told so, and asks another.
+        let hopeless = self.in_vain || self.lonely.is_some();
+        log.stopping && self.handover.is_none() && (idle || hopeless)
     }
 
     pub(super) fn refuse_all(&mut self, error: &ProduceError, out: &mut Vec<Output>) {

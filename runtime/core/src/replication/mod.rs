@@ -1,25 +1,37 @@
 //! One partition's replica: who leads, what is written, what is committed, who is told.
 //!
 //! ```text
-//!  Produce ─▶ leader ── Append ─▶ disk ── Appended ─▶ acks 1 ─▶ Acknowledge
+//!  Produce ─▶ leader ── Append ─▶ disk ── Appended ─▶ followers fetch; acks 1 ─▶ Acknowledge
 //!               │       Sync  ─▶ disk ── Synced  ─▶ quorum ─▶ HighWatermark, then acks all
-//!  follower ── Tick ─▶ candidate ── PersistVote ─▶ disk ── VotePersisted ─▶ majority ─▶ BecameLeader
+//!  follower ── its leader is lost ─▶ candidate ── canvass, own vote durable, majority ─▶ BecameLeader
 //! ```
 //!
+//! Pull-based Raft, as KRaft does it (KIP-595): followers fetch as consumers do, and report what is durable.
 //! A broker alone is a cluster of one voter that takes the same path as any other.
+//!
+//! Reading order: [`io`](Input), `config`, `log` (what stays when the role changes) with `ballot` and `voter`;
+//! the roles `follower`, `candidate`, `leader`, `stopped`; of the leader `in_flight`, `followers`, `commit`,
+//! `membership`, `handover`; `election` (how votes are given).
 //!
 //! Invariant: every `Produce` is answered by exactly one `Acknowledge` or `Refuse`; an epoch and a
 //! vote are durable before they are acted on; nothing is acknowledged as committed before a majority
 //! of voters holds it as durably as the topic promises; after a storage error nothing is acknowledged.
 
+mod ballot;
 mod candidate;
 mod commit;
 mod config;
+mod election;
 mod error;
 mod follower;
+mod followers;
+mod handover;
 mod in_flight;
 mod io;
 mod leader;
+mod log;
+mod membership;
+mod stopped;
 mod voter;
 
 #[cfg(test)]
@@ -27,22 +39,27 @@ mod faults;
 #[cfg(test)]
 mod scenarios;
 
-pub use commit::Progress;
-pub use config::{Config, InFlightLimits, Recovered};
+pub use ballot::{Ballot, VotersAt, decode as decode_ballot};
+pub use config::{Config, InFlightLimits, Recovered, Timing};
 pub use error::ProduceError;
-pub use io::{AppendFailure, BatchFacts, Durability, Input, Output, Resignation};
-pub use voter::{ReplicaId, Vote, VoterSet};
+pub use io::{
+    AppendFailure, Attachment, BatchFacts, Body, Control, Durability, FetchedBatch, Input, Output,
+    Resignation,
+};
+pub use voter::{NoVoterSet, VoterSet};
 
 use candidate::Candidate;
-use follower::Follower;
+use follower::{Follower, discard};
 use leader::Leader;
-use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use log::Log;
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId};
+use millstream_protocol::message::replica::{Content, ReplicaMessage};
+use stopped::Stopped;
 
 use crate::log::epochs::EpochTable;
 use crate::log::offsets::Offsets;
-use crate::log::producers::ProducerTable;
 use crate::machine::{Machine, Time, Token};
-use crate::random::Random;
+use crate::mutation::{self, Mutation};
 
 /// One partition's replica on one broker.
 #[derive(Clone, Debug)]
@@ -51,23 +68,12 @@ pub struct Partition {
     role: Role,
 }
 
-/// What stays when the role changes.
-#[derive(Clone, Debug)]
-struct Log {
-    config: Config,
-    offsets: Offsets,
-    epochs: EpochTable,
-    producers: ProducerTable,
-    epoch: LeaderEpoch,
-    random: Random,
-}
-
 #[derive(Clone, Debug)]
 enum Role {
     Follower(Follower),
     Candidate(Candidate),
     Leader(Box<Leader>),
-    Stopped(Resignation),
+    Stopped(Stopped),
 }
 
 impl Partition {
@@ -75,15 +81,8 @@ impl Partition {
     /// otherwise when it has waited for a leader long enough.
     #[must_use]
     pub fn new(config: Config, recovered: Recovered, now: Time) -> Self {
-        let Recovered { log_start, log_end, synced, vote, epochs, producers } = recovered;
-        let mut producers = producers;
-        // What was deleted will not be taken back.
-        producers.settle(log_start);
-        let epoch = vote.epoch.max(epochs.latest().unwrap_or_default());
-        let random = Random::new(config.seed);
-        let offsets = Offsets::recovered(log_start, synced, log_end);
-        let mut log = Log { config, offsets, epochs, producers, epoch, random };
-        let role = Role::Follower(Follower::new(&mut log, now));
+        let mut log = Log::new(config, recovered, now);
+        let role = Role::Follower(Follower::new(&mut log, now, None));
         Self { log, role }
     }
 
@@ -100,22 +99,53 @@ impl Partition {
         matches!(self.role, Role::Leader(_))
     }
 
-    /// The broker that leads, as far as is known here.
+    /// Whether it leads and knows what was committed before it: readers are served.
     #[must_use]
-    pub fn leader(&self) -> Option<NodeId> {
-        self.is_leader().then_some(self.log.config.replica.node)
+    pub fn is_established(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.is_established(&self.log))
+    }
+
+    /// Whether it leads, and others want batches as soon as they are written.
+    #[must_use]
+    pub fn has_followers(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if !leader.followers.is_empty())
+    }
+
+    /// The replica that leads, as far as is known here.
+    #[must_use]
+    pub fn leader(&self) -> Option<ReplicaId> {
+        match &self.role {
+            Role::Leader(_) => Some(self.log.me()),
+            Role::Follower(follower) => follower.live_leader(&self.log),
+            Role::Candidate(_) | Role::Stopped(_) => None,
+        }
     }
 
     /// The newest epoch known here.
     #[must_use]
     pub const fn epoch(&self) -> LeaderEpoch {
-        self.log.epoch
+        self.log.epoch()
+    }
+
+    /// Who votes, as far as is known here.
+    #[must_use]
+    pub fn voters(&self) -> &VoterSet {
+        self.log.voters()
     }
 
     /// The marks of the log: start, high watermark, synced, appended, end.
     #[must_use]
     pub const fn offsets(&self) -> &Offsets {
         &self.log.offsets
+    }
+
+    /// Everything before it may be read.
+    #[must_use]
+    pub fn readable(&self) -> Offset {
+        if mutation::is(Mutation::ReadBeyondHighWatermark) {
+            return self.log.offsets.appended();
+        }
+        self.log.offsets.high_watermark()
     }
 
     /// Which epoch wrote what.
@@ -130,11 +160,17 @@ impl Partition {
         self.log.producers.len()
     }
 
+    /// Whether it may have lost what it once had, and has not caught up since.
+    #[must_use]
+    pub const fn is_doubtful(&self) -> bool {
+        self.log.ballot.doubtful
+    }
+
     /// Why this replica takes no more writes until it is opened again, if so.
     #[must_use]
     pub const fn stopped(&self) -> Option<&Resignation> {
         match &self.role {
-            Role::Stopped(why) => Some(why),
+            Role::Stopped(stopped) => Some(&stopped.why),
             _ => None,
         }
     }
@@ -143,7 +179,7 @@ impl Partition {
     /// refused with that.
     #[must_use]
     pub const fn awaits_room(&self) -> bool {
-        matches!(&self.role, Role::Candidate(candidate) if candidate.awaits_room())
+        matches!(self.role, Role::Candidate(_)) && self.log.awaits_room()
     }
 
     /// What the replica is doing, for people: `leader`, `candidate`, `follower` or `stopped`.
@@ -169,102 +205,356 @@ impl Partition {
             Role::Leader(leader) => {
                 return leader.produce(&mut self.log, now, token, batch, acks, out);
             }
-            Role::Stopped(why) => ProduceError::from(&*why),
-            Role::Candidate(candidate) if candidate.awaits_room() => ProduceError::DiskFull,
+            Role::Stopped(stopped) => ProduceError::from(&stopped.why),
+            Role::Candidate(_) if self.log.awaits_room() => ProduceError::DiskFull,
             Role::Follower(_) | Role::Candidate(_) => {
-                ProduceError::NotLeader { epoch: self.log.epoch }
+                ProduceError::NotLeader { epoch: self.log.epoch() }
             }
         };
         out.push(Output::Refuse { token, error });
     }
 
+    fn receive(
+        &mut self,
+        now: Time,
+        from: ReplicaId,
+        message: ReplicaMessage,
+        body: Option<Body>,
+        out: &mut Vec<Output>,
+    ) {
+        let ReplicaMessage { epoch, content } = message;
+        if let Role::Stopped(stopped) = &mut self.role {
+            stopped.hear(&self.log, (from, epoch), &content, out);
+            return discard(body, out);
+        }
+        if self.log.cutting.is_some() {
+            // What was said is said again; meanwhile nobody is promised anything.
+            return discard(body, out);
+        }
+        if self.log.epoch() < epoch {
+            let leads = is_leaders(&content);
+            self.enter(now, epoch, leads.then_some(from), out);
+            if leads {
+                // It is asked for batches once the epoch is durable here.
+                return discard(body, out);
+            }
+        } else if epoch < self.log.epoch() {
+            self.correct(from, &content, out);
+            return discard(body, out);
+        }
+        self.hear(now, from, content, body, out);
+    }
+
+    /// A newer epoch: whatever this replica was, it is a follower in that one.
+    fn enter(
+        &mut self,
+        now: Time,
+        epoch: LeaderEpoch,
+        leader: Option<ReplicaId>,
+        out: &mut Vec<Output>,
+    ) {
+        self.step_down(now, leader, out);
+        self.log.enter(epoch, out);
+        out.push(Output::Follows { leader, epoch });
+        self.kept(now, out);
+    }
+
+    /// Who speaks in an older epoch is told of this one.
+    fn correct(&self, from: ReplicaId, content: &Content, out: &mut Vec<Output>) {
+        let content = match content {
+            Content::Canvass(_) => follower::ballot(&self.log, true, false, None),
+            Content::Stand(_) => follower::ballot(&self.log, false, false, None),
+            _ if self.is_leader() => Content::Leading,
+            Content::Fetch { .. } => Content::NotLeading { leader: self.leader() },
+            Content::Leading | Content::Batches { .. } | Content::TakeOver => {
+                Content::NotLeading { leader: self.leader() }
+            }
+            _ => return,
+        };
+        self.log.send(from, content, out);
+    }
+
+    /// A message of the present epoch.
+    fn hear(
+        &mut self,
+        now: Time,
+        from: ReplicaId,
+        content: Content,
+        body: Option<Body>,
+        out: &mut Vec<Output>,
+    ) {
+        match content {
+            Content::Canvass(end) => self.canvassed(from, end, out),
+            Content::Stand(end) => self.asked_for_vote(now, from, end, out),
+            Content::Ballot { trial, granted: true, doubtful, .. } => {
+                self.voted(now, from, (trial, doubtful), out);
+            }
+            Content::Ballot { granted: false, leader: Some(leader), .. }
+            | Content::NotLeading { leader: Some(leader) } => self.pointed_to(now, leader, out),
+            Content::Ballot { .. } => {}
+            Content::NotLeading { leader: None } => self.forsaken_by(now, from, out),
+            Content::Leading => self.led_by(now, from, out),
+            Content::Fetch { end, progress, .. } => match &mut self.role {
+                Role::Leader(leader) => {
+                    leader.fetched(&mut self.log, now, from, (end, progress), out);
+                }
+                _ => {
+                    let leader = self.leader().filter(|leader| *leader != from);
+                    self.log.send(from, Content::NotLeading { leader }, out);
+                }
+            },
+            Content::Progress(progress) => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.reported(&mut self.log, now, from, progress, out);
+                }
+            }
+            Content::Batches { .. } | Content::Diverged { .. } | Content::StartOver { .. } => {
+                self.told_by_leader(now, from, content, body, out);
+            }
+            Content::TakeOver => self.take_over(now, from, out),
+        }
+    }
+
+    /// What only a leader says to who fetches from it.
+    fn told_by_leader(
+        &mut self,
+        now: Time,
+        from: ReplicaId,
+        content: Content,
+        body: Option<Body>,
+        out: &mut Vec<Output>,
+    ) {
+        if matches!(&self.role, Role::Follower(follower) if follower.leader() != Some(from)) {
+            // Who answers as a leader is one.
+            self.led_by(now, from, out);
+            return discard(body, out);
+        }
+        let (Role::Follower(follower), log) = (&mut self.role, &mut self.log) else {
+            return discard(body, out);
+        };
+        let followed = match content {
+            Content::Batches { base, high_watermark, .. } => {
+                follower.batches(log, now, (base, high_watermark), body, out);
+                Ok(())
+            }
+            Content::Diverged { end } => follower.diverged(log, end, out),
+            Content::StartOver { start } => follower.start_over(log, now, start, body, out),
+            _ => unreachable!("the caller has told them apart"),
+        };
+        if let Err(why) = followed {
+            self.resign(now, why, out);
+        }
+    }
+
     fn tick(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.log.keep(now, out);
         match &mut self.role {
             Role::Follower(follower) if follower.is_due(now) => {
-                self.role = Role::Candidate(Candidate::stand(&mut self.log, out));
+                if self.log.is_voter() && self.log.cutting.is_none() {
+                    self.stand(now, out);
+                } else {
+                    follower.seek(&mut self.log, now, out);
+                }
+            }
+            Role::Follower(follower) => {
+                follower.tick(&mut self.log, now, out);
+                self.log.snapshot_when_old(now, out);
+            }
+            Role::Candidate(candidate) if candidate.is_due(now) => self.stand(now, out),
+            Role::Candidate(_) => {}
+            Role::Leader(leader) if leader.is_deserted(&self.log, now) => {
+                self.step_down(now, None, out);
             }
             Role::Leader(leader) => leader.tick(&mut self.log, now, out),
-            Role::Candidate(candidate) => candidate.tick(now, out),
-            Role::Follower(_) | Role::Stopped(_) => {}
+            Role::Stopped(stopped) => stopped.tick(&self.log, now, out),
         }
     }
 
-    /// What is durable can be read meanwhile.
-    fn vote_unstored(&mut self, now: Time, epoch: LeaderEpoch, out: &mut Vec<Output>) {
-        let Role::Candidate(candidate) = &mut self.role else {
+    /// The newest ballot is durable: what waited for it goes on.
+    fn kept(&mut self, now: Time, out: &mut Vec<Output>) {
+        if !self.log.ballot_is_durable() {
             return;
-        };
-        assert_eq!(epoch, self.log.epoch, "a vote found no room that is not the last one");
-        candidate.vote_unstored(now);
+        }
+        match &mut self.role {
+            Role::Follower(follower) => follower.kept(&mut self.log, now, out),
+            Role::Candidate(candidate) => {
+                if candidate.kept(&self.log, out) {
+                    self.lead(now, out);
+                }
+            }
+            Role::Leader(leader) => leader.voters_kept(&mut self.log, out),
+            Role::Stopped(_) => {}
+        }
+    }
+
+    fn lead(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.role = Role::Leader(Box::new(Leader::take_over(&mut self.log, now, out)));
+    }
+
+    /// Leads or stands no more; follows `leader`, or waits for one.
+    fn step_down(&mut self, now: Time, leader: Option<ReplicaId>, out: &mut Vec<Output>) {
+        match &mut self.role {
+            Role::Leader(old) => {
+                let error = ProduceError::NotLeader { epoch: self.log.epoch() };
+                old.refuse_all(&error, out);
+                old.followers.dismiss(&self.log, leader, out);
+                if old.change.take().is_some_and(|change| !change.is_written()) {
+                    self.log.cut_ballot(self.log.offsets.end());
+                }
+            }
+            Role::Follower(old) => old.drop_held(&mut self.log, out),
+            Role::Candidate(_) | Role::Stopped(_) => {}
+        }
+        self.role = Role::Follower(Follower::new(&mut self.log, now, leader));
+    }
+
+    fn reach(&mut self, now: Time, node: NodeId, up: bool, out: &mut Vec<Output>) {
+        self.log.reach(node, up);
+        match &mut self.role {
+            Role::Follower(follower) if follower.leader().is_some_and(|l| l.node == node) => {
+                follower.reach(&mut self.log, now, up, out);
+            }
+            Role::Leader(leader) => leader.reach(&mut self.log, now, (node, up), out),
+            Role::Follower(_) | Role::Candidate(_) | Role::Stopped(_) => {}
+        }
+    }
+
+    fn aim(&mut self, now: Time, replicas: VoterSet, out: &mut Vec<Output>) {
+        if let Role::Leader(leader) = &mut self.role {
+            for replica in replicas.iter().filter(|replica| *replica != self.log.me()) {
+                leader.followers.expect(replica, now);
+            }
+        }
+        self.log.target = Some(replicas);
+        if let Role::Leader(leader) = &mut self.role {
+            leader.tick(&mut self.log, now, out);
+        }
+    }
+
+    /// The disk has come further.
+    fn wrote(&mut self, now: Time, before: Offset, out: &mut Vec<Output>) {
+        match &mut self.role {
+            Role::Leader(leader) => leader.wrote(&mut self.log, now, before, out),
+            Role::Follower(follower) => follower.progressed(&mut self.log, now, out),
+            Role::Candidate(_) => {}
+            Role::Stopped(_) => unreachable!("the caller has ended there"),
+        }
+    }
+
+    fn append_failed(
+        &mut self,
+        now: Time,
+        from: Offset,
+        why: AppendFailure,
+        out: &mut Vec<Output>,
+    ) {
+        let before = self.log.offsets.appended();
+        self.log.appended(from);
+        self.log.cut(from);
+        match &mut self.role {
+            Role::Leader(leader) => {
+                if !leader.append_failed(&mut self.log, now, (before, from), why, out) {
+                    self.step_down(now, None, out);
+                    self.log.epochs.cut(from);
+                }
+            }
+            Role::Follower(follower) => {
+                self.log.epochs.cut(from);
+                follower.append_failed(&mut self.log, now, out);
+            }
+            Role::Candidate(_) => self.log.epochs.cut(from),
+            Role::Stopped(_) => unreachable!("the caller has ended there"),
+        }
+    }
+
+    fn was_cut(&mut self, now: Time, end: Offset, out: &mut Vec<Output>) {
+        self.log.was_cut(now, end);
+        if let Role::Follower(follower) = &mut self.role {
+            follower.cut(&self.log, now, out);
+        }
+    }
+
+    fn storage_stopped(&mut self, now: Time, reason: &str, out: &mut Vec<Output>) {
         self.commit_alone(out);
-    }
-
-    fn vote_persisted(&mut self, now: Time, epoch: LeaderEpoch, out: &mut Vec<Output>) {
-        let Role::Candidate(candidate) = &mut self.role else {
-            return;
-        };
-        if candidate.vote_persisted(&self.log, epoch) {
-            self.role = Role::Leader(Box::new(Leader::take_over(&mut self.log, now, out)));
-        }
-    }
-
-    fn storage_stopped(&mut self, reason: &str, out: &mut Vec<Output>) {
-        if matches!(self.role, Role::Stopped(_)) {
-            return;
-        }
-        self.commit_alone(out);
-        self.resign(Resignation::Storage { reason: reason.into() }, out);
+        self.resign(now, Resignation::Storage { reason: reason.into() }, out);
     }
 
     /// A log that stops, or waits, before its only voter has led can still be read: what is durable there is on
     /// the disks of all voters.
     fn commit_alone(&mut self, out: &mut Vec<Output>) {
-        let Log { config, offsets, .. } = &mut self.log;
-        let durable = offsets.synced();
+        let durable = self.log.offsets.synced();
         let leads = matches!(self.role, Role::Leader(_));
-        if leads || config.voters.count() != 1 || durable <= offsets.high_watermark() {
+        if leads || !self.log.is_alone() || durable <= self.log.offsets.high_watermark() {
             return;
         }
-        offsets.commit(durable);
+        self.log.offsets.commit(durable);
         out.push(Output::HighWatermark(durable));
     }
 
-    fn stop(&mut self, out: &mut Vec<Output>) {
+    fn stop(&mut self, now: Time, out: &mut Vec<Output>) {
+        self.log.stopping = true;
         match &mut self.role {
-            Role::Leader(leader) => leader.stop(&mut self.log, out),
-            Role::Follower(_) | Role::Candidate(_) => self.resign(Resignation::Shutdown, out),
+            Role::Leader(leader) => leader.stop(&mut self.log, now, out),
+            Role::Follower(_) | Role::Candidate(_) => self.resign(now, Resignation::Shutdown, out),
             Role::Stopped(_) => {}
         }
     }
 
-    fn resign(&mut self, why: Resignation, out: &mut Vec<Output>) {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.refuse_all(&ProduceError::from(&why), out);
+    fn resign(&mut self, now: Time, why: Resignation, out: &mut Vec<Output>) {
+        let mut followers = Vec::new();
+        match &mut self.role {
+            Role::Leader(leader) => {
+                leader.refuse_all(&ProduceError::from(&why), out);
+                followers = leader.followers.replicas().collect();
+            }
+            Role::Follower(follower) => follower.drop_held(&mut self.log, out),
+            Role::Candidate(_) | Role::Stopped(_) => {}
         }
         out.push(Output::Resigned { reason: why.clone() });
-        self.role = Role::Stopped(why);
+        let mut stopped = Stopped::new(why, followers, now);
+        stopped.tick(&self.log, now, out);
+        self.role = Role::Stopped(stopped);
     }
 
-    /// A leader that was asked to stop does so when everything it took is answered and durable.
-    fn finish_if_drained(&mut self, out: &mut Vec<Output>) {
-        if matches!(&self.role, Role::Leader(leader) if leader.is_drained(&self.log)) {
+    /// A leader that was asked to stop does so when everything it took is answered and durable; a follower
+    /// at once.
+    fn finish_if_drained(&mut self, now: Time, out: &mut Vec<Output>) {
+        let done = match &self.role {
+            Role::Leader(leader) => leader.is_drained(&self.log),
+            Role::Follower(_) | Role::Candidate(_) => self.log.stopping,
+            Role::Stopped(_) => false,
+        };
+        if done {
             self.log.snapshot_producers(out);
-            self.resign(Resignation::Shutdown, out);
+            self.resign(now, Resignation::Shutdown, out);
         }
+    }
+
+    /// Whether the input concerns what a stopped replica does no more.
+    const fn is_over(&self, input: &Input) -> bool {
+        let disk = matches!(
+            input,
+            Input::Appended { .. }
+                | Input::Synced { .. }
+                | Input::AppendFailed { .. }
+                | Input::StorageStopped { .. }
+                | Input::Cut { .. }
+                | Input::BallotPersisted { .. }
+                | Input::BallotUnstored { .. }
+        );
+        disk && matches!(self.role, Role::Stopped(_))
     }
 }
 
-impl Log {
-    /// What a producer snapshot may stand for. Not for what is committed and not durable: a crash could
-    /// take it back, other records could take its offsets, and the snapshot would vouch for the lost.
-    fn snapshot_offset(&self) -> Offset {
-        self.offsets.high_watermark().min(self.offsets.synced())
-    }
-
-    fn snapshot_producers(&self, out: &mut Vec<Output>) {
-        let at = self.snapshot_offset();
-        out.push(Output::SnapshotProducers { at, bytes: self.producers.snapshot(at) });
-    }
+/// Whether only a leader says this.
+const fn is_leaders(content: &Content) -> bool {
+    matches!(
+        content,
+        Content::Leading
+            | Content::Batches { .. }
+            | Content::Diverged { .. }
+            | Content::StartOver { .. }
+    )
 }
 
 impl Machine for Partition {
@@ -272,57 +562,70 @@ impl Machine for Partition {
     type Output = Output;
 
     fn step(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
+        if self.is_over(&input) {
+            return;
+        }
         match input {
             Input::Produce { token, batch, acks } => self.produce(now, token, &batch, acks, out),
-            Input::VotePersisted { epoch } => self.vote_persisted(now, epoch, out),
-            Input::VoteUnstored { epoch } => self.vote_unstored(now, epoch, out),
-            Input::StorageStopped { reason } => self.storage_stopped(&reason, out),
+            Input::Receive { from, message, body } => self.receive(now, from, message, body, out),
+            Input::Peer { node, up } => self.reach(now, node, up, out),
+            Input::Target { replicas } => self.aim(now, replicas, out),
+            Input::Transfer { to } => {
+                if let Role::Leader(leader) = &mut self.role {
+                    leader.hand_over(&mut self.log, now, to, out);
+                }
+            }
+            Input::BallotPersisted { serial } => {
+                if self.log.persisted(serial) {
+                    self.kept(now, out);
+                }
+            }
+            Input::BallotUnstored { serial } => {
+                self.log.unstored(now, serial);
+                // What is durable can be read meanwhile.
+                self.commit_alone(out);
+            }
+            Input::StorageStopped { reason } => self.storage_stopped(now, &reason, out),
             Input::Tick => self.tick(now, out),
-            Input::Stop => self.stop(out),
+            Input::Stop => self.stop(now, out),
             Input::Ask { token, stamp } => {
                 let knows = !matches!(self.role, Role::Stopped(_));
                 let taken = knows.then(|| self.log.producers.has(&stamp));
                 out.push(Output::Answer { token, taken });
             }
             Input::ForgetJob { job } => self.log.producers.forget_job(job),
-            Input::LogStart { start } => {
-                // Never beyond what is committed, whatever the disk said first.
-                let start = start.min(self.log.offsets.high_watermark());
-                self.log.offsets.advance_start(start);
-                self.log.epochs.advance_start(start);
-            }
+            Input::LogStart { start } => self.log.advance_start(start),
             Input::Reconfigure { durability, in_flight } => {
                 self.log.config.durability = durability;
                 self.log.config.in_flight = in_flight;
-                if let Role::Leader(leader) = &mut self.role {
-                    leader.progressed(&mut self.log, out);
+                let appended = self.log.offsets.appended();
+                if !matches!(self.role, Role::Stopped(_)) {
+                    self.wrote(now, appended, out);
                 }
             }
             Input::Appended { end } => {
-                if let Role::Leader(leader) = &mut self.role {
-                    leader.appended(&mut self.log, end, out);
-                }
+                let before = self.log.offsets.appended();
+                self.log.appended(end);
+                self.wrote(now, before, out);
             }
             Input::Synced { end } => {
-                if let Role::Leader(leader) = &mut self.role {
-                    leader.synced(&mut self.log, end, out);
-                }
+                let before = self.log.offsets.appended();
+                self.log.synced(end);
+                self.wrote(now, before, out);
             }
-            Input::AppendFailed { from, reason } => {
-                if let Role::Leader(leader) = &mut self.role {
-                    leader.append_failed(&mut self.log, from, reason, out);
-                }
-            }
+            Input::AppendFailed { from, reason } => self.append_failed(now, from, reason, out),
+            Input::Cut { end } => self.was_cut(now, end, out),
         }
-        self.finish_if_drained(out);
+        self.finish_if_drained(now, out);
     }
 
     fn deadline(&self) -> Option<Time> {
-        match &self.role {
+        let role = match &self.role {
             Role::Follower(follower) => follower.deadline(),
             Role::Leader(leader) => leader.deadline(&self.log),
             Role::Candidate(candidate) => candidate.deadline(),
-            Role::Stopped(_) => None,
-        }
+            Role::Stopped(stopped) => return stopped.deadline(),
+        };
+        log::earliest([role, self.log.deadline()])
     }
 }

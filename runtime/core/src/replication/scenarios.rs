@@ -1,15 +1,14 @@
 //! What a partition answers, situation by situation.
 
-use std::time::Duration;
-
 use millstream_protocol::ids::{
-    JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence,
-    Timestamp,
+    JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, ReplicaId,
+    Sequence, Timestamp,
 };
+use millstream_protocol::message::replica::LogEnd;
 
 use super::io::Acks;
 use super::*;
-use crate::log::producers::{ProducerLimits, Stamp};
+use crate::log::producers::{ProducerLimits, ProducerTable, Stamp};
 
 /// A partition and the numbers of the batches sent to it.
 struct Bench {
@@ -23,7 +22,7 @@ fn recovered(log_start: u64, synced: u64, log_end: u64) -> Recovered {
         log_start: Offset(log_start),
         log_end: Offset(log_end),
         synced: Offset(synced),
-        vote: Vote::default(),
+        ballot: Ballot::default(),
         epochs: EpochTable::default(),
         producers: ProducerTable::new(ProducerLimits::default()),
     }
@@ -48,8 +47,7 @@ impl Bench {
 
     fn elect(&mut self) {
         self.step(Input::Tick);
-        let epoch = self.partition.epoch();
-        self.step(Input::VotePersisted { epoch });
+        self.step(Input::BallotPersisted { serial: 1 });
         assert!(self.partition.is_leader());
     }
 
@@ -81,7 +79,41 @@ impl Bench {
 
 fn line(output: &Output) -> String {
     match output {
-        Output::PersistVote { vote } => format!("persist vote, epoch {}", vote.epoch),
+        Output::PersistBallot { serial, ballot } => {
+            let voted = ballot.voted_for.map(|voted| format!(" for {}", voted.node));
+            let voters = ballot.voters.last().map(|last| format!(", voters {}", last.voters));
+            let (voted, voters) = (voted.unwrap_or_default(), voters.unwrap_or_default());
+            format!("persist ballot {serial}, epoch {}{voted}{voters}", ballot.epoch)
+        }
+        Output::Send { to, message, attachment } => {
+            let with = match attachment {
+                Attachment::None => String::new(),
+                Attachment::Log { up_to } => format!(", with the log up to {up_to}"),
+                Attachment::Producers(_) => ", with producers".into(),
+            };
+            format!("to {}, epoch {}: {}{with}", to.node, message.epoch, said(&message.content))
+        }
+        Output::Follows { leader, epoch } => match leader {
+            Some(leader) => format!("follow {} in epoch {epoch}", leader.node),
+            None => format!("follow nobody in epoch {epoch}"),
+        },
+        Output::AppendFetched { token } => format!("append body #{token}"),
+        Output::Discard { token } => format!("discard body #{token}"),
+        Output::AppendControl { base_offset, epoch, control } => match control {
+            Control::LeaderChange { .. } => {
+                format!("append marker at {base_offset}, epoch {epoch}")
+            }
+            Control::Voters(voters) => {
+                format!("append voters {voters} at {base_offset}, epoch {epoch}")
+            }
+        },
+        Output::Truncate { to } => format!("truncate to {to}"),
+        Output::StartOver { start, .. } => {
+            format!("start over at {} after epoch {}", start.offset, start.epoch)
+        }
+        Output::VotersCommitted { at, voters } => {
+            format!("voters {voters} of offset {} are committed", at.offset)
+        }
         Output::BecameLeader { epoch, start } => format!("lead epoch {epoch} from {start}"),
         Output::Append { token, base_offset, epoch } => {
             format!("append #{token} at {base_offset}, epoch {epoch}")
@@ -96,6 +128,38 @@ fn line(output: &Output) -> String {
         Output::SnapshotProducers { at, .. } => format!("snapshot producers at {at}"),
         Output::Resigned { reason } => format!("resigned: {reason}"),
         Output::Answer { token, taken } => format!("answer #{token}: {taken:?}"),
+    }
+}
+
+fn said(content: &Content) -> String {
+    let end = |end: &LogEnd| format!("{} of epoch {}", end.offset, end.epoch);
+    match content {
+        Content::Canvass(at) => format!("canvass with {}", end(at)),
+        Content::Stand(at) => format!("stand with {}", end(at)),
+        Content::Ballot { trial, granted, doubtful, leader } => {
+            let kind = if *trial { "promise" } else { "vote" };
+            let given = if *granted { "given" } else { "refused" };
+            let doubt = if *doubtful { ", in doubt" } else { "" };
+            let leader = leader.map(|leader| format!(", {} leads", leader.node));
+            format!("{kind} {given}{doubt}{}", leader.unwrap_or_default())
+        }
+        Content::Leading => "i lead".into(),
+        Content::NotLeading { leader } => {
+            let leader = leader.map(|leader| format!(", {} does", leader.node));
+            format!("i do not lead{}", leader.unwrap_or_default())
+        }
+        Content::Fetch { end: at, progress, .. } => {
+            format!("fetch from {}, {} synced", end(at), progress.synced)
+        }
+        Content::Progress(progress) => {
+            format!("{} appended, {} synced", progress.appended, progress.synced)
+        }
+        Content::Batches { base, high_watermark, .. } => {
+            format!("batches from {base}, {high_watermark} committed")
+        }
+        Content::Diverged { end: at } => format!("diverged at {}", end(at)),
+        Content::StartOver { start } => format!("start over at {}", end(start)),
+        Content::TakeOver => "take over".into(),
     }
 }
 
@@ -125,10 +189,10 @@ fn a_broker_alone_elects_itself_once_its_vote_is_durable() {
     let mut bench = Bench::with(config(Durability::Fsync), recovered(3, 8, 10));
     assert_eq!(bench.partition.deadline(), Some(bench.now));
     insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #1 (not_leader): this broker does not lead the partition (epoch 0): ask again who does");
-    insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 1");
+    insta::assert_snapshot!(bench.step(Input::Tick), @"persist ballot 1, epoch 1 for 1");
     assert!(!bench.partition.accepts());
     assert_eq!(bench.step(Input::Tick), "", "it stands once");
-    insta::assert_snapshot!(bench.step(Input::VotePersisted { epoch: LeaderEpoch(1) }), @"
+    insta::assert_snapshot!(bench.step(Input::BallotPersisted { serial: 1 }), @"
     lead epoch 1 from 10
     high watermark 8
     sync
@@ -138,21 +202,21 @@ fn a_broker_alone_elects_itself_once_its_vote_is_durable() {
 }
 
 #[test]
-fn a_vote_that_finds_no_room_is_handed_over_again_until_it_does() {
+fn a_ballot_that_finds_no_room_is_handed_over_again_until_it_does() {
     let mut bench = Bench::with(config(Durability::Fsync), recovered(3, 8, 10));
     bench.step(Input::Tick);
-    let epoch = LeaderEpoch(1);
-    insta::assert_snapshot!(bench.step(Input::VoteUnstored { epoch }), @"high watermark 8");
+    insta::assert_snapshot!(bench.step(Input::BallotUnstored { serial: 1 }), @"high watermark 8");
     insta::assert_snapshot!(bench.send(plain(1), Acks::All), @"refuse #1 (disk_full): the disk is full: free some room or add retention; writes resume by themselves");
-    for _ in 0..2 {
+    for serial in 2..4 {
         assert_eq!(bench.step(Input::Tick), "", "not before its time");
         bench.now = bench.partition.deadline().expect("there is another attempt");
-        assert_eq!(bench.step(Input::Tick), "persist vote, epoch 1", "the same one");
-        assert_eq!(bench.partition.deadline(), None, "one vote is on its way at a time");
+        let again = format!("persist ballot {serial}, epoch 1 for 1");
+        assert_eq!(bench.step(Input::Tick), again, "the same one");
+        assert_eq!(bench.partition.deadline(), None, "one is on its way at a time");
         assert!(bench.partition.awaits_room());
-        bench.step(Input::VoteUnstored { epoch });
+        bench.step(Input::BallotUnstored { serial });
     }
-    bench.step(Input::VotePersisted { epoch });
+    bench.step(Input::BallotPersisted { serial: 3 });
     assert!(bench.partition.is_leader() && !bench.partition.awaits_room());
     insta::assert_snapshot!(bench.synced(10), @"high watermark 10");
 }
@@ -161,9 +225,9 @@ fn a_vote_that_finds_no_room_is_handed_over_again_until_it_does() {
 fn an_epoch_seen_in_the_log_is_never_led_again() {
     let mut recovered = recovered(0, 10, 10);
     recovered.epochs = EpochTable::new(vec![(LeaderEpoch(6), Offset(0))]);
-    recovered.vote.epoch = LeaderEpoch(4);
+    recovered.ballot.epoch = LeaderEpoch(4);
     let mut bench = Bench::with(config(Durability::Fsync), recovered);
-    insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 7");
+    insta::assert_snapshot!(bench.step(Input::Tick), @"persist ballot 1, epoch 7 for 1");
 }
 
 #[test]
@@ -441,24 +505,6 @@ fn a_producer_snapshot_never_vouches_for_what_a_crash_could_take_back() {
     assert!(!bench.appended(3).contains("snapshot"), "committed, but not durable");
     assert_eq!(bench.partition.deadline(), None);
     insta::assert_snapshot!(bench.synced(3), @"snapshot producers at 3");
-}
-
-#[test]
-fn of_three_voters_one_alone_never_leads_and_an_observer_never_stands() {
-    let voters = [1, 2, 3].map(|node| ReplicaId { node: NodeId(node), incarnation: 7 });
-    let mut three = config(Durability::Fsync);
-    three.voters = VoterSet::new(voters);
-    let mut bench = Bench::with(three.clone(), recovered(0, 0, 0));
-    let due = bench.partition.deadline().unwrap();
-    assert!(bench.now + Duration::from_millis(499) < due, "it waits for a leader first");
-    bench.now = due;
-    insta::assert_snapshot!(bench.step(Input::Tick), @"persist vote, epoch 1");
-    assert_eq!(bench.step(Input::VotePersisted { epoch: LeaderEpoch(1) }), "");
-    assert_eq!(bench.partition.role(), "candidate");
-
-    three.replica = ReplicaId { node: NodeId(3), incarnation: 8 };
-    let bench = Bench::with(three, recovered(0, 0, 0));
-    assert_eq!(bench.partition.deadline(), None, "a wiped disk is no voter");
 }
 
 #[test]

@@ -6,37 +6,47 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use millstream_protocol::ids::{LeaderEpoch, NodeId};
+use millstream_protocol::ids::ReplicaId;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
-/// A replica's identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct ReplicaId {
-    /// The broker.
-    pub node: NodeId,
-    /// Drawn at random when the broker's data directory was made.
-    pub incarnation: u128,
+/// The replicas that elect and commit. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<ReplicaId>", into = "Vec<ReplicaId>")]
+pub struct VoterSet {
+    voters: BTreeSet<ReplicaId>,
 }
 
-impl fmt::Display for ReplicaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{:032x}", self.node, self.incarnation)
+/// Replicas that cannot be the voters of a partition.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum NoVoterSet {
+    /// Nobody would decide.
+    #[error("a partition without voters")]
+    Empty,
+    /// Two incarnations of one disk cannot both vote.
+    #[error("one broker votes twice in {0:?}")]
+    Twice(Vec<ReplicaId>),
+}
+
+impl TryFrom<Vec<ReplicaId>> for VoterSet {
+    type Error = NoVoterSet;
+
+    fn try_from(replicas: Vec<ReplicaId>) -> Result<Self, NoVoterSet> {
+        let brokers: BTreeSet<_> = replicas.iter().map(|voter| voter.node).collect();
+        if brokers.is_empty() {
+            return Err(NoVoterSet::Empty);
+        }
+        if brokers.len() != replicas.len() {
+            return Err(NoVoterSet::Twice(replicas));
+        }
+        Ok(Self { voters: replicas.into_iter().collect() })
     }
 }
 
-/// The newest epoch a replica knows, and whom it voted for in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Vote {
-    /// The epoch.
-    pub epoch: LeaderEpoch,
-    /// The choice; `None` when it has not voted in this epoch.
-    pub voted_for: Option<ReplicaId>,
-}
-
-/// The replicas that elect and commit. Never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct VoterSet {
-    voters: BTreeSet<ReplicaId>,
+impl From<VoterSet> for Vec<ReplicaId> {
+    fn from(set: VoterSet) -> Self {
+        set.voters.into_iter().collect()
+    }
 }
 
 impl VoterSet {
@@ -46,11 +56,26 @@ impl VoterSet {
     /// When there is none, or one broker twice: two incarnations of one disk cannot both vote.
     #[must_use]
     pub fn new(voters: impl IntoIterator<Item = ReplicaId>) -> Self {
-        let voters: BTreeSet<_> = voters.into_iter().collect();
-        assert!(!voters.is_empty(), "a partition without voters");
-        let brokers: BTreeSet<_> = voters.iter().map(|voter| voter.node).collect();
-        assert_eq!(brokers.len(), voters.len(), "one broker votes twice in {voters:?}");
-        Self { voters }
+        let voters: Vec<_> = voters.into_iter().collect();
+        Self::try_from(voters).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The set with one more voter.
+    ///
+    /// # Panics
+    /// When its broker votes already.
+    #[must_use]
+    pub fn with(&self, voter: ReplicaId) -> Self {
+        Self::new(self.iter().chain([voter]))
+    }
+
+    /// The set without one of its voters.
+    ///
+    /// # Panics
+    /// When nobody is left.
+    #[must_use]
+    pub fn without(&self, voter: ReplicaId) -> Self {
+        Self::new(self.iter().filter(|other| *other != voter))
     }
 
     /// The voters, in order.
@@ -82,6 +107,12 @@ impl VoterSet {
         self.count() == 1 && self.contains(replica)
     }
 
+    /// Whether each voter is among those who agree.
+    #[must_use]
+    pub fn is_unanimous(&self, agreeing: &BTreeSet<ReplicaId>) -> bool {
+        self.voters.is_subset(agreeing)
+    }
+
     /// Whether those who agree are a majority of the voters; others do not count.
     #[must_use]
     pub fn is_majority(&self, agreeing: &BTreeSet<ReplicaId>) -> bool {
@@ -89,8 +120,19 @@ impl VoterSet {
     }
 }
 
+impl fmt::Display for VoterSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, voter) in self.voters.iter().enumerate() {
+            write!(f, "{}{}", if n == 0 { "" } else { "," }, voter.node)?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use millstream_protocol::ids::NodeId;
+
     use super::*;
 
     fn replica(node: u32, incarnation: u128) -> ReplicaId {

@@ -8,7 +8,7 @@
 //!
 //! Reading order: [`header`](BatchHeader), [`record`](Record), [`records`](Records), [`builder`](BatchBuilder)
 //! with `kept`, [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`,
-//! `checksum`, [`error`](BatchError).
+//! `checksum`, [`error`](BatchError); [`control`] for the leader's own batches.
 //!
 //! ```
 //! use millstream_protocol::batch::{Batch, BatchBuilder, Compression, DecodeLimits, Origin, ProducerStamp, Rules};
@@ -33,6 +33,7 @@ mod attributes;
 mod builder;
 pub mod checksum;
 mod codec;
+pub mod control;
 mod error;
 pub mod frame;
 mod header;

@@ -16,6 +16,7 @@ pub mod job;
 pub mod module;
 pub mod offsets;
 pub mod produce;
+pub mod replica;
 pub mod topic;
 
 pub use table::{Call, Request};

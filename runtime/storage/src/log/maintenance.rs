@@ -142,11 +142,14 @@ impl<D: Disk> PartitionLog<D> {
         let intent = Checkpoint { truncate_to: Some(place.offset), ..checkpoint };
         let noted = self.checkpoint.write_twice(intent);
         let cut = noted.and_then(|()| self.cut(place));
-        cut.and_then(|()| self.checkpoint.write_twice(checkpoint)).map_err(|error| {
-            // Full or not: the next open may finish it, so nothing may be appended that it would cut away.
-            let reason = StopReason::failed("truncating", &self.shared.dir, &error);
-            MaintenanceError::Stopped(self.stop(reason))
-        })
+        cut.and_then(|()| self.checkpoint.write_twice(checkpoint))
+            .map_err(|error| self.half_done(&error))
+    }
+
+    /// Full or not: the next open finishes what was begun, so nothing may be appended that it would cut away.
+    pub(super) fn half_done(&mut self, error: &io::Error) -> MaintenanceError {
+        let reason = StopReason::failed("cutting", &self.shared.dir, error);
+        MaintenanceError::Stopped(self.stop(reason))
     }
 
     /// Stores what is known of producers before `at`, durably, to be found at the next open.
@@ -163,7 +166,7 @@ impl<D: Disk> PartitionLog<D> {
         stored.map_err(|error| self.failed("write a producer snapshot", error))
     }
 
-    fn running(&self) -> Result<(), MaintenanceError> {
+    pub(super) fn running(&self) -> Result<(), MaintenanceError> {
         self.stopped.clone().map_or(Ok(()), |reason| Err(MaintenanceError::Stopped(reason)))
     }
 
@@ -267,7 +270,7 @@ impl<D: Disk> PartitionLog<D> {
     }
 
     /// A full disk is an answer; any other failure leaves unknown what is on it, and stops the log.
-    fn failed(&mut self, action: &'static str, error: io::Error) -> MaintenanceError {
+    pub(super) fn failed(&mut self, action: &'static str, error: io::Error) -> MaintenanceError {
         let dir = &self.shared.dir;
         if disk::is_disk_full(&error) {
             return MaintenanceError::DiskFull { action, dir: dir.clone() };

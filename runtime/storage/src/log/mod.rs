@@ -6,9 +6,10 @@
 //!      checkpoint                                        start, recovery point, truncation under way
 //!      epochs                                            leader epoch → first offset
 //!      00000000000000051000.producers                    what was known of producers before that offset
+//!      start-over                                        everything else here is to go (only while it goes)
 //! ```
 //!
-//! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`; under them `segment`, `index`, `walk`,
+//! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`, `start_over`; under them `segment`, `index`, `walk`,
 //! `checkpoint`, `epochs`.
 //!
 //! Invariant: what [`PartitionLog::sync`] has said to be durable is found again after any crash, or
@@ -28,6 +29,7 @@ mod reader;
 mod recovery;
 mod segment;
 mod shared;
+mod start_over;
 mod sync;
 mod tail;
 pub(crate) mod walk;
@@ -46,6 +48,7 @@ pub use error::{
 pub use maintenance::remove_log;
 pub use reader::{Cursor, LogReader};
 pub use recovery::{Recovered, TornTail};
+pub use start_over::StartOver;
 pub use sync::{CompletedSync, PendingSync};
 
 use checkpoint::{CheckpointFile, Place};

@@ -26,6 +26,7 @@ use super::files::{SEGMENT_SUFFIX, offset_in, segment_name};
 use super::index::{self, Index};
 use super::segment::Segment;
 use super::shared::Shared;
+use super::start_over::StartOver;
 use super::tail::{self, Scan, Verdict};
 use super::walk::{Depth, Walk};
 use super::{PartitionLog, producer_snapshot};
@@ -127,6 +128,10 @@ impl<D: Disk> Opening<'_, D> {
     ) -> Result<(PartitionLog<D>, Recovered), Stop> {
         self.disk.create_dir_all(self.dir).map_err(self.failed("create"))?;
         self.clear_leftovers()?;
+        let over = StartOver::finish(self.disk, self.dir).map_err(self.failed("start over in"))?;
+        if let Some(start) = over {
+            self.notes.push(format!("starting over at offset {start} was finished"));
+        }
         let mut bases = self.bases()?;
         let first = bases.first().copied().unwrap_or(Offset::ZERO);
         let unknown = Checkpoint { start: first, recovery: beginning(first), truncate_to: None };

@@ -281,6 +281,12 @@ impl ProducerTable {
         });
     }
 
+    /// Forgets everybody.
+    pub(crate) fn forget(&mut self) {
+        self.windows.clear();
+        self.recount();
+    }
+
     /// Forgets clients that wrote nothing for the time of [`ProducerLimits::expiry`].
     pub fn expire(&mut self, now: Time) {
         self.forget_idle(now, self.limits.expiry);
