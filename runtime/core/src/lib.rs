@@ -5,6 +5,7 @@
 //!   shell ───────────────────────────────────────▶ Machine::step ───────────────────────▶ shell
 //!                                                        │
 //!                  replication   one partition: elect, append, sync, commit, acknowledge
+//!                  liveness      which other brokers can be reached
 //!                  metadata      what the cluster has decided, changed by commands
 //!                  instances     a job on one input partition: run, retry, give up
 //! ```
@@ -13,6 +14,7 @@
 //! - [`machine`]: the interface of every machine, and time.
 //! - [`random`]: chance that can be replayed.
 //! - [`log`]: offsets, epochs, producers, retention: what is known of a log without its bytes.
+//! - [`liveness`]: which other brokers can be reached.
 //! - [`replication`]: one partition's replica.
 //! - [`metadata`]: topics, modules, jobs, brokers; commands, their effect, their rows.
 //! - [`instances`]: the life of a job's instance.
@@ -25,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod instances;
+pub mod liveness;
 pub mod log;
 pub mod machine;
 pub mod metadata;

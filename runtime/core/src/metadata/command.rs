@@ -5,10 +5,12 @@
 use std::collections::BTreeMap;
 
 use millstream_protocol::ids::{
-    JobId, ModuleName, ModuleRef, NodeId, ProducerId, Timestamp, TopicId, TopicName,
+    JobId, ModuleName, ModuleRef, NodeId, PartitionIndex, ProducerId, ReplicaId, Timestamp,
+    TopicId, TopicName,
 };
 use millstream_protocol::message::job::{JobLimits, JobSpec, JobState};
 use millstream_protocol::message::module::ModuleKind;
+use millstream_protocol::message::replica::LogEnd;
 use serde::{Deserialize, Serialize};
 
 /// One decision.
@@ -106,6 +108,45 @@ pub enum Command {
     AllocateProducers {
         /// How many.
         count: u32,
+    },
+    /// Says what a broker is for.
+    SetBroker {
+        /// The broker.
+        node: NodeId,
+        /// It may vote on metadata.
+        controller: bool,
+        /// It is being emptied.
+        draining: bool,
+        /// It was not heard of for long.
+        fenced: bool,
+    },
+    /// Takes a broker that keeps nothing out of the cluster.
+    RemoveBroker {
+        /// The broker.
+        node: NodeId,
+    },
+    /// Moves a partition: its leader brings the replicas there, one at a time.
+    PlacePartition {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Where it was when this was planned.
+        planned_on: Vec<NodeId>,
+        /// Where it should be, the preferred leader first.
+        replicas: Vec<NodeId>,
+    },
+    /// The voters of a partition have changed. What is neither a voter nor a replica of it any more may be
+    /// deleted where it lies: this is the only thing, beside the end of a topic, that allows that.
+    VotersChanged {
+        /// The topic.
+        topic: TopicId,
+        /// The partition.
+        partition: PartitionIndex,
+        /// Where in its log they stand.
+        at: LogEnd,
+        /// Who votes.
+        voters: Vec<ReplicaId>,
     },
 }
 

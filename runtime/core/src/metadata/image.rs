@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 
 use millstream_protocol::ids::{
-    JobId, JobName, ModuleRef, NodeId, Offset, ProducerId, Timestamp, TopicId, TopicName,
+    JobId, JobName, ModuleRef, NodeId, Offset, PartitionIndex, ProducerId, ReplicaId, Timestamp,
+    TopicId, TopicName, TopicPartition,
 };
 use millstream_protocol::message::job::{JobSpec, JobState, LastResort};
 use millstream_protocol::message::module::ModuleKind;
+use millstream_protocol::message::replica::LogEnd;
 use serde::{Deserialize, Serialize};
 
 use super::config::TopicConfig;
@@ -32,6 +34,31 @@ pub struct Broker {
     pub address: String,
     /// What it shares the fate of.
     pub rack: Option<String>,
+    /// It may vote on metadata.
+    pub controller: bool,
+    /// It is being emptied: nothing new is placed on it.
+    pub draining: bool,
+    /// It was not heard of for long: nothing new is placed on it.
+    pub fenced: bool,
+}
+
+/// Where a partition is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The brokers that should keep it, the preferred leader first.
+    pub replicas: Vec<NodeId>,
+    /// The replicas that vote, as far as a leader of it has reported.
+    pub voters: Vec<ReplicaId>,
+    /// Where in its log these stand; the beginning for those that it began with.
+    pub voters_at: LogEnd,
+}
+
+impl Placement {
+    /// Whether a replica is or becomes one of its own: everything else of it may be deleted.
+    #[must_use]
+    pub fn keeps(&self, replica: ReplicaId) -> bool {
+        self.replicas.contains(&replica.node) || self.voters.contains(&replica)
+    }
 }
 
 /// A topic.
@@ -39,8 +66,8 @@ pub struct Broker {
 pub struct Topic {
     /// Its name.
     pub name: TopicName,
-    /// The replicas of each partition, the preferred leader first.
-    pub partitions: Vec<Vec<NodeId>>,
+    /// Where each partition is kept.
+    pub partitions: Vec<Placement>,
     /// Configuration that is not the default; see [`Topic::config`].
     #[serde(skip)]
     pub configs: BTreeMap<String, String>,
@@ -62,7 +89,7 @@ impl Topic {
     /// How many replicas each partition has.
     #[must_use]
     pub fn replication_factor(&self) -> u16 {
-        let factor = self.partitions.first().map_or(0, Vec::len);
+        let factor = self.partitions.first().map_or(0, |placement| placement.replicas.len());
         u16::try_from(factor).expect("brokers are bounded")
     }
 }
@@ -145,6 +172,28 @@ impl Image {
     #[must_use]
     pub const fn brokers(&self) -> &BTreeMap<NodeId, Broker> {
         &self.brokers
+    }
+
+    /// A broker's replicas, as its disk is now.
+    #[must_use]
+    pub fn replica(&self, node: NodeId) -> Option<ReplicaId> {
+        let incarnation = self.brokers.get(&node)?.incarnation;
+        Some(ReplicaId { node, incarnation })
+    }
+
+    /// Where a partition is kept.
+    #[must_use]
+    pub fn placement(&self, id: TopicPartition) -> Option<&Placement> {
+        self.topics.get(&id.topic)?.partitions.get(id.partition.0 as usize)
+    }
+
+    /// Every partition and where it is kept.
+    pub fn placements(&self) -> impl Iterator<Item = (TopicPartition, &Placement)> {
+        self.topics.iter().flat_map(|(topic, known)| {
+            (0..).map(PartitionIndex).zip(&known.partitions).map(|(partition, placement)| {
+                (TopicPartition { topic: *topic, partition }, placement)
+            })
+        })
     }
 
     /// The topics, by id.

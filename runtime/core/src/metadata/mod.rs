@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`image`](Image) is the state, [`command`](Command) what changes it, `apply` how, one
 //! file a noun; [`config`](TopicConfig) what a topic's configuration means; [`plan`] how a request
-//! becomes commands; [`rows`] how the state is stored.
+//! becomes commands; [`placement`] which broker keeps what; [`rows`] how the state is stored.
 //!
 //! Invariant: the same commands in the same order give the same image everywhere; a rejection changes
 //! nothing and is the same everywhere; a command carries what it was planned on and is rejected when
@@ -17,6 +17,7 @@ mod apply;
 mod command;
 mod config;
 mod image;
+pub mod placement;
 pub mod plan;
 mod rejection;
 pub mod rows;
@@ -29,5 +30,5 @@ mod scenarios;
 pub use apply::{Applied, apply};
 pub use command::{Command, Response};
 pub use config::{ConfigError, TopicConfig, config_keys};
-pub use image::{Broker, Image, Job, Module, Topic, dead_letter_topic};
+pub use image::{Broker, Image, Job, Module, Placement, Topic, dead_letter_topic};
 pub use rejection::Rejection;

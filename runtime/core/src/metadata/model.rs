@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use millstream_protocol::ids::{JobId, ModuleRef, NodeId, Offset, Timestamp, TopicId, TopicName};
+use millstream_protocol::ids::{
+    JobId, LeaderEpoch, ModuleRef, NodeId, Offset, PartitionIndex, ReplicaId, Timestamp, TopicId,
+    TopicName,
+};
 use millstream_protocol::message::job::{
     ErrorPolicy, JobLimits, JobSpec, JobState, LastResort, StartPosition,
 };
 use millstream_protocol::message::module::ModuleKind;
+use millstream_protocol::message::replica::LogEnd;
 use proptest::prelude::*;
 
 use super::rows::{RowChange, Table};
@@ -95,6 +99,28 @@ fn command() -> impl Strategy<Value = Command> {
         }),
         1 => id.prop_map(|job| Command::DeleteJob { job: JobId(job) }),
         1 => (0u32..9).prop_map(|count| Command::AllocateProducers { count }),
+        2 => (1u32..4, any::<(bool, bool, bool)>()).prop_map(|(node, (controller, draining, fenced))| {
+            Command::SetBroker { node: NodeId(node), controller, draining, fenced }
+        }),
+        1 => (1u32..4).prop_map(|node| Command::RemoveBroker { node: NodeId(node) }),
+        2 => (0u32..6, 0u32..3, replicas()).prop_map(|(topic, partition, replicas)| {
+            let mut replicas = replicas.into_iter();
+            Command::PlacePartition {
+                topic: TopicId(topic),
+                partition: PartitionIndex(partition),
+                planned_on: replicas.next().unwrap_or_default(),
+                replicas: replicas.next().unwrap_or_default(),
+            }
+        }),
+        2 => (0u32..6, 0u32..3, (0u32..4, 0u64..9), 0u32..4).prop_map(|(topic, partition, at, node)| {
+            let voter = ReplicaId { node: NodeId(node), incarnation: 5 };
+            Command::VotersChanged {
+                topic: TopicId(topic),
+                partition: PartitionIndex(partition),
+                at: LogEnd { epoch: LeaderEpoch(at.0), offset: Offset(at.1) },
+                voters: if node == 0 { vec![] } else { vec![voter] },
+            }
+        }),
     ]
 }
 
@@ -136,6 +162,11 @@ fn audit(image: &Image) {
         assert!(filter.is_none_or(|filter| image.modules().contains_key(&filter)));
         assert_eq!(image.topic(&topic.name).unwrap().1, topic);
         assert!(!topic.partitions.is_empty());
+        for placement in &topic.partitions {
+            assert!(!placement.voters.is_empty());
+            let known = |node: &NodeId| image.brokers().contains_key(node);
+            assert!(!placement.replicas.is_empty() && placement.replicas.iter().all(known));
+        }
     }
 }
 

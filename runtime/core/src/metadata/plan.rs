@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use millstream_protocol::ids::{JobId, JobName, NodeId, TopicName};
+use millstream_protocol::ids::{JobId, JobName, TopicName};
 use millstream_protocol::limits::MAX_PARTITIONS;
 use millstream_protocol::message::job::{DeleteJob, DeployJob, SetJobState, UpdateJob};
 use millstream_protocol::message::module::DeleteModule;
@@ -13,6 +13,7 @@ use millstream_protocol::message::topic::{AlterTopic, CreateTopic, DeleteTopic};
 use super::apply::check_spec;
 use super::command::Command;
 use super::image::{Image, dead_letter_topic};
+use super::placement;
 use super::rejection::Rejection;
 
 /// Plans a new topic: places its replicas.
@@ -24,7 +25,7 @@ pub fn create_topic(image: &Image, request: &CreateTopic) -> Result<Command, Rej
         return Err(Rejection::TopicExists(request.name.clone()));
     }
     let factor = usize::from(request.replication_factor);
-    let partitions = place(image, request.partitions, factor)?;
+    let partitions = placement::new(image, request.partitions, factor)?;
     let (name, configs) = (request.name.clone(), request.configs.clone());
     Ok(Command::CreateTopic { name, partitions, configs })
 }
@@ -40,7 +41,7 @@ pub fn alter_topic(image: &Image, request: &AlterTopic) -> Result<Command, Rejec
     let wanted = request.partitions.unwrap_or(planned_on);
     let add = match wanted.checked_sub(planned_on) {
         Some(0) => vec![],
-        Some(more) => place(image, more, usize::from(topic.replication_factor()))?,
+        Some(more) => placement::new(image, more, usize::from(topic.replication_factor()))?,
         None => {
             let (given, least) = (wanted.into(), planned_on);
             return Err(Rejection::Partitions { given, least, most: MAX_PARTITIONS });
@@ -94,7 +95,7 @@ pub fn deploy_job(image: &Image, request: &DeployJob) -> Result<Vec<Command>, Re
 
 fn dead_letters(image: &Image, name: TopicName, input: &TopicName) -> Result<Command, Rejection> {
     let factor = image.topic(input).map_or(1, |(_, topic)| topic.replication_factor());
-    let partitions = place(image, 1, usize::from(factor))?;
+    let partitions = placement::new(image, 1, usize::from(factor))?;
     Ok(Command::CreateTopic { name, partitions, configs: BTreeMap::new() })
 }
 
@@ -127,53 +128,4 @@ pub fn delete_job(image: &Image, request: &DeleteJob) -> Result<Command, Rejecti
 fn job(image: &Image, name: &JobName) -> Result<JobId, Rejection> {
     let (id, _) = image.job(name).ok_or_else(|| Rejection::UnknownJob(name.clone()))?;
     Ok(id)
-}
-
-/// Places `count` new partitions: each replica goes to the broker that holds the fewest, the first
-/// one, which is to lead, to the broker that leads the fewest; ties go to the smaller id.
-fn place(image: &Image, count: u32, factor: usize) -> Result<Vec<Vec<NodeId>>, Rejection> {
-    if count == 0 || MAX_PARTITIONS < count {
-        let given = count.into();
-        return Err(Rejection::Partitions { given, least: 1, most: MAX_PARTITIONS });
-    }
-    let brokers = image.brokers().len();
-    if factor == 0 || brokers < factor {
-        return Err(Rejection::ReplicationFactor { given: factor, brokers });
-    }
-    let mut load = load(image);
-    Ok((0..count).map(|_| place_one(&mut load, factor)).collect())
-}
-
-/// What a broker holds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Load {
-    replicas: usize,
-    leaders: usize,
-}
-
-fn load(image: &Image) -> BTreeMap<NodeId, Load> {
-    let mut load: BTreeMap<_, _> =
-        image.brokers().keys().map(|node| (*node, Load::default())).collect();
-    for replicas in image.topics().values().flat_map(|topic| &topic.partitions) {
-        for (i, node) in replicas.iter().enumerate() {
-            if let Some(load) = load.get_mut(node) {
-                load.replicas += 1;
-                load.leaders += usize::from(i == 0);
-            }
-        }
-    }
-    load
-}
-
-fn place_one(load: &mut BTreeMap<NodeId, Load>, factor: usize) -> Vec<NodeId> {
-    let mut nodes: Vec<NodeId> = load.keys().copied().collect();
-    nodes.sort_by_key(|node| (load[node].replicas, load[node].leaders, *node));
-    nodes.truncate(factor);
-    nodes.sort_by_key(|node| (load[node].leaders, *node));
-    for (i, node) in nodes.iter().enumerate() {
-        let load = load.get_mut(node).expect("it was taken from there");
-        load.replicas += 1;
-        load.leaders += usize::from(i == 0);
-    }
-    nodes
 }

@@ -95,6 +95,32 @@ pub enum Rejection {
         /// What is wrong, where, and what to do.
         problem: String,
     },
+    /// The topic has fewer partitions.
+    #[error("topic {topic} has {count} partitions, from 0: there is no {partition}")]
+    UnknownPartition {
+        /// The topic.
+        topic: TopicName,
+        /// What was asked for.
+        partition: u32,
+        /// How many there are.
+        count: u32,
+    },
+    /// No broker with this id.
+    #[error("broker {0} is not of this cluster: `millstream cluster status` lists those that are")]
+    UnknownBroker(NodeId),
+    /// Nobody is left to take what a broker keeps.
+    #[error(
+        "partition {partition} of topic {topic} has nowhere to go from broker {node}: \
+         add a broker that is neither draining nor fenced"
+    )]
+    NoRoom {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: u32,
+        /// Where it is.
+        node: NodeId,
+    },
     /// The broker's description.
     #[error("broker {node}: {problem}")]
     InvalidBroker {
@@ -130,6 +156,7 @@ impl Rejection {
             Self::UnknownTopic(_) | Self::UnknownTopicId(_) => ErrorCode::UnknownTopic,
             Self::Config(_) => ErrorCode::InvalidConfig,
             Self::InUse { .. } => ErrorCode::InUse,
+            Self::UnknownPartition { .. } => ErrorCode::UnknownPartition,
             Self::UnknownModule(_) => ErrorCode::UnknownModule,
             Self::InvalidModule { .. } => ErrorCode::InvalidModule,
             Self::JobExists(_) => ErrorCode::JobExists,
@@ -140,6 +167,8 @@ impl Rejection {
             | Self::StalePlan { .. }
             | Self::InvalidJob { .. }
             | Self::InvalidBroker { .. }
+            | Self::UnknownBroker(_)
+            | Self::NoRoom { .. }
             | Self::Full { .. }
             | Self::Allocation { .. } => ErrorCode::InvalidRequest,
         }

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use millstream_protocol::ids::{JobId, ModuleRef, NodeId, Offset, TopicId};
-use serde::Serialize;
+use millstream_protocol::ids::{JobId, ModuleRef, NodeId, Offset, ReplicaId, TopicId, TopicName};
+use millstream_protocol::message::replica::LogEnd;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::config::TopicConfig;
-use super::image::{Allocations, Image};
+use super::image::{Allocations, Broker, Image, Placement, Topic};
 
 /// A table of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -139,7 +140,11 @@ impl Image {
             let wrong = |problem| RowError { table, key: key.to_vec(), problem };
             match table {
                 Table::Topics => {
-                    image.topics.insert(TopicId(id(table, key)?), decode(table, key, value)?);
+                    let topic = decode(table, key, value).or_else(|error| {
+                        let old = decode::<OldTopic>(table, key, value);
+                        old.map(Topic::from).map_err(|_| error)
+                    });
+                    image.topics.insert(TopicId(id(table, key)?), topic?);
                 }
                 Table::Configs => {
                     configs.insert(TopicId(id(table, key)?), decode(table, key, value)?);
@@ -153,15 +158,34 @@ impl Image {
                     image.jobs.insert(JobId(id(table, key)?), decode(table, key, value)?);
                 }
                 Table::Brokers => {
-                    image.brokers.insert(NodeId(id(table, key)?), decode(table, key, value)?);
+                    let broker = decode(table, key, value).or_else(|error| {
+                        let old = decode::<OldBroker>(table, key, value);
+                        old.map(Broker::from).map_err(|_| error)
+                    });
+                    image.brokers.insert(NodeId(id(table, key)?), broker?);
                 }
                 Table::Allocations => image.allocations = decode(table, key, value)?,
             }
         }
         image.take_configs(configs)?;
+        image.find_voters();
         image.index_names()?;
         image.check_allocations()?;
         Ok(image)
+    }
+
+    /// Rows from before there were several voters do not name them.
+    fn find_voters(&mut self) {
+        let brokers = &self.brokers;
+        let replica = |node: &NodeId| {
+            let incarnation = brokers.get(node)?.incarnation;
+            Some(ReplicaId { node: *node, incarnation })
+        };
+        for placement in self.topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            if placement.voters.is_empty() {
+                placement.voters = placement.replicas.iter().filter_map(replica).collect();
+            }
+        }
     }
 
     fn take_configs(
@@ -204,6 +228,37 @@ impl Image {
         }
         let problem = "an id is in use that was never given out";
         Err(RowError { table: Table::Allocations, key: vec![], problem })
+    }
+}
+
+/// A topic's row from before there were several voters.
+#[derive(Deserialize)]
+struct OldTopic {
+    name: TopicName,
+    partitions: Vec<Vec<NodeId>>,
+}
+
+impl From<OldTopic> for Topic {
+    fn from(old: OldTopic) -> Self {
+        let place =
+            |replicas| Placement { replicas, voters: Vec::new(), voters_at: LogEnd::default() };
+        let partitions = old.partitions.into_iter().map(place).collect();
+        Self { name: old.name, partitions, configs: BTreeMap::new() }
+    }
+}
+
+/// A broker's row from then.
+#[derive(Deserialize)]
+struct OldBroker {
+    incarnation: u128,
+    address: String,
+    rack: Option<String>,
+}
+
+impl From<OldBroker> for Broker {
+    fn from(old: OldBroker) -> Self {
+        let OldBroker { incarnation, address, rack } = old;
+        Self { incarnation, address, rack, controller: true, draining: false, fenced: false }
     }
 }
 

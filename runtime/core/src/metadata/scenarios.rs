@@ -85,8 +85,8 @@ impl Cluster {
     /// A topic's partitions as `leader,other | …`.
     fn placement(&self, name: &str) -> String {
         let (_, topic) = self.image.topic(&topic(name)).unwrap();
-        let nodes = |replicas: &Vec<NodeId>| {
-            replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        let nodes = |placement: &Placement| {
+            placement.replicas.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
         topic.partitions.iter().map(nodes).collect::<Vec<_>>().join(" | ")
     }

@@ -1,10 +1,10 @@
 //! Brokers: who is there.
 //!
-//! Invariant: an address belongs to one broker.
+//! Invariant: an address belongs to one broker; a broker that keeps something is not removed.
 
 use millstream_protocol::ids::NodeId;
 
-use super::super::image::{Broker, Image, MAX_BROKERS};
+use super::super::image::{Broker, Image, MAX_BROKERS, Placement};
 use super::{Outcome, Rejection, Response, Touched};
 
 const MAX_ADDRESS: usize = 300;
@@ -33,7 +33,38 @@ pub(super) fn register(
     if !image.brokers.contains_key(&node) && MAX_BROKERS <= image.brokers.len() {
         return Err(Rejection::Full { what: "brokers", limit: MAX_BROKERS });
     }
-    let rack = rack.map(str::to_owned);
-    image.brokers.insert(node, Broker { incarnation, address: address.to_owned(), rack });
+    let (rack, address) = (rack.map(str::to_owned), address.to_owned());
+    let known = image.brokers.get(&node);
+    let (controller, draining) = known.map_or((false, false), |b| (b.controller, b.draining));
+    let broker = Broker { incarnation, address, rack, controller, draining, fenced: false };
+    image.brokers.insert(node, broker);
+    Ok((Response::Done, vec![Touched::Broker(node)]))
+}
+
+pub(super) fn set(
+    image: &mut Image,
+    node: NodeId,
+    (controller, draining, fenced): (bool, bool, bool),
+) -> Outcome {
+    let broker = image.brokers.get_mut(&node).ok_or(Rejection::UnknownBroker(node))?;
+    (broker.controller, broker.draining, broker.fenced) = (controller, draining, fenced);
+    Ok((Response::Done, vec![Touched::Broker(node)]))
+}
+
+pub(super) fn remove(image: &mut Image, node: NodeId) -> Outcome {
+    if !image.brokers.contains_key(&node) {
+        return Err(Rejection::UnknownBroker(node));
+    }
+    let keeps = |placement: &Placement| {
+        placement.replicas.contains(&node)
+            || placement.voters.iter().any(|voter| voter.node == node)
+    };
+    let left = image.placements().filter(|(_, placement)| keeps(placement)).count();
+    if left > 0 {
+        let problem =
+            format!("it keeps {left} partitions: drain it first, and wait until it is empty");
+        return Err(Rejection::InvalidBroker { node, problem });
+    }
+    image.brokers.remove(&node);
     Ok((Response::Done, vec![Touched::Broker(node)]))
 }

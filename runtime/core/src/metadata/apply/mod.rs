@@ -5,6 +5,7 @@
 mod brokers;
 mod jobs;
 mod modules;
+mod placements;
 mod producers;
 mod topics;
 
@@ -74,5 +75,15 @@ fn change(image: &mut Image, command: &Command) -> Outcome {
         }
         Command::DeleteJob { job } => jobs::delete(image, *job),
         Command::AllocateProducers { count } => producers::allocate(image, *count),
+        Command::SetBroker { node, controller, draining, fenced } => {
+            brokers::set(image, *node, (*controller, *draining, *fenced))
+        }
+        Command::RemoveBroker { node } => brokers::remove(image, *node),
+        Command::PlacePartition { topic, partition, planned_on, replicas } => {
+            placements::place(image, (*topic, *partition), planned_on, replicas)
+        }
+        Command::VotersChanged { topic, partition, at, voters } => {
+            placements::voters_changed(image, (*topic, *partition), *at, voters)
+        }
     }
 }

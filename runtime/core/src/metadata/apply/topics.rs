@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_protocol::ids::{NodeId, TopicId, TopicName};
 use millstream_protocol::limits::MAX_PARTITIONS;
+use millstream_protocol::message::replica::LogEnd;
 
 use super::super::config::TopicConfig;
-use super::super::image::{Image, MAX_TOPICS, Topic};
+use super::super::image::{Image, MAX_TOPICS, Placement, Topic};
 use super::{Outcome, Rejection, Response, Touched};
 
 pub(super) fn create(
@@ -31,8 +32,8 @@ pub(super) fn create(
 
     let id = TopicId(image.allocations.topics);
     image.allocations.topics = id.0.checked_add(1).expect("fewer than 2^32 topics are ever made");
-    let topic =
-        Topic { name: name.clone(), partitions: partitions.to_vec(), configs: configs.clone() };
+    let partitions = placements(image, partitions);
+    let topic = Topic { name: name.clone(), partitions, configs: configs.clone() };
     image.topics.insert(id, topic);
     image.topic_names.insert(name.clone(), id);
     let touched = vec![Touched::Topic(id), Touched::Config(id), Touched::Allocations];
@@ -57,12 +58,13 @@ pub(super) fn alter(
         return Err(Rejection::StalePlan { what });
     }
     check_count(topic.partitions.len() + add.len(), count)?;
-    check_replicas(image, count, topic.partitions[0].len(), add)?;
+    check_replicas(image, count, usize::from(topic.replication_factor()), add)?;
     let configs = altered(&topic.configs, set, reset)?;
     check_config(image, &configs)?;
 
+    let added = placements(image, add);
     let topic = image.topics.get_mut(&id).expect("it was there");
-    topic.partitions.extend_from_slice(add);
+    topic.partitions.extend(added);
     topic.configs = configs;
     Ok((Response::Done, vec![Touched::Topic(id), Touched::Config(id)]))
 }
@@ -87,8 +89,20 @@ fn check_count(count: usize, least: u32) -> Result<(), Rejection> {
     Err(Rejection::Partitions { given: count as u64, least, most: MAX_PARTITIONS })
 }
 
+/// New partitions: those that should keep them are those that vote.
+fn placements(image: &Image, partitions: &[Vec<NodeId>]) -> Vec<Placement> {
+    let voters =
+        |replicas: &[NodeId]| replicas.iter().filter_map(|node| image.replica(*node)).collect();
+    let place = |replicas: &Vec<NodeId>| Placement {
+        replicas: replicas.clone(),
+        voters: voters(replicas),
+        voters_at: LogEnd::default(),
+    };
+    partitions.iter().map(place).collect()
+}
+
 /// Every partition has `factor` replicas, on brokers that are there, none on the same one.
-fn check_replicas(
+pub(super) fn check_replicas(
     image: &Image,
     first: u32,
     factor: usize,
