@@ -395,9 +395,15 @@ fn retention_by_size_removes_whole_old_segments_and_survives_a_restart() {
     let reader = log.reader();
     let mut slow = reader.cursor_at(Offset(0)).unwrap();
     reader.read(&mut slow, log.end(), 1).unwrap().unwrap();
-    assert_eq!(log.enforce_retention(NOW).unwrap(), Offset(0), "what is not durable stays");
+    assert_eq!(
+        log.enforce_retention(NOW, Offset::MAX).unwrap(),
+        Offset(0),
+        "what is not durable stays"
+    );
     log.sync().unwrap();
-    let start = log.enforce_retention(NOW).unwrap();
+    let start = log.enforce_retention(NOW, Offset(10)).unwrap();
+    assert_eq!(start, Offset(0), "what is not committed stays");
+    let start = log.enforce_retention(NOW, Offset::MAX).unwrap();
     assert!(Offset(0) < start);
     assert!((1_200..=1_800).contains(&log.size_bytes()), "{}", log.size_bytes());
     assert!(matches!(reader.read(&mut slow, log.end(), 1), Err(ReadError::OutOfRange { .. })));
@@ -415,11 +421,11 @@ fn retention_by_time_rolls_and_removes_even_the_last_segment_once_all_of_it_is_o
     let config = LogConfig { retention_age: Some(Duration::from_secs(20)), ..small() };
     let mut log = filled(&disk, &config, 40);
     log.sync().unwrap();
-    let start = log.enforce_retention(Timestamp(40_000)).unwrap();
+    let start = log.enforce_retention(Timestamp(40_000), Offset::MAX).unwrap();
     let oldest = log.reader().offset_for_timestamp(Timestamp(0), log.end()).unwrap().unwrap();
     assert_eq!(oldest.0, start);
     assert!((15_000..=20_000).contains(&oldest.1.get()), "{oldest:?}");
-    assert_eq!(log.enforce_retention(Timestamp(70_000)).unwrap(), Offset(120));
+    assert_eq!(log.enforce_retention(Timestamp(70_000), Offset::MAX).unwrap(), Offset(120));
     assert_eq!((log.start(), log.end(), log.size_bytes()), (Offset(120), Offset(120), 0));
     append(&mut log, 1, &[tagged(40)]).unwrap();
     log.sync().unwrap();
@@ -434,11 +440,11 @@ fn a_segment_is_rolled_when_it_is_old() {
     let disk = MemDisk::new();
     let config = LogConfig { segment_age: Duration::from_secs(60), ..LogConfig::default() };
     let mut log = filled(&disk, &config, 2);
-    log.enforce_retention(Timestamp(NOW.get() + 59_999)).unwrap();
+    log.enforce_retention(Timestamp(NOW.get() + 59_999), Offset::MAX).unwrap();
     assert_eq!(log.segment_count(), 1);
-    log.enforce_retention(Timestamp(NOW.get() + 60_000)).unwrap();
+    log.enforce_retention(Timestamp(NOW.get() + 60_000), Offset::MAX).unwrap();
     assert_eq!(log.segment_count(), 2);
-    log.enforce_retention(Timestamp(NOW.get() + 999_999)).unwrap();
+    log.enforce_retention(Timestamp(NOW.get() + 999_999), Offset::MAX).unwrap();
     assert_eq!(log.segment_count(), 2, "an empty segment does not age");
 }
 

@@ -452,7 +452,7 @@ impl StateMachineTest for LogMatchesModel {
             Step::Retention { forward } => {
                 model.now += forward;
                 let now = Timestamp(model.now);
-                let result = model.log().enforce_retention(now).map(|start| {
+                let result = model.log().enforce_retention(now, Offset::MAX).map(|start| {
                     model.start = model.start.max(start);
                 });
                 model.maintained(result);

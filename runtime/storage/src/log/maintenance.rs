@@ -89,13 +89,17 @@ impl<D: Disk> PartitionLog<D> {
         Ok(())
     }
 
-    /// Removes old segments as the settings say, and rolls one that is old itself. Whole segments only, never what is
-    /// not durable under [`Durability::Fsync`], and never the last one, which is rolled first when
-    /// all in it has expired. Returns the log's start.
+    /// Removes old segments as the settings say, and rolls one that is old itself. Whole segments only, nothing at or
+    /// after `committed`, never what is not durable under [`Durability::Fsync`], and never the last one, which is
+    /// rolled first when all in it has expired. Returns the log's start.
     ///
     /// # Errors
     /// [`MaintenanceError`].
-    pub fn enforce_retention(&mut self, now: Timestamp) -> Result<Offset, MaintenanceError> {
+    pub fn enforce_retention(
+        &mut self,
+        now: Timestamp,
+        committed: Offset,
+    ) -> Result<Offset, MaintenanceError> {
         self.running()?;
         self.now = now;
         if self.active_is_old(now)? {
@@ -106,7 +110,7 @@ impl<D: Disk> PartitionLog<D> {
                 Err(error) => return Err(error),
             }
         }
-        let to = self.retained_from(now)?;
+        let to = self.retained_from(now, committed)?;
         self.advance_start(to)?;
         Ok(self.start())
     }
@@ -185,13 +189,18 @@ impl<D: Disk> PartitionLog<D> {
         Ok(rolls || millis(retention) < age(newest))
     }
 
-    fn retained_from(&mut self, now: Timestamp) -> Result<Offset, MaintenanceError> {
+    fn retained_from(
+        &mut self,
+        now: Timestamp,
+        committed: Offset,
+    ) -> Result<Offset, MaintenanceError> {
         let segments = self.shared.segments();
         let mut size: u64 = segments.iter().map(|segment| segment.published()).sum();
         let limit = match self.config.durability {
             Durability::Fsync => self.durable_end(),
             Durability::Memory => self.end(),
         };
+        let limit = limit.min(committed);
         let mut start = self.start();
         for (segment, next) in segments.iter().zip(&segments[1..]) {
             size -= segment.published();
@@ -299,4 +308,27 @@ pub fn remove_log<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
 
 fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What the name of a file that was set aside ends with.
+const ASIDE_SUFFIX: &str = ".damaged";
+
+/// Whether a file was set aside.
+pub(super) fn is_aside(name: &str) -> bool {
+    name.ends_with(ASIDE_SUFFIX)
+}
+
+/// Sets the files of a damaged log aside, under names that end with `.damaged`, so that an empty one can be opened in its
+/// place and filled from other replicas. Nothing is deleted but what was set aside before. May be repeated if it was cut
+/// short.
+///
+/// # Errors
+/// What the file system says.
+pub fn set_aside<D: Disk>(disk: &D, dir: &Path) -> io::Result<()> {
+    for name in disk.list(dir)? {
+        if !is_aside(&name) {
+            disk.rename(&dir.join(&name), &dir.join(format!("{name}{ASIDE_SUFFIX}")))?;
+        }
+    }
+    disk.sync_dir(dir)
 }

@@ -45,7 +45,7 @@ pub use config::{Durability, LogConfig, MAX_SEGMENT_BYTES};
 pub use error::{
     AppendError, Damage, MaintenanceError, OpenError, ReadError, StopReason, SyncError,
 };
-pub use maintenance::remove_log;
+pub use maintenance::{remove_log, set_aside};
 pub use reader::{Cursor, LogReader};
 pub use recovery::{Recovered, TornTail};
 pub use start_over::StartOver;

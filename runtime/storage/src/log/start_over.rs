@@ -20,6 +20,7 @@ use super::PartitionLog;
 use super::checkpoint::{Checkpoint, CheckpointFile, Place};
 use super::epochs::{self, Epochs};
 use super::error::MaintenanceError;
+use super::maintenance::is_aside;
 use super::producer_snapshot;
 use super::segment::Segment;
 use crate::disk::{self, Disk, SyncMode};
@@ -104,7 +105,7 @@ impl StartOver {
         dir: &Path,
     ) -> io::Result<(Segment<D>, CheckpointFile<D>)> {
         for name in disk.list(dir)? {
-            if name != FILE {
+            if name != FILE && !is_aside(&name) {
                 disk::remove_if_present(disk, &dir.join(name))?;
             }
         }
