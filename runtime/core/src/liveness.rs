@@ -104,6 +104,12 @@ impl Liveness {
         self.peers.get(&node).is_some_and(|peer| peer.state == State::Up)
     }
 
+    /// Whether a broker is known and cannot be reached.
+    #[must_use]
+    pub fn is_down(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.state == State::Down)
+    }
+
     fn heard(
         &mut self,
         now: Time,

@@ -6,6 +6,7 @@
 //! Invariant: a message that arrives is the one that was sent, byte for byte.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use millstream_core::machine::Time;
@@ -22,6 +23,15 @@ const LEAST: Duration = Duration::from_micros(80);
 pub(crate) enum Place {
     Broker(NodeId),
     Client(u32),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broker(node) => write!(f, "{node}"),
+            Self::Client(client) => write!(f, "client {client}"),
+        }
+    }
 }
 
 /// The state of all links.

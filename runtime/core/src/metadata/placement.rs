@@ -79,25 +79,27 @@ pub fn balance(image: &Image) -> Vec<Command> {
     moved.into_values().collect()
 }
 
-/// Who should vote on metadata: an odd number of the brokers that may, at most five, those that vote already
-/// first. A single broker does not decide less well than two.
+/// Who should vote on metadata: of the brokers that may, those that vote already stay, and as many others join them as
+/// make an odd number, at most five. So a second broker alone does not join: two decide no better than one, and stop
+/// when either does.
 #[must_use]
 pub fn controllers(image: &Image, voters: &VoterSet) -> Option<VoterSet> {
     let fit = |broker: &Broker| broker.controller && !broker.draining;
-    let mut fit: Vec<ReplicaId> = image
-        .brokers()
-        .iter()
-        .filter(|(_, broker)| fit(broker))
-        .filter_map(|(node, _)| image.replica(*node))
-        .collect();
-    fit.sort_by_key(|replica| {
-        let fenced = image.brokers()[&replica.node].fenced;
-        (fenced, !voters.contains(*replica), replica.node)
-    });
-    let count = fit.len().min(MOST_CONTROLLERS);
-    let odd = if count.is_multiple_of(2) { count.saturating_sub(1) } else { count };
-    fit.truncate(odd);
-    (!fit.is_empty()).then(|| VoterSet::new(fit))
+    let fit = image.brokers().iter().filter(|(_, broker)| fit(broker));
+    let mut fit: Vec<ReplicaId> = fit.filter_map(|(node, _)| image.replica(*node)).collect();
+    fit.sort_by_key(|replica| (image.brokers()[&replica.node].fenced, replica.node));
+    let votes = |replica: &ReplicaId| voters.iter().any(|voter| voter.node == replica.node);
+    let (mut chosen, others): (Vec<_>, Vec<_>) = fit.into_iter().partition(votes);
+    chosen.truncate(MOST_CONTROLLERS);
+    // A founder that has not registered yet: nobody has decided that it should not vote.
+    chosen.extend(voters.iter().filter(|voter| !image.brokers().contains_key(&voter.node)));
+    let room = MOST_CONTROLLERS.saturating_sub(chosen.len());
+    let mut joining = others.len().min(room);
+    if (chosen.len() + joining).is_multiple_of(2) {
+        joining = joining.saturating_sub(1);
+    }
+    chosen.extend(others.into_iter().take(joining));
+    VoterSet::try_from(chosen).ok()
 }
 
 /// Who should vote on a partition: its replicas as their disks are now.
@@ -353,14 +355,30 @@ mod tests {
                     .map(|node| ReplicaId { node: NodeId(*node), incarnation: (*node).into() }),
             )
         };
-        assert_eq!(controllers(&image, &of(&[1])), None, "nobody has the role");
         let mut seen = Vec::new();
-        for node in [3, 1, 2, 4, 5, 6, 7] {
+        for node in (1..8).rev() {
+            let voters = controllers(&image, &of(&[3]));
+            seen.push(voters.map_or_else(String::new, |voters| voters.to_string()));
+            let (node, controller) = (NodeId(node), false);
+            let (draining, fenced) = (false, false);
+            run(&mut image, &Command::SetBroker { node, controller, draining, fenced });
+        }
+        assert_eq!(seen, ["1,2,3,4,5", "1,2,3,4,5", "1,2,3,4,5", "1,2,3", "1,2,3", "1", "1"]);
+        assert_eq!(controllers(&image, &of(&[3])), None, "nobody has the role");
+        for node in [3, 1, 2, 4, 5, 6] {
             let (node, controller) = (NodeId(node), true);
             let (draining, fenced) = (false, false);
             run(&mut image, &Command::SetBroker { node, controller, draining, fenced });
-            seen.push(controllers(&image, &of(&[3])).unwrap().to_string());
         }
-        assert_eq!(seen, ["3", "3", "1,2,3", "1,2,3", "1,2,3,4,5", "1,2,3,4,5", "1,2,3,4,5"]);
+        assert_eq!(
+            controllers(&image, &of(&[8, 3])).unwrap().to_string(),
+            "1,2,3,4,8",
+            "8 is to come"
+        );
+        let node = NodeId(2);
+        let (controller, draining, fenced) = (false, false, false);
+        run(&mut image, &Command::SetBroker { node, controller, draining, fenced });
+        let left = controllers(&image, &of(&[2, 3, 4])).unwrap();
+        assert_eq!(left.to_string(), "1,3,4,5,6", "another takes its place");
     }
 }

@@ -42,7 +42,7 @@ enum Stage {
 impl Candidate {
     /// Asks the others; alone, there is nobody to ask.
     pub(super) fn canvass(log: &mut Log, now: Time, out: &mut Vec<Output>) -> Self {
-        assert!(log.is_voter(), "{} stands for election without a vote", log.me());
+        assert!(log.may_stand(), "{} stands for election without a vote", log.me());
         let mut candidate = Self::at(Stage::Canvassing, log, now);
         if log.is_alone() {
             candidate.stand(log, now, out);

@@ -57,6 +57,11 @@ mod tests {
         ReplicaId { node: NodeId(u32::try_from(node).unwrap()), incarnation: 1 }
     }
 
+    fn at(appended: u64, synced: u64) -> Progress {
+        let (appended, synced) = (Offset(appended), Offset(synced));
+        Progress { appended, synced, committed: Offset::ZERO }
+    }
+
     fn quorum_of(
         voters: &VoterSet,
         progress: &BTreeMap<ReplicaId, Progress>,
@@ -72,8 +77,7 @@ mod tests {
 
     #[test]
     fn durability_decides_which_mark_counts() {
-        let progress =
-            BTreeMap::from([(replica(0), Progress { appended: Offset(9), synced: Offset(4) })]);
+        let progress = BTreeMap::from([(replica(0), at(9, 4))]);
         let quorum = |durability| quorum_of(&voters(1), &progress, durability);
         assert_eq!(quorum(Durability::Fsync), Offset(4));
         assert_eq!(quorum(Durability::Memory), Offset(9));
@@ -91,7 +95,7 @@ mod tests {
     fn who_does_not_vote_does_not_count() {
         let mut progress = BTreeMap::new();
         for observer in 3..9 {
-            progress.insert(replica(observer), Progress { appended: Offset(9), synced: Offset(9) });
+            progress.insert(replica(observer), at(9, 9));
         }
         assert_eq!(quorum_of(&voters(3), &progress, Durability::Fsync), Offset(0));
     }
@@ -105,8 +109,7 @@ mod tests {
             let set = voters(synced.len());
             let mut progress = BTreeMap::new();
             for (node, &offset) in synced.iter().enumerate().skip(silent) {
-                let synced = Offset(offset);
-                progress.insert(replica(node), Progress { appended: synced + 7, synced });
+                progress.insert(replica(node), at(offset + 7, offset));
             }
             let has = |offset: Offset| {
                 set.iter()

@@ -75,6 +75,8 @@ pub struct Config {
     pub snapshot_age: Duration,
     /// Where this replica's chance comes from; different on every replica.
     pub seed: u64,
+    /// Another number each time that this replica is opened.
+    pub life: u64,
 }
 
 impl Config {
@@ -91,6 +93,7 @@ impl Config {
             snapshot_bytes: 256 << 20,
             snapshot_age: Duration::from_mins(5),
             seed,
+            life: 0,
         }
     }
 }

@@ -18,7 +18,7 @@ impl Partition {
         if let Role::Follower(follower) = &mut self.role {
             follower.drop_held(&mut self.log, out);
         }
-        if !self.log.is_voter() {
+        if !self.log.may_stand() {
             return self.step_down(now, None, out);
         }
         self.role = Role::Candidate(Candidate::canvass(&mut self.log, now, out));
@@ -36,7 +36,15 @@ impl Partition {
     }
 
     /// Another replica asks whether it would be voted for.
-    pub(super) fn canvassed(&mut self, from: ReplicaId, end: LogEnd, out: &mut Vec<Output>) {
+    pub(super) fn canvassed(
+        &mut self,
+        now: Time,
+        from: ReplicaId,
+        end: LogEnd,
+        out: &mut Vec<Output>,
+    ) {
+        // A leader does not ask who leads: this one has lost it, perhaps with what was in its memory.
+        self.forsaken_by(now, from, out);
         let leader = self.leader().filter(|leader| *leader != from);
         let granted = leader.is_none() && self.is_far_enough(end);
         self.log.send(from, ballot(&self.log, true, granted, leader), out);

@@ -23,6 +23,9 @@ use super::log::{Cutting, Log, earliest};
 use crate::machine::{Time, Token};
 use crate::mutation::{self, Mutation};
 
+/// A follower asks its leader anew after so many times an election's time: one that votes, and one that does not.
+const VOTER_PAUSE: u32 = 16;
+const OBSERVER_PAUSE: u32 = 8;
 /// Bodies that may be on their way to the disk while the next one is fetched.
 const WRITING: usize = 2;
 
@@ -50,6 +53,8 @@ pub(super) struct Follower {
     pause: Option<Time>,
     /// How many others were asked who leads.
     seeks: usize,
+    /// The leader has answered since it was last asked whether it still leads.
+    answered: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -73,9 +78,12 @@ impl Follower {
             leader_high_watermark: Offset::ZERO,
             pause: None,
             seeks: 0,
+            answered: false,
         };
         follower.leader = leader;
-        if follower.live_leader(log).is_none() {
+        if follower.live_leader(log).is_some() {
+            follower.rest(log, now);
+        } else {
             follower.wait(log, now);
         }
         follower
@@ -134,11 +142,20 @@ impl Follower {
         }
         self.asked = None;
         match (log.is_up(leader), self.due) {
-            (true, _) => self.due = None,
+            (true, _) => self.rest(log, now),
             (false, None) => self.wait(log, now),
             (false, Some(_)) => {}
         }
         self.fetch(log, now, out);
+    }
+
+    /// Its leader can be reached. A leader speaks to those who, it knows, should fetch until they do; but it may know of
+    /// other voters than this replica believes in. So everybody asks now and then whether it still follows the right one.
+    fn rest(&mut self, log: &mut Log, now: Time) {
+        let times = if log.is_voter() { VOTER_PAUSE } else { OBSERVER_PAUSE };
+        let pause = log.random.jitter(log.timing().election * times);
+        self.due = Some(now + pause);
+        self.answered = false;
     }
 
     /// Its leader leads no more, as far as it says.
@@ -154,15 +171,29 @@ impl Follower {
     pub(super) fn reach(&mut self, log: &mut Log, now: Time, up: bool, out: &mut Vec<Output>) {
         self.asked = None;
         if up {
-            self.due = None;
+            self.rest(log, now);
             self.fetch(log, now, out);
         } else {
             self.hurry(log, now);
         }
     }
 
-    /// Its time to stand has come and it does not vote: it asks one of the others.
+    /// Whether it is well led: then it has only to ask whether it still is.
+    pub(super) fn is_led(&self, log: &Log) -> bool {
+        self.answered && self.live_leader(log).is_some()
+    }
+
+    /// Asks its leader anew.
+    pub(super) fn ask_again(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
+        self.asked = None;
+        self.rest(log, now);
+        self.fetch(log, now, out);
+    }
+
+    /// Its time to stand has come and it may not: it asks one of the others who leads.
     pub(super) fn seek(&mut self, log: &mut Log, now: Time, out: &mut Vec<Output>) {
+        self.asked = None;
+        self.leader = None;
         let mut others = log.peers();
         let me = log.me();
         let target = log.target.iter().flat_map(|target| target.iter());
@@ -222,8 +253,8 @@ impl Follower {
 
     fn send_fetch(&mut self, log: &Log, to: ReplicaId, out: &mut Vec<Output>) {
         self.told = log.progress();
-        let high_watermark = log.offsets.high_watermark();
-        let fetch = Content::Fetch { end: log.end(), progress: self.told, high_watermark };
+        let (end, progress, life) = (log.end(), self.told, log.config.life);
+        let fetch = Content::Fetch { end, progress, life };
         log.send(to, fetch, out);
     }
 
@@ -241,8 +272,12 @@ impl Follower {
             return discard(body, out);
         }
         self.consistent = true;
+        self.answered = true;
         self.leader_high_watermark = self.leader_high_watermark.max(high_watermark);
         self.learn_committed(log, out);
+        if body.is_none() {
+            self.report(log, out);
+        }
         match body {
             Some(Body::Batches { token, batches }) if is_sound(log, base, &batches) => {
                 self.take(log, now, token, batches, out);
@@ -313,7 +348,10 @@ impl Follower {
 
     fn report(&mut self, log: &Log, out: &mut Vec<Output>) {
         let (now, durability) = (log.progress(), log.config.durability);
-        let news = counted(self.told, durability) < counted(now, durability);
+        let further = counted(self.told, durability) < counted(now, durability);
+        // That it knows of the last commit is said when nothing else is to be said soon.
+        let idle = self.writing.is_empty() && now.synced == log.offsets.end();
+        let news = further || idle && self.told.committed < now.committed;
         let Some(leader) = self.live_leader(log) else {
             return;
         };

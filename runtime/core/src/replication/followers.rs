@@ -14,7 +14,8 @@ use std::collections::BTreeMap;
 use millstream_protocol::ids::{NodeId, Offset, ReplicaId};
 use millstream_protocol::message::replica::{Content, LogEnd, Progress};
 
-use super::io::{Attachment, Output};
+use super::commit::counted;
+use super::io::{Attachment, Durability, Output};
 use super::log::Log;
 use crate::machine::Time;
 use crate::mutation::{self, Mutation};
@@ -36,14 +37,16 @@ pub(super) struct Followers {
 struct Known {
     state: State,
     progress: Progress,
-    /// The high watermark that it was last told.
-    told: Offset,
     /// Where the leader's log ended when this replica fetched last.
     mark: Offset,
-    /// It had everything once, in this epoch: at a fetch, what was there at the fetch before.
+    /// It keeps up: at its last fetch it had what was there at the one before.
     caught_up: bool,
+    /// It was told what is committed since it last said something.
+    told: bool,
     /// It was told where the histories part.
     parted: bool,
+    /// Its present life, and the one before, which may still speak from the grave.
+    lives: [Option<u64>; 2],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +74,11 @@ impl Followers {
         self.known.entry(replica).or_insert_with(|| Known {
             state: State::Silent { again: now, attempts: 0 },
             progress: Progress::default(),
-            told: Offset::ZERO,
             mark: Offset::MAX,
             caught_up: false,
+            told: false,
             parted: false,
+            lives: [None; 2],
         });
     }
 
@@ -82,7 +86,7 @@ impl Followers {
         self.known.get(&replica).map(|known| known.progress).unwrap_or_default()
     }
 
-    /// Whether it had everything once in this epoch, and can be reached.
+    /// Whether it keeps up, as far as is known, and can be reached.
     pub(super) fn is_fit(&self, log: &Log, replica: ReplicaId) -> bool {
         log.is_up(replica) && self.known.get(&replica).is_some_and(|known| known.caught_up)
     }
@@ -97,7 +101,7 @@ impl Followers {
         &mut self,
         log: &Log,
         now: Time,
-        from: ReplicaId,
+        (from, life): (ReplicaId, u64),
         (end, progress): (LogEnd, Progress),
         out: &mut Vec<Output>,
     ) -> bool {
@@ -106,6 +110,13 @@ impl Followers {
         }
         self.expect(from, now);
         let known = self.known.get_mut(&from).expect("just taken in");
+        if known.lives[1] == Some(life) {
+            return false;
+        }
+        if known.lives[0] != Some(life) {
+            known.lives = [Some(life), known.lives[0]];
+            known.progress = Progress::default();
+        }
         let trusted = mutation::is(Mutation::SingleStepTruncation) && known.parted;
         let contained = log.epochs.contains(end, log.offsets.end())
             || trusted && end.offset <= log.offsets.end();
@@ -116,23 +127,29 @@ impl Followers {
             return false;
         }
         known.parted = false;
+        // What comes late says less than what was said since.
         let appended = progress.appended.min(end.offset);
-        known.progress = Progress { appended, synced: progress.synced.min(appended) };
+        known.advance(Progress { appended, ..progress });
         let written = log.offsets.appended();
-        known.caught_up |= known.mark.min(written) <= end.offset;
+        known.caught_up = known.mark.min(written) <= end.offset;
         known.mark = written;
         known.answer(log, now, (from, end.offset), out);
+        self.watch(log.config.durability, now + log.timing().resend);
         true
+    }
+
+    /// Those who wait are looked at then: what they said, or were told, may be lost.
+    fn watch(&mut self, durability: Durability, at: Time) {
+        if self.known.values().any(|known| known.lags(durability)) {
+            self.tell.get_or_insert(at);
+        }
     }
 
     /// A replica's disk has come further. Returns whether that is so.
     pub(super) fn report(&mut self, from: ReplicaId, progress: Progress) -> bool {
         match self.known.get_mut(&from) {
             Some(known) if !matches!(known.state, State::Silent { .. }) && !known.parted => {
-                let Progress { appended, synced } = known.progress;
-                let appended = appended.max(progress.appended);
-                let synced = synced.max(progress.synced).min(appended);
-                known.progress = Progress { appended, synced };
+                known.advance(progress);
                 true
             }
             _ => false,
@@ -153,27 +170,40 @@ impl Followers {
     /// More was committed: those who wait are told soon.
     pub(super) fn committed(&mut self, log: &Log, now: Time, out: &mut Vec<Output>) {
         let committed = log.offsets.high_watermark();
-        let waits =
-            |known: &Known| matches!(known.state, State::Waiting(_)) && known.told < committed;
-        if self.known.values().any(waits) && self.tell.is_none() {
-            self.tell = Some(now + log.timing().commit_linger);
+        let soon = now + log.timing().commit_linger;
+        if self.known.values().any(|known| known.lacks(committed)) {
+            self.tell = Some(self.tell.map_or(soon, |at| at.min(soon)));
             self.tick(log, now, out);
         }
     }
 
     pub(super) fn tick(&mut self, log: &Log, now: Time, out: &mut Vec<Output>) {
-        let telling = self.tell.is_some_and(|at| at <= now);
-        if telling {
+        if self.tell.is_some_and(|at| at <= now) {
             self.tell = None;
+            self.remind(log, now, out);
         }
         for (replica, known) in &mut self.known {
-            if let State::Waiting(end) = known.state
-                && telling
-                && known.told < log.offsets.high_watermark()
-            {
-                known.answer(log, now, (*replica, end), out);
-            }
             known.speak_again(log, now, *replica, out);
+        }
+    }
+
+    /// Tells those who wait what is committed; who was told and did not say so, or did not say that its disk has what
+    /// it asked beyond, is asked to speak up.
+    fn remind(&mut self, log: &Log, now: Time, out: &mut Vec<Output>) {
+        let committed = log.offsets.high_watermark();
+        for (replica, known) in &mut self.known {
+            let lacks = known.lacks(committed);
+            if !log.is_up(*replica) || !lacks && !known.lags(log.config.durability) {
+                continue;
+            }
+            match known.state {
+                State::Waiting(end) if lacks && !known.told => {
+                    known.answer(log, now, (*replica, end), out);
+                    known.told = true;
+                }
+                _ => log.send(*replica, Content::Leading, out),
+            }
+            self.tell = Some(now + log.timing().resend);
         }
     }
 
@@ -204,6 +234,25 @@ impl Followers {
 }
 
 impl Known {
+    /// What comes late says less than what was said since.
+    fn advance(&mut self, said: Progress) {
+        self.told = false;
+        let Progress { appended, synced, committed } = self.progress;
+        let appended = appended.max(said.appended);
+        let synced = synced.max(said.synced).min(appended);
+        self.progress = Progress { appended, synced, committed: committed.max(said.committed) };
+    }
+
+    /// Whether it waits and does not know what is committed.
+    fn lacks(&self, committed: Offset) -> bool {
+        matches!(self.state, State::Waiting(end) if self.progress.committed < committed.min(end))
+    }
+
+    /// Whether it waits and has not said that its disk has everything.
+    fn lags(&self, durability: Durability) -> bool {
+        matches!(self.state, State::Waiting(end) if counted(self.progress, durability) < end)
+    }
+
     /// Sends what follows on `end`; when there is nothing, says so and lets it wait.
     fn answer(
         &mut self,
@@ -215,7 +264,6 @@ impl Known {
         let offsets = &log.offsets;
         let (up_to, high_watermark) = (offsets.appended(), offsets.high_watermark());
         let log_start = offsets.start();
-        self.told = high_watermark;
         let content = Content::Batches { base: end, high_watermark, log_start };
         let attachment = if end < up_to {
             self.state = State::Sent { again: now + log.timing().resend, attempts: 0 };
@@ -241,21 +289,22 @@ impl Known {
 }
 
 /// Says where the histories part, or that what was asked for is deleted.
-fn part(log: &Log, to: ReplicaId, end: LogEnd, out: &mut Vec<Output>) {
+fn part(log: &Log, to: ReplicaId, asked: LogEnd, out: &mut Vec<Output>) {
     let start = log.epochs.log_end(log.offsets.start());
-    let parting = log.epochs.end_of(end.epoch, log.offsets.end());
-    let kept = parting.filter(|(_, at)| start.offset <= *at && start.offset <= end.offset);
+    let parting = log.epochs.end_of(asked.epoch, log.offsets.end());
+    let kept = parting.filter(|(_, at)| start.offset <= *at && start.offset <= asked.offset);
     match kept {
         Some((epoch, offset)) => {
-            log.send(to, Content::Diverged { end: LogEnd { epoch, offset } }, out);
+            let end = LogEnd { epoch, offset };
+            log.send(to, Content::Diverged { asked, end }, out);
         }
         // Nothing was ever deleted, and everything here is newer than what the other has.
         None if start.offset == Offset::ZERO => {
-            log.send(to, Content::Diverged { end: LogEnd::default() }, out);
+            log.send(to, Content::Diverged { asked, end: LogEnd::default() }, out);
         }
         None => {
             let attachment = Attachment::Producers(log.producers.snapshot(start.offset));
-            let message = log.message(Content::StartOver { start });
+            let message = log.message(Content::StartOver { asked, start });
             out.push(Output::Send { to, message, attachment });
         }
     }

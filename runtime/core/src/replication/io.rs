@@ -276,7 +276,12 @@ pub enum Input {
         /// What happened.
         reason: Arc<str>,
     },
-    /// Retention moved the start of the log; never past the high watermark.
+    /// What lies before `to` need not be kept any more.
+    Retain {
+        /// Where the log may start; never past the high watermark.
+        to: Offset,
+    },
+    /// The start of the log has moved, as [`Output::AdvanceStart`] asked.
     LogStart {
         /// The new start.
         start: Offset,
@@ -423,6 +428,11 @@ pub enum Output {
         at: Offset,
         /// What [`ProducerTable::restore`](crate::log::producers::ProducerTable::restore) reads.
         bytes: Vec<u8>,
+    },
+    /// Delete what lies before `to`; what is known of the producers there is in the snapshot that comes before this.
+    AdvanceStart {
+        /// The new start.
+        to: Offset,
     },
     /// This replica takes no more writes until it is opened again.
     Resigned {

@@ -214,7 +214,7 @@ impl Leader {
         &mut self,
         log: &mut Log,
         now: Time,
-        from: ReplicaId,
+        from: (ReplicaId, u64),
         (end, progress): (LogEnd, Progress),
         out: &mut Vec<Output>,
     ) {

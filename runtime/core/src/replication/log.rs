@@ -131,7 +131,8 @@ impl Log {
     pub(super) fn progress(&self) -> Progress {
         let (appended, synced) = (self.offsets.appended(), self.offsets.synced());
         let counts_written = mutation::is(Mutation::AckBeforeSync);
-        Progress { appended, synced: if counts_written { appended } else { synced } }
+        let committed = self.offsets.high_watermark();
+        Progress { appended, synced: if counts_written { appended } else { synced }, committed }
     }
 
     /// Who votes: as the log says, or the metadata where it knows of a later set.
@@ -144,6 +145,16 @@ impl Log {
 
     pub(super) fn is_voter(&self) -> bool {
         self.voters().contains(self.me())
+    }
+
+    /// Whether it may stand for election. Who was voted out may, as long as that is not known to be committed:
+    /// perhaps nobody else has what it takes to commit it (Raft thesis, 4.2.2).
+    pub(super) fn may_stand(&self) -> bool {
+        let committed = self.offsets.high_watermark();
+        let mut sets = self.ballot.voters.iter().rev();
+        let leaves = sets.next().is_some_and(|last| committed <= last.offset);
+        let before = sets.next().map_or(&self.config.voters, |before| &before.voters);
+        self.is_voter() || leaves && before.contains(self.me())
     }
 
     /// Whether nobody else has to agree.
@@ -322,6 +333,16 @@ impl Log {
                 let at = LogEnd { epoch: entry.epoch, offset: entry.offset };
                 out.push(Output::VotersCommitted { at, voters: entry.voters.clone() });
             }
+        }
+    }
+
+    /// Has what lies before `to` deleted. A producer's last batch may be there, which must not make a retry of it fresh: so
+    /// what is known up to there is kept first. It may be, however durable it is: nobody will take back what is deleted.
+    pub(super) fn retain(&mut self, to: Offset, out: &mut Vec<Output>) {
+        let to = to.min(self.offsets.high_watermark());
+        if self.offsets.start() < to && self.cutting.is_none() {
+            out.push(Output::SnapshotProducers { at: to, bytes: self.producers.snapshot(to) });
+            out.push(Output::AdvanceStart { to });
         }
     }
 

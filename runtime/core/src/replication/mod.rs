@@ -133,6 +133,13 @@ impl Partition {
         self.log.voters()
     }
 
+    /// The newest voter set that was written to the log and is committed, if there is one in memory.
+    #[must_use]
+    pub fn committed_voters(&self) -> Option<&VotersAt> {
+        let committed = self.log.offsets.high_watermark();
+        self.log.ballot.voters.iter().rev().find(|entry| entry.offset < committed)
+    }
+
     /// The marks of the log: start, high watermark, synced, appended, end.
     #[must_use]
     pub const fn offsets(&self) -> &Offsets {
@@ -284,22 +291,26 @@ impl Partition {
         out: &mut Vec<Output>,
     ) {
         match content {
-            Content::Canvass(end) => self.canvassed(from, end, out),
+            Content::Canvass(end) => self.canvassed(now, from, end, out),
             Content::Stand(end) => self.asked_for_vote(now, from, end, out),
             Content::Ballot { trial, granted: true, doubtful, .. } => {
                 self.voted(now, from, (trial, doubtful), out);
             }
             Content::Ballot { granted: false, leader: Some(leader), .. }
-            | Content::NotLeading { leader: Some(leader) } => self.pointed_to(now, leader, out),
+            | Content::NotLeading { leader: Some(leader) } => {
+                self.forsaken_by(now, from, out);
+                self.pointed_to(now, leader, out);
+            }
             Content::Ballot { .. } => {}
             Content::NotLeading { leader: None } => self.forsaken_by(now, from, out),
             Content::Leading => self.led_by(now, from, out),
-            Content::Fetch { end, progress, .. } => match &mut self.role {
+            Content::Fetch { end, progress, life } => match &mut self.role {
                 Role::Leader(leader) => {
-                    leader.fetched(&mut self.log, now, from, (end, progress), out);
+                    leader.fetched(&mut self.log, now, (from, life), (end, progress), out);
                 }
                 _ => {
-                    let leader = self.leader().filter(|leader| *leader != from);
+                    self.forsaken_by(now, from, out);
+                    let leader = self.leader();
                     self.log.send(from, Content::NotLeading { leader }, out);
                 }
             },
@@ -337,8 +348,13 @@ impl Partition {
                 follower.batches(log, now, (base, high_watermark), body, out);
                 Ok(())
             }
-            Content::Diverged { end } => follower.diverged(log, end, out),
-            Content::StartOver { start } => follower.start_over(log, now, start, body, out),
+            Content::Diverged { asked, .. } | Content::StartOver { asked, .. }
+                if asked != log.end() =>
+            {
+                Ok(())
+            }
+            Content::Diverged { end, .. } => follower.diverged(log, end, out),
+            Content::StartOver { start, .. } => follower.start_over(log, now, start, body, out),
             _ => unreachable!("the caller has told them apart"),
         };
         if let Err(why) = followed {
@@ -350,7 +366,9 @@ impl Partition {
         self.log.keep(now, out);
         match &mut self.role {
             Role::Follower(follower) if follower.is_due(now) => {
-                if self.log.is_voter() && self.log.cutting.is_none() {
+                if follower.is_led(&self.log) {
+                    follower.ask_again(&mut self.log, now, out);
+                } else if self.log.may_stand() && self.log.cutting.is_none() {
                     self.stand(now, out);
                 } else {
                     follower.seek(&mut self.log, now, out);
@@ -539,6 +557,7 @@ impl Partition {
                 | Input::AppendFailed { .. }
                 | Input::StorageStopped { .. }
                 | Input::Cut { .. }
+                | Input::Retain { .. }
                 | Input::BallotPersisted { .. }
                 | Input::BallotUnstored { .. }
         );
@@ -594,6 +613,7 @@ impl Machine for Partition {
                 out.push(Output::Answer { token, taken });
             }
             Input::ForgetJob { job } => self.log.producers.forget_job(job),
+            Input::Retain { to } => self.log.retain(to, out),
             Input::LogStart { start } => self.log.advance_start(start),
             Input::Reconfigure { durability, in_flight } => {
                 self.log.config.durability = durability;

@@ -35,6 +35,8 @@ pub struct Progress {
     pub appended: Offset,
     /// It has everything before this on its disk.
     pub synced: Offset,
+    /// It knows that everything before this is committed.
+    pub committed: Offset,
 }
 
 /// One message between two replicas of a partition.
@@ -77,8 +79,8 @@ pub enum Content {
         end: LogEnd,
         /// How far it is.
         progress: Progress,
-        /// What it knows to be committed.
-        high_watermark: Offset,
+        /// Tells the sender's lives apart: what it reported in one may be lost in the next.
+        life: u64,
     },
     /// The sender's disk has come further.
     Progress(Progress),
@@ -93,12 +95,16 @@ pub enum Content {
     },
     /// The sender's log does not contain the end that was fetched from.
     Diverged {
+        /// The end that was fetched from: this counts only while the log still ends there.
+        asked: LogEnd,
         /// The largest epoch that the sender has and that is not newer than the fetcher's last, and
         /// where it ends.
         end: LogEnd,
     },
     /// The sender has deleted what was fetched: its log begins here.
     StartOver {
+        /// The end that was fetched from.
+        asked: LogEnd,
         /// The first offset that the leader keeps, and the epoch of the record before it.
         start: LogEnd,
     },

@@ -89,13 +89,13 @@ impl<D: Disk> PartitionLog<D> {
         Ok(())
     }
 
-    /// Removes old segments as the settings say, and rolls one that is old itself. Whole segments only, nothing at or
-    /// after `committed`, never what is not durable under [`Durability::Fsync`], and never the last one, which is
-    /// rolled first when all in it has expired. Returns the log's start.
+    /// Where the log may start as the settings say, after rolling the last segment if that is old. Whole segments only,
+    /// nothing at or after `committed`, never what is not durable under [`Durability::Fsync`], and never the last
+    /// segment, which is rolled first when all in it has expired. [`PartitionLog::advance_start`] deletes.
     ///
     /// # Errors
     /// [`MaintenanceError`].
-    pub fn enforce_retention(
+    pub fn retained_from(
         &mut self,
         now: Timestamp,
         committed: Offset,
@@ -110,6 +110,19 @@ impl<D: Disk> PartitionLog<D> {
                 Err(error) => return Err(error),
             }
         }
+        self.first_kept(now, committed)
+    }
+
+    /// Deletes what need not be kept, at once, and returns the log's start: for a log without producers, who would be
+    /// forgotten with their last batch.
+    ///
+    /// # Errors
+    /// [`MaintenanceError`].
+    pub fn enforce_retention(
+        &mut self,
+        now: Timestamp,
+        committed: Offset,
+    ) -> Result<Offset, MaintenanceError> {
         let to = self.retained_from(now, committed)?;
         self.advance_start(to)?;
         Ok(self.start())
@@ -189,7 +202,7 @@ impl<D: Disk> PartitionLog<D> {
         Ok(rolls || millis(retention) < age(newest))
     }
 
-    fn retained_from(
+    fn first_kept(
         &mut self,
         now: Timestamp,
         committed: Offset,

@@ -35,7 +35,7 @@ pub(super) fn register(
     }
     let (rack, address) = (rack.map(str::to_owned), address.to_owned());
     let known = image.brokers.get(&node);
-    let (controller, draining) = known.map_or((false, false), |b| (b.controller, b.draining));
+    let (controller, draining) = known.map_or((true, false), |b| (b.controller, b.draining));
     let broker = Broker { incarnation, address, rack, controller, draining, fenced: false };
     image.brokers.insert(node, broker);
     Ok((Response::Done, vec![Touched::Broker(node)]))

@@ -1,0 +1,704 @@
+//! A broker's process: its replicas, what it knows of the cluster, and the requests it serves.
+//!
+//! Invariant: it opens only what the image gives it, and deletes only what the image has taken away.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use millstream_core::liveness::{self, Liveness, LivenessConfig};
+use millstream_core::log::producers::ProducerTable;
+use millstream_core::machine::{Machine as _, Time};
+use millstream_core::metadata::{Command, Image, placement};
+use millstream_core::replication::{Ballot, Config, Durability, Input, VoterSet, decode_ballot};
+use millstream_protocol::batch::Batch;
+use millstream_protocol::ids::{NodeId, Offset, ReplicaId, Timestamp, TopicPartition};
+use millstream_protocol::message::replica::{Content, Envelope, LogEnd, ReplicaMessage};
+use millstream_storage::disk::{Disk as _, MemDisk};
+use millstream_storage::log::{self, LogConfig, PartitionLog};
+use millstream_storage::metadata::{Change, Identity, Store, Table};
+
+use super::effect::Effect;
+use super::metadata::{self, LOG};
+use super::replica::{DiskWork, Replica, log_config, producers};
+use crate::network::Place;
+use crate::packet::{Packet, Refusal};
+use crate::plan::TopicPlan;
+
+const STORE: &str = "/data/metadata.redb";
+const READ_BYTES: usize = 64 << 10;
+
+/// What every broker of a run is told from outside.
+pub(crate) struct Setting {
+    pub(crate) brokers: Vec<NodeId>,
+    pub(crate) founders: VoterSet,
+    /// Topics by the order in which they are made: a topic's id is its place.
+    pub(crate) topics: Vec<TopicPlan>,
+}
+
+impl Setting {
+    fn log_config(&self, id: TopicPartition) -> (LogConfig, Durability) {
+        let plan = usize::try_from(id.topic.0).ok().and_then(|topic| self.topics.get(topic));
+        let (short, durability) =
+            plan.map_or((false, Durability::Fsync), |plan| (plan.short, plan.durability));
+        (log_config(short, durability), durability)
+    }
+}
+
+/// A log and its producers.
+type Opened = (PartitionLog<MemDisk>, ProducerTable);
+
+/// See the module.
+pub(crate) struct Process {
+    node: NodeId,
+    pub(crate) me: ReplicaId,
+    disk: MemDisk,
+    store: Store,
+    pub(crate) image: Image,
+    looked: Offset,
+    replicas: BTreeMap<TopicPartition, Replica>,
+    liveness: Liveness,
+    liveness_woken: Option<Time>,
+    session: u64,
+    /// A transaction of the store is under way.
+    committing: bool,
+    /// Decisions that this broker wants, until they are seen in the image.
+    wanted: Vec<Command>,
+    requests: u64,
+    /// Replicas opened so far.
+    opened: u64,
+}
+
+impl Process {
+    /// Opens everything that is on the disk.
+    pub(super) fn open(
+        (node, incarnation, life): (NodeId, u128, u64),
+        disk: &MemDisk,
+        now: Time,
+        setting: &Setting,
+        lost_power: bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Self, String> {
+        disk.create_dir_all(Path::new("/data")).map_err(|e| e.to_string())?;
+        let fresh = Identity { cluster: 1, incarnation };
+        let store = Store::open(disk, Path::new(STORE), fresh).map_err(|e| e.to_string())?;
+        let loaded = store.load().map_err(|e| e.to_string())?;
+        let image = metadata::load(&loaded)?;
+        let me = ReplicaId { node, incarnation: store.identity().incarnation };
+        let mut liveness = Liveness::new(LivenessConfig::default());
+        let mut ignored = Vec::new();
+        for other in setting.brokers.iter().filter(|other| **other != node) {
+            liveness.step(now, liveness::Input::Add(*other), &mut ignored);
+        }
+        let mut process = Self {
+            node,
+            me,
+            disk: disk.clone(),
+            store,
+            looked: image.applied(),
+            image,
+            replicas: BTreeMap::new(),
+            liveness,
+            liveness_woken: None,
+            session: life,
+            committing: false,
+            wanted: Vec::new(),
+            requests: 0,
+            opened: 0,
+        };
+        process.register();
+        process.open_replica(LOG, now, setting, lost_power, out);
+        process.reconcile(now, setting, lost_power, out);
+        process.arm_liveness(out);
+        Ok(process)
+    }
+
+    /// Says that this broker is there, until everybody knows.
+    fn register(&mut self) {
+        let ReplicaId { node, incarnation } = self.me;
+        let address = format!("broker:{node}");
+        self.wanted.push(Command::RegisterBroker { node, incarnation, address, rack: None });
+    }
+
+    pub(crate) fn replica(&self, id: TopicPartition) -> Option<&Replica> {
+        self.replicas.get(&id)
+    }
+
+    pub(crate) fn replicas(&self) -> impl Iterator<Item = &Replica> {
+        self.replicas.values()
+    }
+
+    fn dir(id: TopicPartition) -> PathBuf {
+        PathBuf::from(format!("/data/{}-{}", id.topic, id.partition))
+    }
+
+    fn open_replica(
+        &mut self,
+        id: TopicPartition,
+        now: Time,
+        setting: &Setting,
+        lost_power: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let (log_config, durability) = setting.log_config(id);
+        self.opened += 1;
+        let row = self.store.row(Table::Votes, &key(id)).ok().flatten();
+        let mut ballot = row.map_or_else(Ballot::default, |row| {
+            decode_ballot(&row).expect("a stored ballot decodes")
+        });
+        let (voters, voters_at) = match self.image.placement(id) {
+            Some(placement) => {
+                let voters = VoterSet::try_from(placement.voters.clone());
+                (voters.expect("a partition has voters"), placement.voters_at.offset)
+            }
+            None => (setting.founders.clone(), Offset::ZERO),
+        };
+        let several = voters.count() > 1 || !voters.contains(self.me);
+        if lost_power && durability == Durability::Memory && several {
+            ballot.doubtful = true;
+            self.keep_ballot(id, &ballot);
+        }
+        let config = Config {
+            voters,
+            voters_at,
+            seed: u64::from(id.partition.0) << 32 | u64::from(self.node.0),
+            snapshot_bytes: 2 << 10,
+            life: self.session << 16 | self.opened,
+            ..Config::alone(self.me, durability, 0)
+        };
+        let opened = self.open_log(id, &log_config, (several, now), &mut ballot, out);
+        let Some((log, producers)) = opened else {
+            return;
+        };
+        let mut replica = Replica::new(id, config, log, (ballot, producers), now);
+        for node in setting.brokers.iter().filter(|other| self.liveness.is_down(**other)).copied() {
+            replica.step(now, Input::Peer { node, up: false }, out);
+        }
+        self.replicas.insert(id, replica);
+        self.aim(id, now, out);
+        self.wake(id, now, out);
+    }
+
+    /// Opens a log; one that is damaged is set aside where others have what was in it.
+    fn open_log(
+        &mut self,
+        id: TopicPartition,
+        config: &LogConfig,
+        (several, now): (bool, Time),
+        ballot: &mut Ballot,
+        out: &mut Vec<Effect>,
+    ) -> Option<Opened> {
+        let dir = Self::dir(id);
+        for _ in 0..2 {
+            let opened = PartitionLog::open(self.disk.clone(), &dir, config.clone(), Timestamp(0));
+            let why = match opened {
+                Ok((log, found)) => {
+                    let replayed = producers(&log, found.producer_snapshot, now);
+                    match (found.stopped, replayed) {
+                        (None, Ok(producers)) => return Some((log, producers)),
+                        (Some(damage), _) => damage.to_string(),
+                        (None, Err(error)) => error.to_string(),
+                    }
+                }
+                Err(error) => error.to_string(),
+            };
+            out.push(Effect::note(format!("{id} on {} is damaged: {why}", self.node)));
+            if !several {
+                return None;
+            }
+            ballot.doubtful = true;
+            self.keep_ballot(id, ballot);
+            log::set_aside(&self.disk, &dir).ok()?;
+        }
+        None
+    }
+
+    fn keep_ballot(&mut self, id: TopicPartition, ballot: &Ballot) {
+        let row = ballot_row(id, ballot);
+        self.store.write_rows(&[row]).expect("a store that opened takes a row");
+    }
+
+    /// Tells a new replica to begin.
+    fn wake(&mut self, id: TopicPartition, now: Time, out: &mut Vec<Effect>) {
+        if let Some(replica) = self.replicas.get_mut(&id) {
+            replica.tick(now, out);
+        }
+    }
+
+    /// Brings the replicas there where the image wants them.
+    fn reconcile(&mut self, now: Time, setting: &Setting, lost_power: bool, out: &mut Vec<Effect>) {
+        let me = self.me;
+        let placed: Vec<_> =
+            self.image.placements().map(|(id, placement)| (id, placement.keeps(me))).collect();
+        for (id, keeps) in placed {
+            match (keeps, self.replicas.contains_key(&id)) {
+                (true, false) => self.open_replica(id, now, setting, lost_power, out),
+                (false, true) => {
+                    self.replicas.remove(&id);
+                    out.push(Effect::note(format!("{me} leaves {id}")));
+                    // What is left after a crash is removed with the next image.
+                    let _ = log::remove_log(&self.disk, &Self::dir(id));
+                }
+                (true, true) => self.aim(id, now, out),
+                (false, false) => {}
+            }
+        }
+        self.aim(LOG, now, out);
+    }
+
+    /// Tells a replica who should vote.
+    fn aim(&mut self, id: TopicPartition, now: Time, out: &mut Vec<Effect>) {
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        let target = if id == LOG {
+            placement::controllers(&self.image, replica.machine.voters())
+        } else {
+            self.image.placement(id).and_then(|place| placement::target(&self.image, place))
+        };
+        if let Some(replicas) = target {
+            replica.step(now, Input::Target { replicas }, out);
+        }
+    }
+
+    /// Gives a replica one input, and sees to what follows.
+    fn step(
+        &mut self,
+        id: TopicPartition,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Replica, &mut Vec<Effect>),
+    ) {
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        act(replica, out);
+        if replica.damaged {
+            self.repair(id, now, setting, out);
+        }
+        self.look_after(id, now, setting, out);
+    }
+
+    /// A log that turned out to be damaged while it was read is set aside, and filled from the others.
+    fn repair(&mut self, id: TopicPartition, now: Time, setting: &Setting, out: &mut Vec<Effect>) {
+        let replica = self.replicas.get(&id).expect("it was just stepped");
+        if replica.machine.voters().is_alone(self.me) {
+            return;
+        }
+        out.push(Effect::note(format!("{} sets {id} aside", self.me)));
+        self.replicas.remove(&id);
+        let row = self.store.row(Table::Votes, &key(id)).ok().flatten();
+        let mut ballot =
+            row.map_or_else(Ballot::default, |row| decode_ballot(&row).expect("it decodes"));
+        ballot.doubtful = true;
+        self.keep_ballot(id, &ballot);
+        if log::set_aside(&self.disk, &Self::dir(id)).is_ok() {
+            self.open_replica(id, now, setting, false, out);
+        }
+    }
+
+    fn look_after(
+        &mut self,
+        id: TopicPartition,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        if id == LOG {
+            self.apply(now, setting, out);
+        }
+        let Some(replica) = self.replicas.get_mut(&id) else {
+            return;
+        };
+        if std::mem::take(&mut replica.voters_news) && replica.machine.is_leader() && id != LOG {
+            self.report_voters(id);
+        }
+    }
+
+    /// Has the cluster know who votes on a partition that this broker leads.
+    fn report_voters(&mut self, id: TopicPartition) {
+        let Some(newest) = self.replicas[&id].machine.committed_voters() else {
+            return;
+        };
+        let at = LogEnd { epoch: newest.epoch, offset: newest.offset };
+        let voters = newest.voters.iter().collect();
+        let (topic, partition) = (id.topic, id.partition);
+        let concerns = |wanted: &Command| match wanted {
+            Command::VotersChanged { topic: t, partition: p, .. } => (*t, *p) == (topic, partition),
+            _ => false,
+        };
+        self.wanted.retain(|wanted| !concerns(wanted));
+        self.wanted.push(Command::VotersChanged { topic, partition, at, voters });
+    }
+
+    /// Applies what is committed.
+    fn apply(&mut self, now: Time, setting: &Setting, out: &mut Vec<Effect>) {
+        let Some(replica) = self.replicas.get_mut(&LOG) else {
+            return;
+        };
+        let up_to = replica.machine.offsets().high_watermark();
+        let from = self.looked.max(self.image.applied()).max(replica.log.start());
+        if up_to <= from {
+            return;
+        }
+        let mut next = self.image.clone();
+        let mut changes = Vec::new();
+        let mut at = from;
+        while at < up_to {
+            let Some(sealed) = replica.read(at, up_to, READ_BYTES) else {
+                return;
+            };
+            at = millstream_protocol::batch::SealedBatches::new(sealed.clone())
+                .last()
+                .expect("what is read has batches")
+                .expect("they are whole")
+                .batch
+                .header
+                .next_offset();
+            changes.extend(metadata::advance(&mut next, sealed, from));
+        }
+        if !changes.is_empty() {
+            if self.store.commit(next.applied(), &changes).is_err() {
+                // Tried again with the next thing that happens here.
+                return;
+            }
+            self.image = next;
+        }
+        self.looked = up_to;
+        self.wanted.retain(|wanted| !is_done(&self.image, wanted));
+        self.reconcile(now, setting, false, out);
+    }
+
+    /// A packet has come.
+    pub(crate) fn receive(
+        &mut self,
+        from: Place,
+        bytes: &Bytes,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        let (packet, body) = Packet::decode(bytes);
+        match packet {
+            Packet::Beat { session, hears } => {
+                if let Place::Broker(node) = from {
+                    let heard = liveness::Input::Heard { node, session, hears };
+                    self.live(heard, now, setting, out);
+                }
+            }
+            Packet::Replica(Envelope { partition, from, to, message }) => {
+                if to == self.me && !self.replicas.contains_key(&partition) {
+                    self.disown(partition, from, message, out);
+                } else if to == self.me {
+                    self.step(partition, now, setting, out, |replica, out| {
+                        replica.receive(now, (from, message), body, out);
+                    });
+                }
+            }
+            Packet::Produce { partition, request } => {
+                let batch = Batch::parse(body).expect("clients send batches");
+                self.produce(partition, (from, request), batch, false, now, setting, out);
+            }
+            Packet::Propose { request, command } => {
+                let batch = metadata::encode(&command);
+                self.produce(LOG, (from, request), batch, true, now, setting, out);
+            }
+            Packet::Fetch { partition, request, position } => {
+                self.fetch(partition, (from, request), position, now, setting, out);
+            }
+            Packet::Proposed { .. } | Packet::Produced { .. } | Packet::Fetched { .. } => {}
+        }
+    }
+
+    /// Somebody follows a replica that is not here (any more).
+    fn disown(
+        &self,
+        partition: TopicPartition,
+        to: ReplicaId,
+        message: ReplicaMessage,
+        out: &mut Vec<Effect>,
+    ) {
+        if matches!(message.content, Content::Fetch { .. } | Content::Progress(_)) {
+            let content = Content::NotLeading { leader: None };
+            let message = ReplicaMessage { content, ..message };
+            let envelope = Envelope { partition, from: self.me, to, message };
+            let bytes = Packet::Replica(envelope).encode(&[]);
+            out.push(Effect::Send { to: Place::Broker(to.node), bytes });
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a request and everything it needs")]
+    fn produce(
+        &mut self,
+        id: TopicPartition,
+        (client, request): (Place, u64),
+        batch: Batch,
+        proposal: bool,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        let leads = self.replicas.get(&id).is_some_and(|replica| replica.machine.is_leader());
+        if !leads {
+            let result = Err(Refusal::NotLeader(self.leader(id)));
+            let packet = if proposal {
+                Packet::Proposed { request, result }
+            } else {
+                Packet::Produced { request, result }
+            };
+            return out.push(Effect::Send { to: client, bytes: packet.encode(&[]) });
+        }
+        self.step(id, now, setting, out, |replica, out| {
+            replica.produce(now, (client, request), batch, proposal, out);
+        });
+    }
+
+    /// Who leads a partition, as far as this broker knows.
+    fn leader(&self, id: TopicPartition) -> Option<NodeId> {
+        let leader = self.replicas.get(&id)?.machine.leader()?;
+        (leader.node != self.node).then_some(leader.node)
+    }
+
+    fn fetch(
+        &mut self,
+        id: TopicPartition,
+        (client, request): (Place, u64),
+        position: LogEnd,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        let leader = self.leader(id);
+        let mut answer = (Err(Refusal::NotLeader(leader)), Bytes::new());
+        self.step(id, now, setting, out, |replica, _| answer = read_for(replica, position, leader));
+        let (result, body) = answer;
+        let bytes = Packet::Fetched { request, result }.encode(&body);
+        out.push(Effect::Send { to: client, bytes });
+    }
+
+    fn live(
+        &mut self,
+        input: liveness::Input,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut outputs = Vec::new();
+        self.liveness.step(now, input, &mut outputs);
+        for output in outputs {
+            let (node, up) = match output {
+                liveness::Output::Beat { node, hears } => {
+                    let bytes = Packet::Beat { session: self.session, hears }.encode(&[]);
+                    out.push(Effect::Send { to: Place::Broker(node), bytes });
+                    continue;
+                }
+                liveness::Output::Up(node) => (node, true),
+                liveness::Output::Down(node) => (node, false),
+            };
+            let ids: Vec<_> = self.replicas.keys().copied().collect();
+            for id in ids {
+                self.step(id, now, setting, out, |replica, out| {
+                    replica.step(now, Input::Peer { node, up }, out);
+                });
+            }
+        }
+        self.arm_liveness(out);
+    }
+
+    fn arm_liveness(&mut self, out: &mut Vec<Effect>) {
+        if let Some(at) = self.liveness.deadline()
+            && self.liveness_woken.is_none_or(|woken| at < woken)
+        {
+            self.liveness_woken = Some(at);
+            out.push(Effect::Wake { partition: None, at });
+        }
+    }
+
+    /// A deadline has passed.
+    pub(crate) fn wake_up(
+        &mut self,
+        partition: Option<TopicPartition>,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        match partition {
+            Some(id) => self.step(id, now, setting, out, |replica, out| replica.tick(now, out)),
+            None => {
+                self.liveness_woken = None;
+                self.live(liveness::Input::Tick, now, setting, out);
+            }
+        }
+    }
+
+    /// The disk is done with what a partition's log had begun.
+    pub(crate) fn disk_done(
+        &mut self,
+        (id, opened): (TopicPartition, u64),
+        work: DiskWork,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.replicas.get(&id).is_none_or(|replica| replica.opened != opened) {
+            return;
+        }
+        self.step(id, now, setting, out, |replica, out| replica.done(now, work, out));
+    }
+
+    /// Whether a transaction is to be begun.
+    pub(crate) fn begin_commit(&mut self) -> bool {
+        !std::mem::replace(&mut self.committing, true)
+    }
+
+    /// The transaction of the store comes to its end: all ballots that wait are in it.
+    pub(crate) fn commit(&mut self, now: Time, setting: &Setting, out: &mut Vec<Effect>) {
+        self.committing = false;
+        let mut waiting = BTreeMap::new();
+        for (id, replica) in &mut self.replicas {
+            if let Some(newest) = std::mem::take(&mut replica.ballots).pop() {
+                waiting.insert(*id, newest);
+            }
+        }
+        let rows: Vec<_> =
+            waiting.iter().map(|(id, (_, ballot))| ballot_row(*id, ballot)).collect();
+        let written = self.store.write_rows(&rows).is_ok();
+        for (id, (serial, ballot)) in waiting {
+            let stored = if written { Ok((serial, ballot)) } else { Err(serial) };
+            self.step(id, now, setting, out, |replica, out| {
+                replica.ballot_stored(now, stored, out);
+            });
+        }
+    }
+
+    /// What is done every now and then: retention, and decisions that are still wanted.
+    pub(crate) fn chores(
+        &mut self,
+        now: Time,
+        wall: Timestamp,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        let ids: Vec<_> = self.replicas.keys().copied().collect();
+        for id in ids {
+            if id != LOG {
+                self.step(id, now, setting, out, |replica, out| replica.retain(wall, out));
+            }
+            self.step(id, now, setting, out, |replica, _| replica.scrub(SCRUB_BYTES));
+            let behind = self.replicas.get(&id).is_some_and(|replica| self.is_behind(replica));
+            if behind {
+                self.report_voters(id);
+            }
+        }
+        self.apply(now, setting, out);
+        let leader = self.replicas.get(&LOG).and_then(|log| log.machine.leader());
+        for command in self.wanted.clone() {
+            self.requests += 1;
+            let packet = Packet::Propose { request: self.requests, command };
+            if let Some(leader) = leader {
+                let bytes = packet.encode(&[]);
+                if leader == self.me {
+                    self.receive(Place::Broker(self.node), &bytes, now, setting, out);
+                } else {
+                    out.push(Effect::Send { to: Place::Broker(leader.node), bytes });
+                }
+            }
+        }
+    }
+
+    /// Reads all logs from their beginning to their end.
+    pub(crate) fn scrub_all(&mut self, now: Time, setting: &Setting, out: &mut Vec<Effect>) {
+        let ids: Vec<_> = self.replicas.keys().copied().collect();
+        for id in ids {
+            self.step(id, now, setting, out, |replica, _| replica.scrub_whole());
+        }
+    }
+
+    /// Whether this broker leads a partition whose voters the image does not know.
+    fn is_behind(&self, replica: &Replica) -> bool {
+        let Some(placement) = self.image.placement(replica.id) else {
+            return false;
+        };
+        let newest =
+            replica.machine.committed_voters().map_or(Offset::ZERO, |newest| newest.offset);
+        replica.machine.is_established() && placement.voters_at.offset < newest
+    }
+
+    /// A leader is to hand over.
+    pub(crate) fn transfer(
+        &mut self,
+        id: TopicPartition,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        self.step(id, now, setting, out, |replica, out| {
+            replica.step(now, Input::Transfer { to: None }, out);
+        });
+    }
+}
+
+/// Batches for a consumer at a position, or why there are none.
+fn read_for(
+    replica: &mut Replica,
+    position: LogEnd,
+    leader: Option<NodeId>,
+) -> (Result<Offset, Refusal>, Bytes) {
+    let refuse = |why| (Err(why), Bytes::new());
+    let machine = &replica.machine;
+    if !machine.is_established() || machine.epoch() < position.epoch {
+        return refuse(Refusal::NotLeader(leader));
+    }
+    let (start, end) = (machine.offsets().start(), machine.readable());
+    if position.offset < start {
+        return refuse(Refusal::OutOfRange(start));
+    }
+    let known = position.epoch.get() > 0 && position.offset > start;
+    if known && !machine.epochs().contains(position, machine.offsets().end()) {
+        let parted = machine.epochs().end_of(position.epoch, machine.offsets().end());
+        let (epoch, offset) = parted.unwrap_or((position.epoch, start));
+        return refuse(Refusal::Truncated { epoch, offset });
+    }
+    if end <= position.offset {
+        return (Ok(end), Bytes::new());
+    }
+    let body = replica.read(position.offset, end, READ_BYTES).unwrap_or_default();
+    (Ok(end), body)
+}
+
+/// Whether a decision shows in the image.
+fn is_done(image: &Image, command: &Command) -> bool {
+    match command {
+        Command::RegisterBroker { node, incarnation, .. } => {
+            image.brokers().get(node).is_some_and(|known| known.incarnation == *incarnation)
+        }
+        Command::VotersChanged { topic, partition, at, .. } => {
+            let id = TopicPartition { topic: *topic, partition: *partition };
+            image.placement(id).is_none_or(|known| at.offset <= known.voters_at.offset)
+        }
+        _ => true,
+    }
+}
+
+fn ballot_row(id: TopicPartition, ballot: &Ballot) -> Change {
+    let value = postcard::to_stdvec(ballot).expect("memory takes a ballot");
+    Change { table: Table::Votes, key: key(id), value: Some(value) }
+}
+
+fn key(id: TopicPartition) -> Vec<u8> {
+    [id.topic.0.to_be_bytes(), id.partition.0.to_be_bytes()].concat()
+}
+
+/// A store that does not open makes room for a new one.
+pub(super) fn set_store_aside(disk: &MemDisk) {
+    let path = Path::new(STORE);
+    disk.rename(path, &path.with_extension("damaged")).expect("a damaged store is set aside");
+    disk.sync_dir(Path::new("/data")).expect("its name is synced");
+}
+
+/// Bytes of a log that are read again at a time, to find damage.
+const SCRUB_BYTES: usize = 8 << 10;
+/// How often a broker does its chores.
+pub(crate) const CHORES: Duration = Duration::from_millis(250);
