@@ -147,6 +147,8 @@ pub enum Command {
         at: LogEnd,
         /// Who votes.
         voters: Vec<ReplicaId>,
+        /// The version of the placement that the leader knew.
+        placement: u32,
     },
 }
 

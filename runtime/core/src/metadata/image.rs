@@ -51,13 +51,25 @@ pub struct Placement {
     pub voters: Vec<ReplicaId>,
     /// Where in its log these stand; the beginning for those that it began with.
     pub voters_at: LogEnd,
+    /// Counts the times that it was placed.
+    pub version: u32,
+    /// The newest of these that a leader knew when it reported its voters: they, and nobody else, hold the partition
+    /// under that placement or are on their way out.
+    pub confirmed: u32,
 }
 
 impl Placement {
-    /// Whether a replica is or becomes one of its own: everything else of it may be deleted.
+    /// Whether a replica is or becomes one of its own.
     #[must_use]
     pub fn keeps(&self, replica: ReplicaId) -> bool {
         self.replicas.contains(&replica.node) || self.voters.contains(&replica)
+    }
+
+    /// Whether what a replica holds may be deleted: it is none of this partition's, and a leader that knew so has
+    /// said that it does not vote. A placement alone is not enough: the leader may have made it a voter on the one before.
+    #[must_use]
+    pub fn releases(&self, replica: ReplicaId) -> bool {
+        !self.keeps(replica) && self.confirmed == self.version
     }
 }
 

@@ -119,6 +119,7 @@ fn command() -> impl Strategy<Value = Command> {
                 partition: PartitionIndex(partition),
                 at: LogEnd { epoch: LeaderEpoch(at.0), offset: Offset(at.1) },
                 voters: if node == 0 { vec![] } else { vec![voter] },
+                placement: at.0 % 3,
             }
         }),
     ]

@@ -240,8 +240,13 @@ struct OldTopic {
 
 impl From<OldTopic> for Topic {
     fn from(old: OldTopic) -> Self {
-        let place =
-            |replicas| Placement { replicas, voters: Vec::new(), voters_at: LogEnd::default() };
+        let place = |replicas| Placement {
+            replicas,
+            voters: Vec::new(),
+            voters_at: LogEnd::default(),
+            version: 0,
+            confirmed: 0,
+        };
         let partitions = old.partitions.into_iter().map(place).collect();
         Self { name: old.name, partitions, configs: BTreeMap::new() }
     }

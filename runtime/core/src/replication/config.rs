@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use millstream_protocol::ids::{Offset, ReplicaId};
+use millstream_protocol::message::replica::LogEnd;
 
 use super::ballot::Ballot;
 use super::io::Durability;
@@ -61,8 +62,8 @@ pub struct Config {
     pub replica: ReplicaId,
     /// The replicas that elect and commit, as far as the cluster's metadata knows.
     pub voters: VoterSet,
-    /// Where in the log these voters were written: 0 for those that the partition began with.
-    pub voters_at: Offset,
+    /// Where in the log these voters stand: the beginning for those that the partition began with.
+    pub voters_at: LogEnd,
     /// What an acknowledgement promises.
     pub durability: Durability,
     /// How much may be in flight.
@@ -86,7 +87,7 @@ impl Config {
         Self {
             replica,
             voters: VoterSet::new([replica]),
-            voters_at: Offset::ZERO,
+            voters_at: LogEnd::default(),
             durability,
             in_flight: InFlightLimits::default(),
             timing: Timing::default(),

@@ -138,9 +138,17 @@ impl Log {
     /// Who votes: as the log says, or the metadata where it knows of a later set.
     pub(super) fn voters(&self) -> &VoterSet {
         match self.ballot.voters.last() {
-            Some(last) if self.config.voters_at <= last.offset => &last.voters,
+            Some(last) if self.config.voters_at.offset <= last.offset => &last.voters,
             _ => &self.config.voters,
         }
+    }
+
+    /// Where they stand in the log.
+    pub(super) fn voters_at(&self) -> LogEnd {
+        let newest =
+            self.ballot.voters.last().filter(|last| self.config.voters_at.offset <= last.offset);
+        newest
+            .map_or(self.config.voters_at, |last| LogEnd { epoch: last.epoch, offset: last.offset })
     }
 
     pub(super) fn is_voter(&self) -> bool {

@@ -53,12 +53,13 @@ use follower::{Follower, discard};
 use leader::Leader;
 use log::Log;
 use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId};
-use millstream_protocol::message::replica::{Content, ReplicaMessage};
+use millstream_protocol::message::replica::{Content, LogEnd, ReplicaMessage};
 use stopped::Stopped;
 
 use crate::log::epochs::EpochTable;
 use crate::log::offsets::Offsets;
 use crate::machine::{Machine, Time, Token};
+use crate::metadata::Placement;
 use crate::mutation::{self, Mutation};
 
 /// One partition's replica on one broker.
@@ -133,11 +134,24 @@ impl Partition {
         self.log.voters()
     }
 
-    /// The newest voter set that was written to the log and is committed, if there is one in memory.
+    /// The voters, and where they stand in the log, when this replica leads and no other set is on its way.
     #[must_use]
-    pub fn committed_voters(&self) -> Option<&VotersAt> {
+    pub fn settled_voters(&self) -> Option<(LogEnd, VoterSet)> {
+        let settled = match &self.role {
+            Role::Leader(leader) => leader.is_established(&self.log) && leader.change.is_none(),
+            _ => false,
+        };
         let committed = self.log.offsets.high_watermark();
-        self.log.ballot.voters.iter().rev().find(|entry| entry.offset < committed)
+        let newest = self.log.ballot.voters.last();
+        let written = newest.is_none_or(|newest| newest.offset < committed);
+        (settled && written).then(|| (self.log.voters_at(), self.log.voters().clone()))
+    }
+
+    /// Whether what this replica holds may be deleted: the metadata says so, and its log knows of no later voters.
+    #[must_use]
+    pub fn may_leave(&self, placement: &Placement) -> bool {
+        let outdated = placement.voters_at.offset < self.log.voters_at().offset;
+        placement.releases(self.log.me()) && !(outdated && self.log.is_voter())
     }
 
     /// The marks of the log: start, high watermark, synced, appended, end.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use millstream_core::liveness::{self, Liveness, LivenessConfig};
 use millstream_core::log::producers::ProducerTable;
 use millstream_core::machine::{Machine as _, Time};
-use millstream_core::metadata::{Command, Image, placement};
+use millstream_core::metadata::{Command, Image, Placement, placement};
 use millstream_core::replication::{Ballot, Config, Durability, Input, VoterSet, decode_ballot};
 use millstream_protocol::batch::Batch;
 use millstream_protocol::ids::{NodeId, Offset, ReplicaId, Timestamp, TopicPartition};
@@ -143,16 +143,13 @@ impl Process {
     ) {
         let (log_config, durability) = setting.log_config(id);
         self.opened += 1;
-        let row = self.store.row(Table::Votes, &key(id)).ok().flatten();
-        let mut ballot = row.map_or_else(Ballot::default, |row| {
-            decode_ballot(&row).expect("a stored ballot decodes")
-        });
+        let mut ballot = self.ballot(id);
         let (voters, voters_at) = match self.image.placement(id) {
             Some(placement) => {
                 let voters = VoterSet::try_from(placement.voters.clone());
-                (voters.expect("a partition has voters"), placement.voters_at.offset)
+                (voters.expect("a partition has voters"), placement.voters_at)
             }
-            None => (setting.founders.clone(), Offset::ZERO),
+            None => (setting.founders.clone(), LogEnd::default()),
         };
         let several = voters.count() > 1 || !voters.contains(self.me);
         if lost_power && durability == Durability::Memory && several {
@@ -214,6 +211,12 @@ impl Process {
         None
     }
 
+    fn ballot(&self, id: TopicPartition) -> Ballot {
+        let row = self.store.row(Table::Votes, &key(id)).ok().flatten();
+        let decoded = row.map(|row| decode_ballot(&row).expect("a stored ballot decodes"));
+        decoded.unwrap_or_default()
+    }
+
     fn keep_ballot(&mut self, id: TopicPartition, ballot: &Ballot) {
         let row = ballot_row(id, ballot);
         self.store.write_rows(&[row]).expect("a store that opened takes a row");
@@ -229,14 +232,25 @@ impl Process {
     /// Brings the replicas there where the image wants them.
     fn reconcile(&mut self, now: Time, setting: &Setting, lost_power: bool, out: &mut Vec<Effect>) {
         let me = self.me;
+        let leaves = |id, placement: &Placement| {
+            let replica = self.replicas.get(&id);
+            replica.map_or_else(
+                || !placement.keeps(me),
+                |replica| replica.machine.may_leave(placement),
+            )
+        };
         let placed: Vec<_> =
-            self.image.placements().map(|(id, placement)| (id, placement.keeps(me))).collect();
+            self.image.placements().map(|(id, placement)| (id, !leaves(id, placement))).collect();
         for (id, keeps) in placed {
             match (keeps, self.replicas.contains_key(&id)) {
                 (true, false) => self.open_replica(id, now, setting, lost_power, out),
                 (false, true) => {
                     self.replicas.remove(&id);
                     out.push(Effect::note(format!("{me} leaves {id}")));
+                    // Somebody may still take it for a voter when it comes back without what it had.
+                    let mut ballot = self.ballot(id);
+                    ballot.doubtful = true;
+                    self.keep_ballot(id, &ballot);
                     // What is left after a crash is removed with the next image.
                     let _ = log::remove_log(&self.disk, &Self::dir(id));
                 }
@@ -289,9 +303,7 @@ impl Process {
         }
         out.push(Effect::note(format!("{} sets {id} aside", self.me)));
         self.replicas.remove(&id);
-        let row = self.store.row(Table::Votes, &key(id)).ok().flatten();
-        let mut ballot =
-            row.map_or_else(Ballot::default, |row| decode_ballot(&row).expect("it decodes"));
+        let mut ballot = self.ballot(id);
         ballot.doubtful = true;
         self.keep_ballot(id, &ballot);
         if log::set_aside(&self.disk, &Self::dir(id)).is_ok() {
@@ -319,18 +331,18 @@ impl Process {
 
     /// Has the cluster know who votes on a partition that this broker leads.
     fn report_voters(&mut self, id: TopicPartition) {
-        let Some(newest) = self.replicas[&id].machine.committed_voters() else {
+        let settled = self.replicas[&id].machine.settled_voters();
+        let (Some((at, voters)), Some(placement)) = (settled, self.image.placement(id)) else {
             return;
         };
-        let at = LogEnd { epoch: newest.epoch, offset: newest.offset };
-        let voters = newest.voters.iter().collect();
+        let (voters, placement) = (voters.iter().collect(), placement.version);
         let (topic, partition) = (id.topic, id.partition);
         let concerns = |wanted: &Command| match wanted {
             Command::VotersChanged { topic: t, partition: p, .. } => (*t, *p) == (topic, partition),
             _ => false,
         };
         self.wanted.retain(|wanted| !concerns(wanted));
-        self.wanted.push(Command::VotersChanged { topic, partition, at, voters });
+        self.wanted.push(Command::VotersChanged { topic, partition, at, voters, placement });
     }
 
     /// Applies what is committed.
@@ -389,9 +401,10 @@ impl Process {
                 }
             }
             Packet::Replica(Envelope { partition, from, to, message }) => {
-                if to == self.me && !self.replicas.contains_key(&partition) {
-                    self.disown(partition, from, message, out);
-                } else if to == self.me {
+                let here = to == self.me && self.replicas.contains_key(&partition);
+                if !here {
+                    disown(partition, (from, to), message, out);
+                } else {
                     self.step(partition, now, setting, out, |replica, out| {
                         replica.receive(now, (from, message), body, out);
                     });
@@ -409,23 +422,6 @@ impl Process {
                 self.fetch(partition, (from, request), position, now, setting, out);
             }
             Packet::Proposed { .. } | Packet::Produced { .. } | Packet::Fetched { .. } => {}
-        }
-    }
-
-    /// Somebody follows a replica that is not here (any more).
-    fn disown(
-        &self,
-        partition: TopicPartition,
-        to: ReplicaId,
-        message: ReplicaMessage,
-        out: &mut Vec<Effect>,
-    ) {
-        if matches!(message.content, Content::Fetch { .. } | Content::Progress(_)) {
-            let content = Content::NotLeading { leader: None };
-            let message = ReplicaMessage { content, ..message };
-            let envelope = Envelope { partition, from: self.me, to, message };
-            let bytes = Packet::Replica(envelope).encode(&[]);
-            out.push(Effect::Send { to: Place::Broker(to.node), bytes });
         }
     }
 
@@ -593,6 +589,7 @@ impl Process {
             }
         }
         self.apply(now, setting, out);
+        self.reconcile(now, setting, false, out);
         let leader = self.replicas.get(&LOG).and_then(|log| log.machine.leader());
         for command in self.wanted.clone() {
             self.requests += 1;
@@ -618,12 +615,12 @@ impl Process {
 
     /// Whether this broker leads a partition whose voters the image does not know.
     fn is_behind(&self, replica: &Replica) -> bool {
-        let Some(placement) = self.image.placement(replica.id) else {
+        let (Some(placement), Some((at, _))) =
+            (self.image.placement(replica.id), replica.machine.settled_voters())
+        else {
             return false;
         };
-        let newest =
-            replica.machine.committed_voters().map_or(Offset::ZERO, |newest| newest.offset);
-        replica.machine.is_established() && placement.voters_at.offset < newest
+        placement.voters_at.offset < at.offset || placement.confirmed < placement.version
     }
 
     /// A leader is to hand over.
@@ -637,6 +634,22 @@ impl Process {
         self.step(id, now, setting, out, |replica, out| {
             replica.step(now, Input::Transfer { to: None }, out);
         });
+    }
+}
+
+/// Somebody follows a replica that is not here (any more), or an earlier life of this disk.
+fn disown(
+    partition: TopicPartition,
+    (follower, gone): (ReplicaId, ReplicaId),
+    message: ReplicaMessage,
+    out: &mut Vec<Effect>,
+) {
+    if matches!(message.content, Content::Fetch { .. } | Content::Progress(_)) {
+        let content = Content::NotLeading { leader: None };
+        let message = ReplicaMessage { content, ..message };
+        let envelope = Envelope { partition, from: gone, to: follower, message };
+        let bytes = Packet::Replica(envelope).encode(&[]);
+        out.push(Effect::Send { to: Place::Broker(follower.node), bytes });
     }
 }
 
@@ -674,9 +687,12 @@ fn is_done(image: &Image, command: &Command) -> bool {
         Command::RegisterBroker { node, incarnation, .. } => {
             image.brokers().get(node).is_some_and(|known| known.incarnation == *incarnation)
         }
-        Command::VotersChanged { topic, partition, at, .. } => {
+        Command::VotersChanged { topic, partition, at, placement, .. } => {
             let id = TopicPartition { topic: *topic, partition: *partition };
-            image.placement(id).is_none_or(|known| at.offset <= known.voters_at.offset)
+            let done = |known: &Placement| {
+                at.offset <= known.voters_at.offset && *placement <= known.confirmed
+            };
+            image.placement(id).is_none_or(done)
         }
         _ => true,
     }

@@ -82,8 +82,8 @@ fn change(image: &mut Image, command: &Command) -> Outcome {
         Command::PlacePartition { topic, partition, planned_on, replicas } => {
             placements::place(image, (*topic, *partition), planned_on, replicas)
         }
-        Command::VotersChanged { topic, partition, at, voters } => {
-            placements::voters_changed(image, (*topic, *partition), *at, voters)
+        Command::VotersChanged { topic, partition, at, voters, placement } => {
+            placements::voters_changed(image, (*topic, *partition), (*at, voters), *placement)
         }
     }
 }

@@ -25,23 +25,25 @@ pub(super) fn place(
     check_replicas(image, partition.0, replicas.len(), &placed)?;
     let placement = find_mut(image, topic, partition);
     placement.replicas = replicas.to_vec();
+    placement.version += 1;
     Ok((Response::Done, vec![Touched::Topic(topic)]))
 }
 
 pub(super) fn voters_changed(
     image: &mut Image,
     (topic, partition): (TopicId, PartitionIndex),
-    at: LogEnd,
-    voters: &[ReplicaId],
+    (at, voters): (LogEnd, &[ReplicaId]),
+    version: u32,
 ) -> Outcome {
     let known = find(image, topic, partition)?;
-    if at.offset < known.voters_at.offset || voters.is_empty() {
+    if at.offset < known.voters_at.offset || voters.is_empty() || known.version < version {
         let what = format!("the voters of partition {partition}");
         return Err(Rejection::StalePlan { what });
     }
     let placement = find_mut(image, topic, partition);
     placement.voters = voters.to_vec();
     placement.voters_at = at;
+    placement.confirmed = placement.confirmed.max(version);
     Ok((Response::Done, vec![Touched::Topic(topic)]))
 }
 

@@ -97,6 +97,8 @@ fn placements(image: &Image, partitions: &[Vec<NodeId>]) -> Vec<Placement> {
         replicas: replicas.clone(),
         voters: voters(replicas),
         voters_at: LogEnd::default(),
+        version: 0,
+        confirmed: 0,
     };
     partitions.iter().map(place).collect()
 }
