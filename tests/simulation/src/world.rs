@@ -182,6 +182,7 @@ impl World {
     fn settle(&mut self) -> Checked {
         let limit = self.agenda.now() + HEALED;
         while !self.is_settled() {
+            self.restart_stopped()?;
             let step = self.agenda.now() + Duration::from_millis(200);
             self.until(step)?;
             demand(self.agenda.now() < limit, "what is healed works again", || self.unsettled())?;
@@ -651,7 +652,7 @@ impl World {
 
     // Healing.
 
-    /// Nothing goes wrong any more; what stopped is started again, as an operator would.
+    /// Nothing goes wrong any more, and everybody is up.
     fn heal(&mut self) -> Checked {
         let now = self.agenda.now();
         self.trace.note(now, b"heal", || "everything is healed".to_owned());
@@ -663,13 +664,21 @@ impl World {
             broker.slowness = 1;
             broker.disk.clear_faults();
             broker.disk.set_capacity(None);
+            if broker.process.is_none() {
+                self.start(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A broker with a log that has stopped is started again, as an operator would.
+    fn restart_stopped(&mut self) -> Checked {
+        for node in self.nodes.clone() {
             let stopped = |process: &Process| {
                 process.replicas().any(|replica| replica.machine.stopped().is_some())
             };
-            if broker.process.as_ref().is_some_and(stopped) {
-                broker.kill(false);
-            }
-            if broker.process.is_none() {
+            if self.broker(node).process.as_ref().is_some_and(stopped) {
+                self.broker(node).kill(false);
                 self.start(node)?;
             }
         }

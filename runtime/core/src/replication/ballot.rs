@@ -2,7 +2,8 @@
 //!
 //! A voter set is in force from the moment its batch is in the log. The ballot names that batch by offset
 //! and epoch before it is appended, so that recovery finds the set without reading the log; an entry whose
-//! batch is not there (any more) counts for nothing.
+//! batch is not there (any more) counts for nothing. Except where the log may have lost something: then the set may
+//! have been committed, and is believed until the replica has caught up.
 //!
 //! Invariant: epoch, vote and voter sets are durable before they are acted on; one (offset, epoch) names
 //! one batch for ever, because a leader whose batch of voters was not written leads no further.
@@ -54,6 +55,9 @@ pub fn decode(bytes: &[u8]) -> Result<Ballot, postcard::Error> {
 impl Ballot {
     /// Drops voter sets whose batch recovery did not find: it was never written, or was cut away.
     pub(super) fn settle(&mut self, log_start: Offset, log_end: Offset, epochs: &EpochTable) {
+        if self.doubtful {
+            return;
+        }
         self.voters.retain(|entry| {
             let written =
                 entry.offset < log_end && epochs.epoch_at(entry.offset) == Some(entry.epoch);
@@ -64,20 +68,23 @@ impl Ballot {
 
     /// Takes note of a voter set that is about to be written.
     pub(super) fn note(&mut self, entry: VotersAt, committed: Offset) {
-        assert!(
-            self.voters.last().is_none_or(|last| last.offset < entry.offset),
-            "voters at {} after those at {:?}",
-            entry.offset,
-            self.voters.last().map(|last| last.offset)
-        );
+        let at = self.voters.partition_point(|known| known.offset < entry.offset);
+        let lost = &self.voters[at..];
+        assert!(lost.is_empty() || self.doubtful, "voters at {} before {lost:?}", entry.offset);
+        match self.voters.get_mut(at).filter(|known| known.offset == entry.offset) {
+            Some(known) => *known = entry,
+            None => self.voters.insert(at, entry),
+        }
         // Of those that can never be taken back, the last one is enough.
         let settled = self.voters.partition_point(|entry| entry.offset < committed);
         self.voters.drain(..settled.saturating_sub(1));
-        self.voters.push(entry);
     }
 
     /// The log was cut at `from`.
     pub(super) fn cut(&mut self, from: Offset) {
+        if self.doubtful {
+            return;
+        }
         self.voters.retain(|entry| entry.offset < from);
     }
 }
@@ -115,6 +122,19 @@ mod tests {
         assert_eq!(ballot.voters, [at(8, 2), at(9, 3), at(12, 4)]);
         ballot.cut(Offset(9));
         assert_eq!(ballot.voters, [at(8, 2)]);
+    }
+
+    #[test]
+    fn who_may_have_lost_its_log_believes_in_the_newest_voters_until_it_has_caught_up() {
+        let epochs = EpochTable::new(vec![(LeaderEpoch(2), Offset(0))]);
+        let mut ballot = Ballot { doubtful: true, voters: vec![at(30, 2)], ..Ballot::default() };
+        ballot.settle(Offset(0), Offset(0), &epochs);
+        ballot.note(at(3, 2), Offset(0));
+        ballot.cut(Offset(1));
+        assert_eq!(ballot.voters, [at(3, 2), at(30, 2)]);
+        ballot.doubtful = false;
+        ballot.settle(Offset(0), Offset(10), &epochs);
+        assert_eq!(ballot.voters, [at(3, 2)]);
     }
 
     #[test]

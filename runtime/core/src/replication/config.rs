@@ -76,7 +76,7 @@ pub struct Config {
     pub snapshot_age: Duration,
     /// Where this replica's chance comes from; different on every replica.
     pub seed: u64,
-    /// Another number each time that this replica is opened.
+    /// A larger number each time that this replica is opened.
     pub life: u64,
 }
 

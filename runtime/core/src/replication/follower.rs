@@ -253,8 +253,9 @@ impl Follower {
 
     fn send_fetch(&mut self, log: &Log, to: ReplicaId, out: &mut Vec<Output>) {
         self.told = log.progress();
-        let (end, progress, life) = (log.end(), self.told, log.config.life);
-        let fetch = Content::Fetch { end, progress, life };
+        let (end, progress) = (log.end(), self.told);
+        let (life, placement) = (log.config.life, log.placement);
+        let fetch = Content::Fetch { end, progress, life, placement };
         log.send(to, fetch, out);
     }
 
@@ -368,8 +369,7 @@ impl Follower {
             log.commit(to, out);
         }
         if log.ballot.doubtful && self.consistent && self.has_caught_up(log) {
-            log.ballot.doubtful = false;
-            log.persist(out);
+            log.clear_doubt(out);
         }
     }
 

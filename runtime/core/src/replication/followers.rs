@@ -25,6 +25,16 @@ const MOST: usize = 2_000;
 /// After so many attempts in vain the pauses grow no more.
 const LONGEST: u32 = 4;
 
+/// Who fetches.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fetcher {
+    pub(super) from: ReplicaId,
+    /// Counts its lives.
+    pub(super) life: u64,
+    /// The version of the placement that it knows.
+    pub(super) placement: u32,
+}
+
 /// All followers of a leader.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followers {
@@ -45,8 +55,10 @@ struct Known {
     told: bool,
     /// It was told where the histories part.
     parted: bool,
-    /// Its present life, and the one before, which may still speak from the grave.
-    lives: [Option<u64>; 2],
+    /// The version of the placement that it knows.
+    placement: u32,
+    /// Its present life. An earlier one may still speak from the grave.
+    life: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +90,8 @@ impl Followers {
             caught_up: false,
             told: false,
             parted: false,
-            lives: [None; 2],
+            placement: 0,
+            life: 0,
         });
     }
 
@@ -91,6 +104,13 @@ impl Followers {
         log.is_up(replica) && self.known.get(&replica).is_some_and(|known| known.caught_up)
     }
 
+    /// Whether it is fit to become a voter: one that knows of the placement that wants it, and does not leave on account of
+    /// an earlier one.
+    pub(super) fn may_join(&self, log: &Log, replica: ReplicaId) -> bool {
+        let knows = |known: &Known| log.placement <= known.placement;
+        self.is_fit(log, replica) && self.known.get(&replica).is_some_and(knows)
+    }
+
     /// Whether anybody wants batches as soon as they are written.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
@@ -101,7 +121,7 @@ impl Followers {
         &mut self,
         log: &Log,
         now: Time,
-        (from, life): (ReplicaId, u64),
+        Fetcher { from, life, placement }: Fetcher,
         (end, progress): (LogEnd, Progress),
         out: &mut Vec<Output>,
     ) -> bool {
@@ -110,13 +130,15 @@ impl Followers {
         }
         self.expect(from, now);
         let known = self.known.get_mut(&from).expect("just taken in");
-        if known.lives[1] == Some(life) {
+        if life < known.life {
             return false;
         }
-        if known.lives[0] != Some(life) {
-            known.lives = [Some(life), known.lives[0]];
+        if known.life < life {
+            known.life = life;
+            known.placement = 0;
             known.progress = Progress::default();
         }
+        known.placement = placement.max(known.placement);
         let trusted = mutation::is(Mutation::SingleStepTruncation) && known.parted;
         let contained = log.epochs.contains(end, log.offsets.end())
             || trusted && end.offset <= log.offsets.end();

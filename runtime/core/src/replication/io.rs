@@ -234,6 +234,10 @@ pub enum Input {
     Target {
         /// Who should vote.
         replicas: VoterSet,
+        /// Who votes, and where that stands in the log, as far as the metadata knows.
+        known: Option<(LogEnd, VoterSet)>,
+        /// The version of the placement that this comes from.
+        version: u32,
     },
     /// Give the leadership away.
     Transfer {

@@ -9,7 +9,7 @@ use millstream_protocol::message::replica::{LogEnd, Progress};
 
 use super::commit::{advanced, quorum_offset};
 use super::error::ProduceError;
-use super::followers::Followers;
+use super::followers::{Fetcher, Followers};
 use super::handover::Handover;
 use super::in_flight::InFlight;
 use super::io::{Acks, AppendFailure, BatchFacts, Control, Output};
@@ -65,8 +65,7 @@ impl Leader {
         }
         if log.ballot.doubtful {
             // Everybody agreed: nobody knows of anything more.
-            log.ballot.doubtful = false;
-            log.persist(out);
+            log.clear_doubt(out);
         }
         leader.look_around(log, now);
         leader.followers.tick(log, now, out);
@@ -214,7 +213,7 @@ impl Leader {
         &mut self,
         log: &mut Log,
         now: Time,
-        from: (ReplicaId, u64),
+        from: Fetcher,
         (end, progress): (LogEnd, Progress),
         out: &mut Vec<Output>,
     ) {

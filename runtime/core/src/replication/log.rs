@@ -30,6 +30,8 @@ pub(super) struct Log {
     pub(super) random: Random,
     /// The replicas that should vote, when somebody said so.
     pub(super) target: Option<VoterSet>,
+    /// The version of the placement that said so.
+    pub(super) placement: u32,
     /// Take nothing new, then resign.
     pub(super) stopping: bool,
     down: BTreeSet<NodeId>,
@@ -101,6 +103,7 @@ impl Log {
             ballot,
             random,
             target: None,
+            placement: 0,
             stopping: false,
             down: BTreeSet::new(),
             keeping,
@@ -177,6 +180,21 @@ impl Log {
 
     pub(super) fn is_up(&self, replica: ReplicaId) -> bool {
         !self.down.contains(&replica.node)
+    }
+
+    /// It has what was committed: it counts like any other again.
+    pub(super) fn clear_doubt(&mut self, out: &mut Vec<Output>) {
+        self.ballot.doubtful = false;
+        self.ballot.settle(self.offsets.start(), self.offsets.end(), &self.epochs);
+        self.persist(out);
+    }
+
+    /// The metadata knows of voters that are committed.
+    pub(super) fn learn_voters(&mut self, at: LogEnd, voters: VoterSet) {
+        if self.config.voters_at.offset <= at.offset {
+            self.config.voters_at = at;
+            self.config.voters = voters;
+        }
     }
 
     /// Takes note of whether a broker can be reached.

@@ -89,7 +89,7 @@ impl Leader {
         }
         let mut missing = target.iter().filter(|wanted| !voters.contains(*wanted)).peekable();
         if missing.peek().is_some() {
-            let fit = missing.find(|missing| self.followers.is_fit(log, *missing))?;
+            let fit = missing.find(|missing| self.followers.may_join(log, *missing))?;
             return Some(voters.with(fit));
         }
         let mut surplus = voters.iter().filter(|voter| !target.contains(*voter));

@@ -50,6 +50,7 @@ pub use voter::{NoVoterSet, VoterSet};
 
 use candidate::Candidate;
 use follower::{Follower, discard};
+use followers::Fetcher;
 use leader::Leader;
 use log::Log;
 use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId};
@@ -318,9 +319,10 @@ impl Partition {
             Content::Ballot { .. } => {}
             Content::NotLeading { leader: None } => self.forsaken_by(now, from, out),
             Content::Leading => self.led_by(now, from, out),
-            Content::Fetch { end, progress, life } => match &mut self.role {
+            Content::Fetch { end, progress, life, placement } => match &mut self.role {
                 Role::Leader(leader) => {
-                    leader.fetched(&mut self.log, now, (from, life), (end, progress), out);
+                    let (fetcher, place) = (Fetcher { from, life, placement }, (end, progress));
+                    leader.fetched(&mut self.log, now, fetcher, place, out);
                 }
                 _ => {
                     self.forsaken_by(now, from, out);
@@ -602,7 +604,13 @@ impl Machine for Partition {
             Input::Produce { token, batch, acks } => self.produce(now, token, &batch, acks, out),
             Input::Receive { from, message, body } => self.receive(now, from, message, body, out),
             Input::Peer { node, up } => self.reach(now, node, up, out),
-            Input::Target { replicas } => self.aim(now, replicas, out),
+            Input::Target { replicas, known, version } => {
+                self.log.placement = version;
+                if let Some((at, voters)) = known {
+                    self.log.learn_voters(at, voters);
+                }
+                self.aim(now, replicas, out);
+            }
             Input::Transfer { to } => {
                 if let Role::Leader(leader) = &mut self.role {
                     leader.hand_over(&mut self.log, now, to, out);

@@ -271,8 +271,13 @@ impl Process {
         } else {
             self.image.placement(id).and_then(|place| placement::target(&self.image, place))
         };
+        let known = self.image.placement(id).and_then(|placement| {
+            let voters = VoterSet::try_from(placement.voters.clone()).ok()?;
+            Some((placement.voters_at, voters))
+        });
         if let Some(replicas) = target {
-            replica.step(now, Input::Target { replicas }, out);
+            let version = self.image.placement(id).map_or(0, |placement| placement.version);
+            replica.step(now, Input::Target { replicas, known, version }, out);
         }
     }
 
