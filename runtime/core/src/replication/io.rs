@@ -433,10 +433,12 @@ pub enum Output {
         /// What [`ProducerTable::restore`](crate::log::producers::ProducerTable::restore) reads.
         bytes: Vec<u8>,
     },
-    /// Delete what lies before `to`; what is known of the producers there is in the snapshot that comes before this.
+    /// Keep the snapshot, then delete what lies before `to`; delete nothing if it cannot be kept.
     AdvanceStart {
         /// The new start.
         to: Offset,
+        /// What is known of producers there, as [`Output::SnapshotProducers`] has it.
+        producers: Vec<u8>,
     },
     /// This replica takes no more writes until it is opened again.
     Resigned {

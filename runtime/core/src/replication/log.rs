@@ -367,8 +367,7 @@ impl Log {
     pub(super) fn retain(&mut self, to: Offset, out: &mut Vec<Output>) {
         let to = to.min(self.offsets.high_watermark());
         if self.offsets.start() < to && self.cutting.is_none() {
-            out.push(Output::SnapshotProducers { at: to, bytes: self.producers.snapshot(to) });
-            out.push(Output::AdvanceStart { to });
+            out.push(Output::AdvanceStart { to, producers: self.producers.snapshot(to) });
         }
     }
 

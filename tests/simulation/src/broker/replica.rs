@@ -73,7 +73,7 @@ enum Task {
     StartOver(StartOver),
     Snapshot(Offset, Vec<u8>),
     Retain(Timestamp, Offset),
-    AdvanceStart(Offset),
+    AdvanceStart(Offset, Vec<u8>),
 }
 
 /// What the disk has begun.
@@ -277,7 +277,9 @@ impl Replica {
             Output::SnapshotProducers { at, bytes } => {
                 self.tasks.push_back(Task::Snapshot(at, bytes));
             }
-            Output::AdvanceStart { to } => self.tasks.push_back(Task::AdvanceStart(to)),
+            Output::AdvanceStart { to, producers } => {
+                self.tasks.push_back(Task::AdvanceStart(to, producers));
+            }
             Output::VotersCommitted { .. } => self.voters_news = true,
             Output::Resigned { reason } => {
                 out.push(Effect::note(format!("{} resigns {}: {reason}", self.me, self.id)));
@@ -408,8 +410,9 @@ impl Replica {
                 let old = self.log.start();
                 (DiskWork::Retains(to.map_err(|e| failure(e, old))), Work::Write)
             }
-            Task::AdvanceStart(to) => {
-                let done = self.log.advance_start(to);
+            Task::AdvanceStart(to, producers) => {
+                let kept = self.log.write_producer_snapshot(to, &producers);
+                let done = kept.and_then(|()| self.log.advance_start(to));
                 let start = self.log.start();
                 let told = done.map(|()| start).map_err(|e| failure(e, start));
                 (DiskWork::Started(told), Work::Sync)
