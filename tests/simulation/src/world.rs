@@ -361,6 +361,7 @@ impl World {
             }
             Observation::Committed { partition, from, to, leads } => {
                 self.look_at_disk(node, partition);
+                self.committed.known(partition, to);
                 if let Some(voters) = leads
                     && self.durability(partition) == Durability::Fsync
                 {

@@ -137,6 +137,8 @@ impl Followers {
             known.life = life;
             known.placement = 0;
             known.progress = Progress::default();
+            known.caught_up = false;
+            known.mark = Offset::MAX;
         }
         known.placement = placement.max(known.placement);
         let trusted = mutation::is(Mutation::SingleStepTruncation) && known.parted;
@@ -144,6 +146,7 @@ impl Followers {
             || trusted && end.offset <= log.offsets.end();
         if end.offset < log.offsets.start() || !contained {
             known.parted = true;
+            known.caught_up = false;
             known.state = State::Sent { again: now + log.timing().resend, attempts: 0 };
             part(log, from, end, out);
             return false;

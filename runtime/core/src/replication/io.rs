@@ -9,7 +9,7 @@
 //! - `Sync`: makes at least everything handed over before it durable, then answers `Synced`, even if
 //!   there was nothing to do. It may sync without being asked.
 //! - `AppendFetched` and `AppendControl` are appends like any other.
-//! - `Truncate` and `StartOver` are answered by `Cut` when what is left is durable.
+//! - `Truncate` and `StartOver` are answered by `Cut` when what is left is durable, or by `Uncut`.
 //! - Any error that may have lost data is `StorageStopped`, and nothing is answered after it.
 //!
 //! Ballots go to another queue that keeps their order; the newest one replaces all before it.
@@ -249,6 +249,8 @@ pub enum Input {
         /// Where the log ends now.
         end: Offset,
     },
+    /// There was no room for it on the disk, and the log is as it was.
+    Uncut,
     /// A producer sent a batch.
     Produce {
         /// Handed back with the answer.

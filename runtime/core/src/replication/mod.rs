@@ -573,6 +573,7 @@ impl Partition {
                 | Input::AppendFailed { .. }
                 | Input::StorageStopped { .. }
                 | Input::Cut { .. }
+                | Input::Uncut
                 | Input::Retain { .. }
                 | Input::BallotPersisted { .. }
                 | Input::BallotUnstored { .. }
@@ -657,6 +658,12 @@ impl Machine for Partition {
             }
             Input::AppendFailed { from, reason } => self.append_failed(now, from, reason, out),
             Input::Cut { end } => self.was_cut(now, end, out),
+            Input::Uncut => {
+                self.log.cutting = None;
+                if let Role::Follower(follower) = &mut self.role {
+                    follower.append_failed(&mut self.log, now, out);
+                }
+            }
         }
         self.finish_if_drained(now, out);
     }

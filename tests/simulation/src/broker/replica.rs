@@ -467,7 +467,7 @@ impl Replica {
             DiskWork::Started(Err(Failure::Full(_))) | DiskWork::Retains(Err(Failure::Full(_))) => {
                 return self.work(out);
             }
-            DiskWork::Cut(Err(Failure::Full(_))) => stopped("no room to cut the log".to_owned()),
+            DiskWork::Cut(Err(Failure::Full(_))) => Input::Uncut,
             DiskWork::Written(Err(Failure::Stopped(why)))
             | DiskWork::Cut(Err(Failure::Stopped(why)))
             | DiskWork::Retains(Err(Failure::Stopped(why)))

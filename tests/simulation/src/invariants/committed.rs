@@ -20,7 +20,11 @@ pub(crate) struct Entry {
 
 /// What was committed, by partition and base offset.
 #[derive(Debug, Default)]
-pub(crate) struct Committed(BTreeMap<TopicPartition, BTreeMap<Offset, Entry>>);
+pub(crate) struct Committed {
+    entries: BTreeMap<TopicPartition, BTreeMap<Offset, Entry>>,
+    /// Some replica knows that everything before this is.
+    known: BTreeMap<TopicPartition, Offset>,
+}
 
 impl Committed {
     /// Somebody knows that this batch is committed, or reads it.
@@ -33,7 +37,7 @@ impl Committed {
             digest: crc32c(&batch.bytes),
             records: if control { Vec::new() } else { record_of(batch) },
         };
-        let known = self.0.entry(partition).or_default();
+        let known = self.entries.entry(partition).or_default();
         let first = known.entry(header.base_offset).or_insert_with(|| entry.clone());
         demand(*first == entry, "one value an offset", || {
             let (base, first, entry) = (header.base_offset, &*first, &entry);
@@ -43,7 +47,7 @@ impl Committed {
     }
 
     fn no_overlap(&self, partition: TopicPartition, base: Offset) -> Checked {
-        let known = &self.0[&partition];
+        let known = &self.entries[&partition];
         let before = known.range(..base).next_back();
         let overlap = before.filter(|(_, entry)| base < entry.end);
         demand(overlap.is_none(), "one value an offset", || {
@@ -52,12 +56,17 @@ impl Committed {
     }
 
     pub(crate) fn of(&self, partition: TopicPartition) -> Option<&BTreeMap<Offset, Entry>> {
-        self.0.get(&partition)
+        self.entries.get(&partition)
+    }
+
+    /// Some replica knows that everything before `to` is committed, whether its log can be read there or not.
+    pub(crate) fn known(&mut self, partition: TopicPartition, to: Offset) {
+        let known = self.known.entry(partition).or_default();
+        *known = to.max(*known);
     }
 
     /// The end of what is known to be committed.
     pub(crate) fn end(&self, partition: TopicPartition) -> Offset {
-        let last = self.of(partition).and_then(|known| known.last_key_value());
-        last.map_or(Offset::ZERO, |(_, entry)| entry.end)
+        self.known.get(&partition).copied().unwrap_or_default()
     }
 }
