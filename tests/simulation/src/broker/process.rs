@@ -234,10 +234,12 @@ impl Process {
         let me = self.me;
         let leaves = |id, placement: &Placement| {
             let replica = self.replicas.get(&id);
-            replica.map_or_else(
-                || !placement.keeps(me),
-                |replica| replica.machine.may_leave(placement),
-            )
+            let absent = || {
+                // Perhaps it votes and has not heard that it does not: then it is still needed.
+                let kept = self.store.row(Table::Votes, &key(id)).is_ok_and(|row| row.is_some());
+                !placement.keeps(me) && (placement.releases(me) || !kept)
+            };
+            replica.map_or_else(absent, |replica| replica.machine.may_leave(placement))
         };
         let placed: Vec<_> =
             self.image.placements().map(|(id, placement)| (id, !leaves(id, placement))).collect();
