@@ -192,6 +192,12 @@ impl Process {
             let why = match opened {
                 Ok((log, found)) => {
                     let replayed = producers(&log, found.producer_snapshot, now);
+                    let memory = config.durability == log::Durability::Memory;
+                    if found.truncated.is_some() && memory && several {
+                        // What was cut off may have been counted by a leader though it was never synced.
+                        ballot.doubtful = true;
+                        self.keep_ballot(id, ballot);
+                    }
                     match (found.stopped, replayed) {
                         (None, Ok(producers)) => return Some((log, producers)),
                         (Some(damage), _) => damage.to_string(),
