@@ -110,7 +110,8 @@ pub enum ConnectionError {
     },
     /// The peer showed a certificate, or none, that does not make it the broker it should be.
     #[error(
-        "{peer} did not prove to be a broker of this cluster: {reason}; is it the right address, and was its identity made by `millstream cluster add` with this cluster's authority?"
+        "{peer} did not prove to be a broker of this cluster: {reason}; is it the right \
+         address, and was its identity made by `millstream cluster add` with this cluster's authority?"
     )]
     Unproven {
         /// The address of the other side.
@@ -120,7 +121,8 @@ pub enum ConnectionError {
     },
     /// The peer does not take the certificate that this side showed.
     #[error(
-        "{peer} does not accept this broker's certificate: {reason}; both sides need the same cluster's ca.pem, and certificates and clocks that agree"
+        "{peer} does not accept this broker's certificate: {reason}; both sides need the same \
+         cluster's ca.pem, and certificates and clocks that agree"
     )]
     NotAccepted {
         /// The address of the other side.
