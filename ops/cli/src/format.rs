@@ -66,6 +66,15 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
     format!("{} {noun}{plural}", thousands(number))
 }
 
+/// A text as a shell takes it for one word: as it is, or in quotes where that would be several.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./:=@%+,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +105,18 @@ mod tests {
             ["1 record", "0 records", "2 batches"]
         );
         assert_eq!(rate(3_000, Duration::from_secs(2)), "1,500");
+    }
+    #[test]
+    fn a_word_is_one_word_to_a_shell() {
+        let cases = [
+            ("/srv/broker-2", "/srv/broker-2"),
+            ("broker 2", "'broker 2'"),
+            ("it's", r"'it'\''s'"),
+            ("", "''"),
+            ("~/$HOME", "'~/$HOME'"),
+        ];
+        for (given, expected) in cases {
+            assert_eq!(shell_word(given), expected);
+        }
     }
 }

@@ -14,6 +14,7 @@ mod signals;
 mod stdout;
 
 mod bench;
+mod cluster;
 mod consume;
 mod job;
 mod log;
@@ -60,6 +61,7 @@ enum Noun {
     Consume(consume::Args),
     Module(module::Args),
     Job(job::Args),
+    Cluster(cluster::Args),
     Log(log::Args),
     Bench(bench::Args),
 }
@@ -79,6 +81,7 @@ fn run(cli: Cli) -> Result {
         Noun::Consume(args) => consume::run(args, cli.output),
         Noun::Module(args) => module::run(args, cli.output),
         Noun::Job(args) => job::run(args, cli.output),
+        Noun::Cluster(args) => cluster::run(args, cli.output),
         Noun::Log(args) => log::run(args, cli.output),
         Noun::Bench(args) => bench::run(args, cli.output),
     }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 32] = [
+const COMMANDS: [&[&str]; 34] = [
     &[],
     &["serve"],
     &["topic"],
@@ -28,6 +28,8 @@ const COMMANDS: [&[&str]; 32] = [
     &["job", "update"],
     &["job", "logs"],
     &["job", "delete"],
+    &["cluster"],
+    &["cluster", "add"],
     &["log", "dump"],
     &["bench"],
     &["bench", "produce"],
@@ -66,7 +68,7 @@ fn every_command_has_its_help() {
 
 #[test]
 fn wrong_usage_ends_with_two_and_says_nothing_on_stdout() {
-    let wrong: [&[&str]; 14] = [
+    let wrong: [&[&str]; 16] = [
         &[],
         &["topic"],
         &["topics"],
@@ -81,6 +83,8 @@ fn wrong_usage_ends_with_two_and_says_nothing_on_stdout() {
         &["produce", "t", "--acks", "2"],
         &["module", "describe", "redact"],
         &["job", "update", "j"],
+        &["cluster", "add", "--node-id", "2"],
+        &["cluster", "add", "--node-id", "two", "--out", "o"],
     ];
     for args in wrong {
         let output = millstream(args);
@@ -92,8 +96,12 @@ fn wrong_usage_ends_with_two_and_says_nothing_on_stdout() {
 
 #[test]
 fn what_fails_ends_with_one_and_says_what_to_do_in_two_lines() {
-    let failing: [(&[&str], &str); 4] = [
+    let failing: [(&[&str], &str); 5] = [
         (&["topic", "list", "--data-dir", "/nowhere"], "--ca FILE"),
+        (
+            &["cluster", "add", "--node-id", "2", "--out", "/nowhere/2", "--data-dir", "/nowhere"],
+            "/nowhere/ca.pem is not there",
+        ),
         (&["log", "dump", "/nowhere/1.log"], "cannot read /nowhere/1.log"),
         (&["serve", "--check", "--config", "/nowhere.toml"], "cannot read"),
         (&["serve", "--check", "--log-level", "loud=louder"], "log.level"),

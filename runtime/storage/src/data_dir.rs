@@ -24,6 +24,8 @@ const CACHE_DIR: &str = "cache";
 const TLS_DIR: &str = "tls";
 /// Entries that a file system makes by itself and that do not make a directory someone else's.
 const FOREIGN_AND_FINE: [&str; 2] = ["lost+found", ".snapshot"];
+/// What a broker that joins a cluster is given before its first start.
+const GIVEN: [&str; 3] = ["ca.pem", "broker.pem", "broker.key"];
 
 /// A data directory, held exclusively until dropped.
 #[derive(Debug)]
@@ -190,13 +192,15 @@ fn parse_version(text: &str) -> Option<u32> {
     text.trim_end().strip_prefix(FORMAT_NAME)?.strip_prefix(' ')?.parse().ok()
 }
 
-/// A directory without a format file must be empty: a first start cut short leaves at most its own lock and temporary.
+/// A directory without a format file must be empty but for an identity: a first start cut short leaves at most its own
+/// lock and temporary.
 fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
     let failed = |source| DataDirError::Io { action: "list", path: root.to_owned(), source };
     let temporary = format!("{FORMAT_FILE}{}", disk::TEMPORARY_SUFFIX);
     for entry in fs::read_dir(root).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
-        let fine = name == LOCK_FILE || name == temporary || FOREIGN_AND_FINE.contains(&&*name);
+        let known = FOREIGN_AND_FINE.contains(&&*name) || GIVEN.contains(&&*name);
+        let fine = known || name == LOCK_FILE || name == temporary;
         if !fine {
             return Err(DataDirError::NotOurs { path: root.to_owned(), entry: name });
         }
@@ -270,6 +274,16 @@ mod tests {
         fs::write(dir.path().join("thesis.tex"), "x").unwrap();
         let error = DataDir::open(dir.path()).unwrap_err();
         assert!(error.to_string().contains("thesis.tex"), "{error}");
+    }
+
+    #[test]
+    fn a_directory_with_nothing_but_an_identity_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["ca.pem", "broker.pem", "broker.key"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        DataDir::open(dir.path()).unwrap();
+        assert_eq!(fs::read(dir.path().join("broker.key")).unwrap(), b"x");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_protocol::ids::NodeId;
 use millstream_protocol::message::hello::{Hello, Welcome};
 
 use crate::admission::ConnectionPermit;
@@ -24,6 +25,7 @@ struct Shared {
     quinn: quinn::Connection,
     hello: Hello,
     welcome: Welcome,
+    peer_broker: Option<NodeId>,
     /// Only a client has one: its socket belongs to this connection alone.
     endpoint: Option<quinn::Endpoint>,
     socket: Option<Arc<Socket>>,
@@ -53,22 +55,22 @@ impl Connection {
     pub(crate) fn accepted(
         quinn: quinn::Connection,
         (hello, welcome): (Hello, Welcome),
+        peer_broker: Option<NodeId>,
         permit: ConnectionPermit,
     ) -> Self {
-        let shared =
-            Shared { quinn, hello, welcome, endpoint: None, socket: None, _permit: Some(permit) };
+        let (endpoint, socket, _permit) = (None, None, Some(permit));
+        let shared = Shared { quinn, hello, welcome, peer_broker, endpoint, socket, _permit };
         Self { shared: Arc::new(shared) }
     }
 
     pub(crate) fn dialled(
         quinn: quinn::Connection,
         (hello, welcome): (Hello, Welcome),
-        endpoint: quinn::Endpoint,
-        socket: Arc<Socket>,
+        peer_broker: Option<NodeId>,
+        (endpoint, socket): (quinn::Endpoint, Arc<Socket>),
     ) -> Self {
-        let endpoint = Some(endpoint);
-        let socket = Some(socket);
-        let shared = Shared { quinn, hello, welcome, endpoint, socket, _permit: None };
+        let (endpoint, socket, _permit) = (Some(endpoint), Some(socket), None);
+        let shared = Shared { quinn, hello, welcome, peer_broker, endpoint, socket, _permit };
         Self { shared: Arc::new(shared) }
     }
 
@@ -101,6 +103,14 @@ impl Connection {
     #[must_use]
     pub fn welcome(&self) -> &Welcome {
         &self.shared.welcome
+    }
+
+    /// The broker at the other end, if it proved by a certificate of the cluster's authority, when
+    /// the connection began, that it is that one. Always there when this side called as a broker
+    /// ([`connect_as`](crate::connect_as)), never when it called as a client.
+    #[must_use]
+    pub fn peer_broker(&self) -> Option<NodeId> {
+        self.shared.peer_broker
     }
 
     /// The address of the other side.

@@ -8,12 +8,16 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use millstream_protocol::message::hello::Hello;
+use millstream_protocol::ids::NodeId;
+use millstream_protocol::message::hello::{Hello, Welcome};
+use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, TokioRuntime};
 
 use crate::connection::Connection;
 use crate::error::{CloseCode, ConnectionError, connection_error};
 use crate::greeting;
+use crate::identity::{Identity, stable_name};
+use crate::membership::Authority;
 use crate::settings::{MAX_RECEIVED_PAYLOAD, Side, TransportSettings, is_local};
 use crate::socket::{Socket, bind_udp};
 use crate::tls::Trust;
@@ -33,6 +37,12 @@ impl Target {
     pub fn at(addr: SocketAddr) -> Self {
         Self { addr, server_name: addr.ip().to_canonical().to_string() }
     }
+
+    /// Broker `node`, expected at `addr`, verified by its name in the cluster.
+    #[must_use]
+    pub fn broker(node: NodeId, addr: SocketAddr) -> Self {
+        Self { addr, server_name: stable_name(node) }
+    }
 }
 
 /// Connects on the current tokio runtime and greets.
@@ -45,10 +55,43 @@ pub async fn connect(
     settings: &TransportSettings,
     hello: Hello,
 ) -> Result<Connection, ConnectionError> {
+    call(target, Caller { crypto: trust.crypto(), authority: None }, settings, hello).await
+}
+
+/// Connects as [`connect`] does, as the broker whose identity it is: that one's certificate is
+/// shown, and nobody but a broker of the same cluster is spoken to. Who it is, says
+/// [`Connection::peer_broker`]; for a target made by [`Target::broker`] it is that broker.
+///
+/// # Errors
+/// See [`ConnectionError`]; `Unproven` when the other side is no broker of this cluster or not the
+/// one that was called, `NotAccepted` when it does not take this broker for one.
+pub async fn connect_as(
+    target: &Target,
+    identity: &Identity,
+    settings: &TransportSettings,
+    hello: Hello,
+) -> Result<Connection, ConnectionError> {
+    let caller = Caller { crypto: identity.calling(), authority: Some(identity.authority()) };
+    call(target, caller, settings, hello).await.map_err(ConnectionError::among_brokers)
+}
+
+/// As whom a call is made.
+struct Caller<'a> {
+    crypto: Arc<QuicClientConfig>,
+    /// Who is called has to be a broker of this authority.
+    authority: Option<&'a Authority>,
+}
+
+async fn call(
+    target: &Target,
+    caller: Caller<'_>,
+    settings: &TransportSettings,
+    hello: Hello,
+) -> Result<Connection, ConnectionError> {
     let peer = target.addr;
     let (endpoint, socket) = endpoint(peer, settings)?;
-    let attempt = establish(&endpoint, target, trust, settings, &hello);
-    let (quinn, welcome) = tokio::select! {
+    let attempt = establish(&endpoint, target, caller, settings, &hello);
+    let (quinn, broker, welcome) = tokio::select! {
         done = tokio::time::timeout(settings.handshake_timeout, attempt) => {
             done.map_err(|_| ConnectionError::TimedOut { peer })??
         }
@@ -57,25 +100,36 @@ pub async fn connect(
     if is_local(peer.ip()) {
         tokio::spawn(close_when_refused(quinn.clone(), Arc::clone(&socket)));
     }
-    Ok(Connection::dialled(quinn, (hello, welcome), endpoint, socket))
+    Ok(Connection::dialled(quinn, (hello, welcome), broker, (endpoint, socket)))
 }
 
 async fn establish(
     endpoint: &Endpoint,
     target: &Target,
-    trust: &Trust,
+    caller: Caller<'_>,
     settings: &TransportSettings,
     hello: &Hello,
-) -> Result<(quinn::Connection, millstream_protocol::message::hello::Welcome), ConnectionError> {
+) -> Result<(quinn::Connection, Option<NodeId>, Welcome), ConnectionError> {
     let peer = target.addr;
-    let mut config = ClientConfig::new(trust.crypto());
+    let mut config = ClientConfig::new(caller.crypto);
     config.transport_config(Arc::new(settings.to_quinn(settings.path(peer), Side::Client)));
     let connecting = endpoint
         .connect_with(config, peer, &target.server_name)
         .map_err(|e| ConnectionError::Local { peer, reason: e.to_string() })?;
     let quinn = connecting.await.map_err(|e| connection_error(e, peer, false))?;
+    let broker = caller.authority.map(|authority| prove(&quinn, authority)).transpose()?;
     let welcome = greeting::ask(&quinn, hello).await?;
-    Ok((quinn, welcome))
+    Ok((quinn, broker, welcome))
+}
+
+/// The name that was called is in the certificate, or the handshake would have failed; a broker's
+/// has one broker's name, so whoever was called by that is the one.
+fn prove(quinn: &quinn::Connection, authority: &Authority) -> Result<NodeId, ConnectionError> {
+    authority.broker_at(quinn).map_err(|why| {
+        let (peer, reason) = (quinn.remote_address(), why.to_string());
+        quinn.close(CloseCode::ProtocolViolation.into(), b"you did not prove to be a broker");
+        ConnectionError::Unproven { peer, reason }
+    })
 }
 
 fn endpoint(

@@ -16,6 +16,7 @@ use crate::connection::Connection;
 use crate::error::{CloseCode, ConnectionError, connection_error};
 use crate::greeting::{self, Greeting};
 use crate::identity::Identity;
+use crate::membership::{Authority, Unproven};
 use crate::secrets::Secrets;
 use crate::settings::{MAX_RECEIVED_PAYLOAD, SettingsError, Side, TransportSettings};
 use crate::socket::{Socket, bind_udp};
@@ -123,7 +124,8 @@ impl ListenerSocket {
             Arc::new(TokioRuntime),
         )
         .map_err(failed)?;
-        Ok(Listener { endpoint, addr, local, network: Arc::new(network), settings, admission })
+        let (network, authority) = (Arc::new(network), identity.authority().clone());
+        Ok(Listener { endpoint, addr, local, network, authority, settings, admission })
     }
 }
 
@@ -144,6 +146,7 @@ pub struct Listener {
     addr: SocketAddr,
     local: Arc<ServerConfig>,
     network: Arc<ServerConfig>,
+    authority: Authority,
     settings: Arc<TransportSettings>,
     admission: Arc<Admission>,
 }
@@ -244,14 +247,20 @@ impl Incoming {
     async fn establish(self, greeting: &Greeting) -> Result<Connection, ConnectionError> {
         let Self { incoming, permit, listener } = self;
         let peer = incoming.remote_address();
-        let failed = |error| connection_error(error, peer, false);
+        let failed = |error| connection_error(error, peer, false).among_brokers();
         let path = listener.settings.path(peer);
         let local = std::ptr::eq(path, &listener.settings.local);
         let config = Arc::clone(if local { &listener.local } else { &listener.network });
         let quinn = incoming.accept_with(config).map_err(failed)?.await.map_err(failed)?;
+        let broker = match listener.authority.broker_at(&quinn) {
+            Err(Unproven::Nothing) => None,
+            proven => proven
+                .inspect_err(|why| tracing::debug!(%peer, %why, "the certificate is no broker's"))
+                .ok(),
+        };
         let agreed = greeting::answer(&quinn, greeting).await?;
         let (permit, connections) = permit.establish();
         quinn.set_receive_window(listener.settings.window_share(path, connections).into());
-        Ok(Connection::accepted(quinn, agreed, permit))
+        Ok(Connection::accepted(quinn, agreed, broker, permit))
     }
 }

@@ -108,6 +108,28 @@ pub enum ConnectionError {
         /// What the check found.
         reason: String,
     },
+    /// The peer showed a certificate, or none, that does not make it the broker it should be.
+    #[error(
+        "{peer} did not prove to be a broker of this cluster: {reason}; is it the right \
+         address, and was its identity made by `millstream cluster add` with this cluster's authority?"
+    )]
+    Unproven {
+        /// The address of the other side.
+        peer: SocketAddr,
+        /// What the check found.
+        reason: String,
+    },
+    /// The peer does not take the certificate that this side showed.
+    #[error(
+        "{peer} does not accept this broker's certificate: {reason}; both sides need the same \
+         cluster's ca.pem, and certificates and clocks that agree"
+    )]
+    NotAccepted {
+        /// The address of the other side.
+        peer: SocketAddr,
+        /// What it found.
+        reason: String,
+    },
     /// The peer speaks QUIC, but not our protocol.
     #[error("{peer} is no millstream broker, or one that is too old or too new for this client")]
     NotMillstream {
@@ -163,6 +185,16 @@ pub enum ConnectionError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl ConnectionError {
+    /// The same where both sides may be brokers, and nobody chose whom to trust.
+    pub(crate) fn among_brokers(self) -> Self {
+        match self {
+            Self::Untrusted { peer, reason } => Self::Unproven { peer, reason },
+            other => other,
+        }
+    }
 }
 
 /// Why a stream ended before its time.
@@ -225,7 +257,12 @@ pub(crate) fn connection_error(
         Quinn::ApplicationClosed(close) => closed(peer, close.error_code.into(), &close.reason),
         Quinn::ConnectionClosed(close) => {
             let reason = String::from_utf8_lossy(&close.reason).into_owned();
-            transport(peer, close.error_code, reason)
+            match transport(peer, close.error_code, reason) {
+                ConnectionError::Untrusted { peer, reason } => {
+                    ConnectionError::NotAccepted { peer, reason }
+                }
+                other => other,
+            }
         }
         Quinn::TransportError(error) => transport(peer, error.code, error.reason),
         Quinn::CidsExhausted => {

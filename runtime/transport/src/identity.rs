@@ -5,135 +5,113 @@
 //!   broker.key  broker.pem  this broker, signed by the authority
 //! ```
 //!
-//! Invariant: an authority that clients may already trust is never replaced. Keys are readable by
-//! their owner only from the moment they exist, and a crash leaves each file whole or absent.
+//! The first broker founds the authority and keeps its key. Every other one is given `ca.pem`,
+//! `broker.pem` and `broker.key` by [`issue_into`], and runs without `ca.key`.
+//!
+//! Invariant: an authority that clients may already trust is never replaced, nor is another
+//! broker's identity. Keys are readable by their owner only from the moment they exist, and a crash
+//! leaves each file whole or absent.
 
-use std::io;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use millstream_protocol::ids::NodeId;
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
-};
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use thiserror::Error;
+use quinn::crypto::rustls::QuicClientConfig;
+use rcgen::KeyPair;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 
-use crate::tls::provider;
+use crate::membership::{Authority, claims_a_broker, end_of};
+use crate::tls::caller_crypto;
 
+mod error;
 mod files;
+mod held;
+mod issue;
+mod issuer;
+
+pub use error::IdentityError;
+use held::{Held, Wanted};
+pub use issue::{Issued, issue_into};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// The authority outlives the hardware: replacing it means visiting every client.
-const CA_LIFE: Duration = DAY.saturating_mul(365 * 20);
-const BROKER_LIFE: Duration = DAY.saturating_mul(365 * 2);
 /// A broker certificate with less than this left is made anew when the broker starts.
 const RENEW_BEFORE: Duration = DAY.saturating_mul(180);
-/// Clocks differ: a certificate is valid from before it was made.
-const CLOCK_SKEW: Duration = DAY;
-
-/// Why a broker has no identity.
-#[derive(Debug, Error)]
-pub enum IdentityError {
-    /// A file cannot be read or written.
-    #[error("cannot {what} {}: {source}", path.display())]
-    File {
-        /// What was tried.
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file does not hold what its name says.
-    #[error("{} is damaged ({reason}): restore it from a backup", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The broker has a certificate, but the authority that signed it is gone.
-    #[error(
-        "{} is missing but broker.pem is there: restore it, or remove broker.pem and broker.key too \
-         to found a new authority that every client has to be given", path.display()
-    )]
-    AuthorityMissing {
-        /// Where the authority's certificate should be.
-        path: PathBuf,
-    },
-    /// A certificate has to be issued, but the authority's key is not here.
-    #[error(
-        "this broker needs a new certificate ({reason}), but the authority's key {} is not here: \
-         restore it", path.display()
-    )]
-    AuthorityKeyMissing {
-        /// Where the key should be.
-        path: PathBuf,
-        /// Why the present certificate will not do.
-        reason: String,
-    },
-    /// A host name cannot stand in a certificate.
-    #[error("{host:?} is no host name or address: a listed host must be one")]
-    BadHost {
-        /// The name.
-        host: String,
-    },
-    /// The cryptographic library failed.
-    #[error("cannot make a certificate: {0}")]
-    Crypto(String),
-}
+/// By these a broker is reached from its own host, whoever it is.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// A broker's certificate, its key, and the authority that signed it.
-#[derive(Debug)]
 pub struct Identity {
+    node: NodeId,
     ca_pem: String,
+    authority: Authority,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    ends: SystemTime,
     renewed: bool,
+    calling: Arc<QuicClientConfig>,
 }
 
 impl Identity {
-    /// Loads the identity in `dir`, or makes what is missing of it.
+    /// Loads the identity in `dir`, or makes what is missing of it, an authority included.
     ///
     /// The certificate names `localhost`, `127.0.0.1`, `::1`, [`stable_name`] and every one of
     /// `hosts` (names or addresses, without port). It is made anew, with the same key, when it ends
-    /// within half a year or lacks one of them. Blocks on the file system.
+    /// within half a year or lacks one of them; where the authority's key is not in `dir`, one that
+    /// ends soon is used while it lasts, with a warning. Blocks on the file system.
     ///
     /// # Errors
     /// See [`IdentityError`]; nothing is overwritten when one is returned.
     pub fn open(dir: &Path, node: NodeId, hosts: &[String]) -> Result<Self, IdentityError> {
+        Self::load(&Paths::new(dir), node, hosts, issuer::found_authority)
+    }
+
+    /// As [`Identity::open`], for a broker that joins a cluster: that cluster has an authority, so
+    /// none is founded.
+    ///
+    /// # Errors
+    /// See [`IdentityError`]: `NoIdentity` when `dir` has no authority's certificate.
+    pub fn join(dir: &Path, node: NodeId, hosts: &[String]) -> Result<Self, IdentityError> {
+        let command = command(node, &names(node, hosts)?);
+        let absent =
+            |paths: &Paths| Err(IdentityError::NoIdentity { path: paths.ca.clone(), command });
+        Self::load(&Paths::new(dir), node, hosts, absent)
+    }
+
+    /// `absent` yields the authority's certificate where there is none yet.
+    fn load(
+        paths: &Paths,
+        node: NodeId,
+        hosts: &[String],
+        absent: impl FnOnce(&Paths) -> Result<String, IdentityError>,
+    ) -> Result<Self, IdentityError> {
         let names = names(node, hosts)?;
-        let paths = Paths::new(dir);
         let ca_pem = match files::read(&paths.ca)? {
             Some(pem) => pem,
-            None => found_authority(&paths)?,
+            None => absent(paths)?,
         };
-        let key = load_or_make_key(&paths.broker_key)?;
-        let present = files::read(&paths.broker)?;
-        let fault = match &present {
-            Some(pem) => unfit(pem, &ca_pem, &key, &names).err(),
-            None => Some("it has none".to_owned()),
-        };
-        let renewed = fault.is_some();
-        let pem = match (present, fault) {
-            (Some(pem), None) => pem,
-            (_, fault) => {
-                let pem = issue(&paths, &ca_pem, &key, &names, node, fault.unwrap_or_default())?;
-                files::write(&paths.broker, &pem, files::PUBLIC)?;
-                pem
-            }
-        };
-        let chain = certificates(&pem, &paths.broker)?;
+        let authority = Authority::from_pem(ca_pem.as_bytes())
+            .map_err(|reason| IdentityError::damaged(&paths.ca, reason))?;
+        let mut held = Held::read(paths)?;
+        held.refuse_other_node(node, &paths.broker)?;
+        let wanted = Wanted { authority: &authority, names: &names, node };
+        let renewed = renew_if_due(&mut held, &wanted, paths, &ca_pem)?;
+        let unusable = |reason: String| IdentityError::damaged(&paths.broker, reason);
+        let ends = end_of(&held.chain).ok_or_else(|| unusable("it has no end".to_owned()))?;
+        let key = held.key.ok_or_else(|| unusable("it has no key".to_owned()))?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(Self { ca_pem, chain, key, renewed })
+        let calling = caller_crypto(&authority, &held.chain, &key)
+            .map_err(|error| unusable(error.to_string()))?;
+        let chain = held.chain;
+        Ok(Self { node, ca_pem, authority, chain, key, ends, renewed, calling })
+    }
+
+    /// The broker whose identity it is.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// The authority's certificate, as clients need it.
@@ -142,10 +120,20 @@ impl Identity {
         &self.ca_pem
     }
 
+    /// When the broker's certificate ends.
+    #[must_use]
+    pub fn ends(&self) -> SystemTime {
+        self.ends
+    }
+
     /// Whether the broker's certificate was made by this call.
     #[must_use]
     pub fn renewed(&self) -> bool {
         self.renewed
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
@@ -154,6 +142,18 @@ impl Identity {
 
     pub(crate) fn key(&self) -> PrivateKeyDer<'static> {
         self.key.clone_key()
+    }
+
+    /// What TLS is told when this broker calls another: made once, shared by all calls.
+    pub(crate) fn calling(&self) -> Arc<QuicClientConfig> {
+        Arc::clone(&self.calling)
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Identity");
+        debug.field("node", &self.node).field("ends", &self.ends).finish_non_exhaustive()
     }
 }
 
@@ -182,122 +182,91 @@ impl Paths {
 }
 
 fn names(node: NodeId, hosts: &[String]) -> Result<Vec<String>, IdentityError> {
-    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let mut names: Vec<String> = LOCAL.map(str::to_owned).to_vec();
     names.push(stable_name(node));
     for host in hosts {
         let unspecified = host.parse().is_ok_and(|ip: IpAddr| ip.is_unspecified());
         ServerName::try_from(host.as_str())
             .map_err(|_| IdentityError::BadHost { host: host.clone() })?;
         // "Any address" is where a broker listens, never where it is called.
-        if !unspecified && !names.contains(host) {
-            names.push(host.clone());
+        if unspecified || names.contains(host) {
+            continue;
         }
+        if claims_a_broker(host) {
+            return Err(IdentityError::ReservedHost { host: host.clone() });
+        }
+        names.push(host.clone());
     }
     Ok(names)
 }
 
-/// Makes the authority. A key without a certificate is a first start that was cut short: nobody
-/// can have seen that authority, so the key serves again.
-fn found_authority(paths: &Paths) -> Result<String, IdentityError> {
-    if files::read(&paths.broker)?.is_some() {
-        return Err(IdentityError::AuthorityMissing { path: paths.ca.clone() });
-    }
-    let key = load_or_make_key(&paths.ca_key)?;
-    let mut params = parameters(&[], "Millstream cluster authority", CA_LIFE)?;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let pem = params.self_signed(&key).map_err(crypto)?.pem();
-    files::write(&paths.ca, &pem, files::PUBLIC)?;
-    Ok(pem)
-}
-
-fn issue(
+/// Makes the certificate anew, and a key if there is none, when it will not do for long; says
+/// whether it did.
+fn renew_if_due(
+    held: &mut Held,
+    wanted: &Wanted<'_>,
     paths: &Paths,
     ca_pem: &str,
-    key: &KeyPair,
-    names: &[String],
-    node: NodeId,
-    reason: String,
-) -> Result<String, IdentityError> {
-    let ca_key = files::read(&paths.ca_key)?
-        .ok_or_else(|| IdentityError::AuthorityKeyMissing { path: paths.ca_key.clone(), reason })?;
-    let damaged = |path: &Path, e: rcgen::Error| IdentityError::Damaged {
-        path: path.to_owned(),
-        reason: e.to_string(),
+) -> Result<bool, IdentityError> {
+    let now = SystemTime::now();
+    if wanted.check(held, now + RENEW_BEFORE).is_ok() {
+        return Ok(false);
+    }
+    let Some(issuer) = issuer::authority(paths, ca_pem)? else {
+        let command = command(wanted.node, wanted.names);
+        return use_while_it_lasts(wanted.check(held, now), held, command, paths);
     };
-    let ca_key = KeyPair::from_pem(&ca_key).map_err(|e| damaged(&paths.ca_key, e))?;
-    let issuer = Issuer::from_ca_cert_pem(ca_pem, ca_key).map_err(|e| damaged(&paths.ca, e))?;
-    let mut params = parameters(names, &format!("Millstream broker {}", node.0), BROKER_LIFE)?;
-    params.use_authority_key_identifier_extension = true;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    // Also as a client: brokers will call each other with the same certificate.
-    params.extended_key_usages =
-        vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    Ok(params.signed_by(key, &issuer).map_err(crypto)?.pem())
+    let key = match held.key.take() {
+        Some(key) => key,
+        None => load_or_make_key(&paths.broker_key)?,
+    };
+    let pem = issuer::sign(&issuer, &key, wanted.names, wanted.node)?;
+    let fresh = Held { chain: held::certificates(&pem), key: Some(key) };
+    wanted.check(&fresh, now + RENEW_BEFORE).map_err(|reason| {
+        let reason = format!("what it signs does not serve: {reason}; is it the key of ca.pem?");
+        IdentityError::damaged(&paths.ca_key, reason)
+    })?;
+    files::write(&paths.broker, &pem, files::PUBLIC)?;
+    *held = fresh;
+    Ok(true)
 }
 
-fn parameters(
-    names: &[String],
-    common_name: &str,
-    life: Duration,
-) -> Result<CertificateParams, IdentityError> {
-    let mut params = CertificateParams::new(names).map_err(crypto)?;
-    let now = SystemTime::now();
-    params.not_before = (now - CLOCK_SKEW).into();
-    params.not_after = (now + life).into();
-    params.distinguished_name.push(DnType::CommonName, common_name);
-    Ok(params)
+/// A certificate that is to be renewed and cannot be here is no reason to stand still.
+fn use_while_it_lasts(
+    checked: Result<(), String>,
+    held: &Held,
+    command: String,
+    paths: &Paths,
+) -> Result<bool, IdentityError> {
+    checked.map_err(|reason| IdentityError::AuthorityKeyMissing {
+        path: paths.ca_key.clone(),
+        reason,
+        command: command.clone(),
+    })?;
+    let left = end_of(&held.chain).and_then(|end| end.duration_since(SystemTime::now()).ok());
+    let days = left.unwrap_or_default().as_secs() / DAY.as_secs();
+    tracing::warn!(
+        days,
+        "this broker's certificate ends in so many days: run `{command}` where the cluster's \
+         ca.key is, copy broker.pem and broker.key here and start it again",
+    );
+    Ok(false)
+}
+
+/// What an operator types for an identity with these names.
+fn command(node: NodeId, names: &[String]) -> String {
+    let given = |name: &&String| !LOCAL.contains(&name.as_str()) && **name != stable_name(node);
+    let hosts: String = names.iter().filter(given).map(|name| format!(" --host {name}")).collect();
+    format!("millstream cluster add --node-id {node}{hosts} --out DIR")
 }
 
 fn load_or_make_key(path: &Path) -> Result<KeyPair, IdentityError> {
     if let Some(pem) = files::read(path)? {
-        return KeyPair::from_pem(&pem)
-            .map_err(|e| IdentityError::Damaged { path: path.to_owned(), reason: e.to_string() });
+        return issuer::key_from(&pem, path);
     }
-    let key = KeyPair::generate().map_err(crypto)?;
+    let key = KeyPair::generate().map_err(IdentityError::crypto)?;
     files::write(path, &key.serialize_pem(), files::PRIVATE)?;
     Ok(key)
-}
-
-/// Checks a broker certificate as a client would, half a year from now; `Err` says what is wrong.
-fn unfit(pem: &str, ca_pem: &str, key: &KeyPair, names: &[String]) -> Result<(), String> {
-    let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| e.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for root in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(root.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-    }
-    let provider = provider();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    rustls::sign::CertifiedKey::from_der(vec![certificate.clone()], key, &provider)
-        .map_err(|e| e.to_string())?;
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|e| e.to_string())?;
-    let then = SystemTime::now() + RENEW_BEFORE;
-    let since_epoch = then.duration_since(SystemTime::UNIX_EPOCH).map_err(|e| e.to_string())?;
-    for name in names {
-        let name = ServerName::try_from(name.as_str()).map_err(|e| e.to_string())?;
-        verifier
-            .verify_server_cert(
-                &certificate,
-                &[],
-                &name,
-                &[],
-                UnixTime::since_unix_epoch(since_epoch),
-            )
-            .map_err(|e| e.to_string())?;
-    }
-    Ok(())
-}
-
-fn certificates(pem: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    CertificateDer::pem_slice_iter(pem.as_bytes())
-        .collect::<Result<_, _>>()
-        .map_err(|e| IdentityError::Damaged { path: path.to_owned(), reason: e.to_string() })
-}
-
-fn crypto(error: rcgen::Error) -> IdentityError {
-    IdentityError::Crypto(error.to_string())
 }
 
 #[cfg(test)]

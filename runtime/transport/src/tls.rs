@@ -1,7 +1,9 @@
 //! What TLS is told: TLS 1.3 and `millstream/1` only, AES-128-GCM first, and whom to trust.
 //!
 //! Invariant: a client talks to a broker whose certificate was signed by the cluster's authority and
-//! names the broker as it was called, or it does not talk. There is no way to skip this.
+//! names the broker as it was called, or it does not talk. A broker asks whoever calls it for a
+//! certificate: none is fine, and makes a client; one that the authority did not sign, or that has
+//! expired, ends the handshake. There is no way to skip this.
 
 use std::fmt;
 use std::fs;
@@ -11,14 +13,16 @@ use std::sync::Arc;
 
 use millstream_protocol::message::hello::ALPN;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use rustls::RootCertStore;
+use rustls::client::WantsClientCert;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{self, cipher_suite};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ConfigBuilder};
 use thiserror::Error;
 
 use crate::identity::Identity;
+use crate::membership::Authority;
 
 /// A certificate file larger than this is not one.
 const MAX_CA_BYTES: u64 = 1 << 20;
@@ -86,22 +90,8 @@ impl Trust {
     /// # Errors
     /// Says why the text holds no usable certificate.
     pub fn from_pem(pem: &[u8]) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|e| e.to_string())?;
-            roots.add(certificate).map_err(|e| e.to_string())?;
-        }
-        if roots.is_empty() {
-            return Err("no BEGIN CERTIFICATE in it".to_owned());
-        }
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the provider has TLS 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        let crypto = QuicClientConfig::try_from(config).expect("the provider has AES-128-GCM");
-        Ok(Self { crypto: Arc::new(crypto) })
+        let config = client(&Authority::from_pem(pem)?).with_no_client_auth();
+        Ok(Self { crypto: client_crypto(config) })
     }
 
     pub(crate) fn crypto(&self) -> Arc<QuicClientConfig> {
@@ -115,16 +105,42 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// The broker's side. Clients show no certificate yet; when brokers are to know each other, this is
-/// where a verifier for theirs goes.
+/// The broker's side: whoever shows a certificate has to be of the cluster, and clients show none.
 pub(crate) fn server_crypto(identity: &Identity) -> Result<Arc<QuicServerConfig>, rustls::Error> {
+    let roots = identity.authority().roots();
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .allow_unauthenticated()
+        .build()
+        .expect("an authority has a certificate, and there are no lists of revoked ones");
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("the provider has TLS 1.3")
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_single_cert(identity.chain().to_vec(), identity.key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     Ok(Arc::new(QuicServerConfig::try_from(config).expect("the provider has AES-128-GCM")))
+}
+
+/// A broker that calls another: it trusts the cluster's authority only, and shows its certificate.
+pub(crate) fn caller_crypto(
+    authority: &Authority,
+    chain: &[CertificateDer<'static>],
+    key: &PrivateKeyDer<'static>,
+) -> Result<Arc<QuicClientConfig>, rustls::Error> {
+    let config = client(authority).with_client_auth_cert(chain.to_vec(), key.clone_key())?;
+    Ok(client_crypto(config))
+}
+
+fn client(authority: &Authority) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("the provider has TLS 1.3")
+        .with_root_certificates(authority.roots())
+}
+
+fn client_crypto(mut config: ClientConfig) -> Arc<QuicClientConfig> {
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Arc::new(QuicClientConfig::try_from(config).expect("the provider has AES-128-GCM"))
 }
 
 /// ring with AES-128-GCM first: the cheapest of the three on anything with AES instructions.

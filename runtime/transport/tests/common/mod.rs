@@ -12,7 +12,7 @@ use millstream_protocol::ids::NodeId;
 use millstream_protocol::message::hello::{ALPN, Hello, NEWEST_VERSION, OLDEST_VERSION};
 use millstream_transport::{
     Connection, ConnectionError, Greeting, Identity, Listener, Target, TransportSettings, Trust,
-    connect,
+    connect, issue_into,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -25,7 +25,7 @@ pub(crate) struct Broker {
     pub(crate) listener: Listener,
     pub(crate) identity: Identity,
     pub(crate) trust: Trust,
-    _dir: tempfile::TempDir,
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Broker {
@@ -36,9 +36,26 @@ impl Broker {
     pub(crate) fn on(addr: SocketAddr, settings: TransportSettings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity::open(dir.path(), NodeId(1), &[]).unwrap();
+        Self::with(dir, identity, addr, settings)
+    }
+
+    /// Broker `node` of this broker's cluster.
+    pub(crate) fn joined(&self, node: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        issue_into(self.dir.path(), NodeId(node), &[], dir.path()).unwrap();
+        let identity = Identity::join(dir.path(), NodeId(node), &[]).unwrap();
+        Self::with(dir, identity, "127.0.0.1:0".parse().unwrap(), TransportSettings::default())
+    }
+
+    fn with(
+        dir: tempfile::TempDir,
+        identity: Identity,
+        addr: SocketAddr,
+        settings: TransportSettings,
+    ) -> Self {
         let listener = Listener::bind(addr, &identity, settings).unwrap();
         let trust = Trust::from_pem(identity.ca_pem().as_bytes()).unwrap();
-        Self { listener, identity, trust, _dir: dir }
+        Self { listener, identity, trust, dir }
     }
 
     /// Answers every frame on every stream with the same frame, and hands out the connections.
@@ -141,17 +158,15 @@ impl RawClient {
         broker: &Broker,
         alpn: &[u8],
     ) -> Result<Self, quinn::ConnectionError> {
-        let mut roots = rustls::RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(broker.identity.ca_pem().as_bytes()).unwrap())
-            .unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = trusting(broker).with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
+        Self::with_config(broker, config).await
+    }
+
+    pub(crate) async fn with_config(
+        broker: &Broker,
+        config: rustls::ClientConfig,
+    ) -> Result<Self, quinn::ConnectionError> {
         let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(crypto));
         let endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -163,12 +178,34 @@ impl RawClient {
     /// Connects and greets as it should, and is free from then on.
     pub(crate) async fn greeted(broker: &Broker) -> Self {
         let client = Self::connect(broker).await.unwrap();
-        let (mut send, mut receive) = client.connection.open_bi().await.unwrap();
-        send.write_all(&millstream_protocol::frame::encode(&hello(), 0)).await.unwrap();
-        send.finish().unwrap();
-        receive.read_to_end(4_096).await.unwrap();
+        client.greet().await.unwrap();
         client
     }
+
+    /// Greets as it should.
+    pub(crate) async fn greet(&self) -> Result<(), quinn::ConnectionError> {
+        let (mut send, mut receive) = self.connection.open_bi().await?;
+        let said = send.write_all(&millstream_protocol::frame::encode(&hello(), 0)).await;
+        let _ = send.finish();
+        match (said, receive.read_to_end(4_096).await) {
+            (Ok(()), Ok(_)) => Ok(()),
+            _ => Err(self.connection.closed().await),
+        }
+    }
+}
+
+/// What a raw client begins with: it trusts that broker's authority.
+pub(crate) fn trusting(
+    broker: &Broker,
+) -> rustls::ConfigBuilder<rustls::ClientConfig, rustls::client::WantsClientCert> {
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = CertificateDer::from_pem_slice(broker.identity.ca_pem().as_bytes()).unwrap();
+    roots.add(ca).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
 }
 
 /// A small seeded generator (splitmix64, Steele, Lea and Flood 2014).
