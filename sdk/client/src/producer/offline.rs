@@ -30,7 +30,7 @@ impl Producer {
             epochs: Vec::new(),
         };
         let turn = Arc::new(Turn::new(partitions, 0));
-        let topic = shared.put(TopicName::new(name)?, &routes, turn, Vec::new());
+        let topic = shared.put(TopicName::new(name)?, &routes.into(), turn, Vec::new());
         for lane in &topic.lanes {
             lane.start();
             lane.renumber(ProducerIdentity {

@@ -1,0 +1,146 @@
+//! The brokers that can be asked: those the program named, and those the cluster names.
+//!
+//! Invariant: the broker that answered last is asked first, one that failed lately after all the
+//! others; a broker that the program named is never forgotten.
+
+use std::collections::BTreeSet;
+
+use millstream_protocol::message::topic::BrokerAddress;
+use parking_lot::Mutex;
+
+use crate::config::split;
+
+/// As many of the cluster's brokers are asked at the most.
+const MAX_LEARNED: usize = 256;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Brokers(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    named: Vec<String>,
+    learned: Vec<String>,
+    /// The one that answered last.
+    preferred: Option<String>,
+    /// The one that was asked last which others there are.
+    met: Option<String>,
+    /// Those that have not answered since they failed.
+    failed: BTreeSet<String>,
+}
+
+impl Brokers {
+    pub(crate) fn new(named: &[String]) -> Self {
+        Self(Mutex::new(State { named: named.to_vec(), ..State::default() }))
+    }
+
+    /// Takes in which brokers there are now.
+    pub(crate) fn learn(&self, brokers: &[BrokerAddress]) {
+        let mut state = self.0.lock();
+        // One that does not say where it listens cannot be asked.
+        let addresses = brokers.iter().map(|broker| &broker.address);
+        let addresses = addresses.filter(|address| split(address).is_ok());
+        state.learned = addresses.take(MAX_LEARNED).cloned().collect();
+        let known: BTreeSet<_> = state.all().cloned().collect();
+        state.failed.retain(|broker| known.contains(broker));
+    }
+
+    /// In the order in which they are asked, without those in `but`, unless those are all.
+    pub(crate) fn in_turn(&self, but: &[String]) -> Vec<String> {
+        let state = self.0.lock();
+        let mut turns: Vec<&String> = Vec::new();
+        let preferred = state.all().filter(|broker| Some(*broker) == state.preferred.as_ref());
+        for broker in preferred.chain(state.all()) {
+            if !turns.contains(&broker) {
+                turns.push(broker);
+            }
+        }
+        turns.sort_by_key(|broker| state.failed.contains(*broker));
+        let others: Vec<_> = turns.iter().filter(|broker| !but.contains(broker)).collect();
+        if others.is_empty() {
+            return turns.into_iter().cloned().collect();
+        }
+        others.into_iter().map(|broker| (*broker).clone()).collect()
+    }
+
+    /// Whether there is one that is not in `but`.
+    pub(crate) fn has_other_than(&self, but: &[String]) -> bool {
+        self.0.lock().all().any(|broker| !but.contains(broker))
+    }
+
+    /// A broker answered.
+    pub(crate) fn answered(&self, broker: &str) {
+        let mut state = self.0.lock();
+        state.failed.remove(broker);
+        if state.preferred.as_deref() != Some(broker) {
+            state.preferred = Some(broker.to_owned());
+        }
+    }
+
+    /// A broker is about to be asked which others there are: whether it is another than the last time.
+    pub(crate) fn meets(&self, broker: &str) -> bool {
+        let mut state = self.0.lock();
+        let another = state.met.as_deref() != Some(broker);
+        if another {
+            state.met = Some(broker.to_owned());
+        }
+        another
+    }
+
+    /// A broker cannot be reached, is stopping, or gave no answer.
+    pub(crate) fn failed(&self, broker: &str) {
+        self.0.lock().failed.insert(broker.to_owned());
+    }
+}
+
+impl State {
+    fn all(&self) -> impl Iterator<Item = &String> {
+        self.named.iter().chain(&self.learned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_protocol::ids::NodeId;
+
+    use super::*;
+
+    fn brokers(named: &[&str], learned: &[&str]) -> Brokers {
+        let named: Vec<_> = named.iter().map(|&broker| broker.to_owned()).collect();
+        let brokers = Brokers::new(&named);
+        let address = |&address: &&str| BrokerAddress { node: NodeId(1), address: address.into() };
+        brokers.learn(&learned.iter().map(address).collect::<Vec<_>>());
+        brokers
+    }
+
+    #[test]
+    fn who_answered_last_is_first_and_who_failed_is_last_until_it_answers() {
+        let brokers = brokers(&["a:1", "b:1"], &["b:1", "c:1", "nowhere"]);
+        assert_eq!(brokers.in_turn(&[]), ["a:1", "b:1", "c:1"]);
+        brokers.answered("c:1");
+        brokers.failed("a:1");
+        assert_eq!(brokers.in_turn(&[]), ["c:1", "b:1", "a:1"]);
+        brokers.failed("c:1");
+        assert_eq!(brokers.in_turn(&[]), ["b:1", "c:1", "a:1"]);
+        brokers.answered("a:1");
+        assert_eq!(brokers.in_turn(&[]), ["a:1", "b:1", "c:1"]);
+    }
+
+    #[test]
+    fn who_was_tried_is_left_out_unless_there_is_nobody_else() {
+        let brokers = brokers(&["a:1"], &["b:1"]);
+        assert_eq!(brokers.in_turn(&["a:1".to_owned()]), ["b:1"]);
+        let both = ["a:1".to_owned(), "b:1".to_owned()];
+        assert_eq!(brokers.in_turn(&both), ["a:1", "b:1"]);
+        assert!(brokers.has_other_than(&both[..1]));
+        assert!(!brokers.has_other_than(&both));
+    }
+
+    #[test]
+    fn a_broker_that_left_is_forgotten_and_one_that_was_named_is_not() {
+        let brokers = brokers(&["a:1"], &["b:1"]);
+        brokers.failed("b:1");
+        brokers.learn(&[BrokerAddress { node: NodeId(3), address: "c:1".to_owned() }]);
+        assert_eq!(brokers.in_turn(&[]), ["a:1", "c:1"]);
+    }
+}
