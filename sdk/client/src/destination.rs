@@ -21,7 +21,7 @@ pub(crate) trait Destination: Send {
     ) -> impl Future<Output = Result<(String, Connection), ClientError>> + Send;
 
     /// The broker has failed. Answers whether the next can be asked at once.
-    fn move_on(&mut self, client: &Client) -> bool;
+    fn move_on(&mut self, client: &Client) -> impl Future<Output = bool> + Send;
 
     /// The broker has answered.
     fn answered(&mut self, client: &Client);
@@ -70,7 +70,7 @@ impl Destination for Anywhere {
         }
     }
 
-    fn move_on(&mut self, client: &Client) -> bool {
+    async fn move_on(&mut self, client: &Client) -> bool {
         let Some(asked) = self.asked.take() else {
             return false;
         };
@@ -114,14 +114,14 @@ impl Destination for AtLeader<'_> {
         Ok((leader.address.clone(), connected?))
     }
 
-    fn move_on(&mut self, client: &Client) -> bool {
+    async fn move_on(&mut self, client: &Client) -> bool {
         match self.leader.take() {
             // The search pauses by itself.
-            Some(leader) => {
-                self.search.refused(leader);
+            leader @ Some(_) => {
+                self.search.failed(leader).await;
                 true
             }
-            None => self.otherwise.move_on(client),
+            None => self.otherwise.move_on(client).await,
         }
     }
 

@@ -65,27 +65,46 @@ enum Why<'a> {
 #[derive(Debug)]
 pub(crate) struct Search {
     refused: Option<Leader>,
+    /// The last look-up brought nobody new: the next one comes after a pause.
+    fruitless: bool,
+    /// It has paused since the last attempt.
+    paused: bool,
     backoff: Backoff,
 }
 
 impl Search {
     pub(crate) fn new(config: BackoffConfig) -> Self {
-        Self { refused: None, backoff: Backoff::new(config) }
+        Self { refused: None, fruitless: false, paused: false, backoff: Backoff::new(config) }
     }
 
-    /// This leader has refused, or is gone.
-    pub(crate) fn refused(&mut self, leader: Leader) {
-        self.refused = Some(leader);
+    /// This leader has refused, or is gone; without one, none was found.
+    pub(crate) async fn failed(&mut self, leader: Option<Leader>) {
+        match leader {
+            Some(leader) => self.refused = Some(leader),
+            None if self.paused => self.paused = false,
+            None => self.pause().await,
+        }
     }
 
-    /// The next pause, for who tries the same leader again.
-    pub(crate) fn pause(&mut self) -> Duration {
+    /// Waits before the same leader is tried again.
+    pub(crate) async fn pause(&mut self) {
+        self.paused = true;
+        sleep(self.backoff.pause()).await;
+    }
+
+    /// How long to wait before the same is tried again.
+    pub(crate) fn next_pause(&mut self) -> Duration {
         self.backoff.pause()
+    }
+
+    /// The leader was the right one. Whether it also does what it is asked is still to be seen.
+    pub(crate) fn found(&mut self) {
+        (self.refused, self.fruitless) = (None, false);
     }
 
     /// The leader does what it is asked: the next pause is a short one.
     pub(crate) fn succeeded(&mut self) {
-        self.refused = None;
+        self.found();
         self.backoff.reset();
     }
 
@@ -112,20 +131,25 @@ impl Client {
         search: &mut Search,
     ) -> Result<Leader, ClientError> {
         let entry = self.finder().entry(place.topic);
+        search.paused = false;
         if let Some(known) = entry.known()
             && let Some(leader) = search.accepted(place.led(&known)?)
         {
             return Ok(leader);
         }
-        let found = self.look_up(place.topic, &entry, entry.ended(), Why::Refused).await;
-        if let Some(leader) = search.accepted(place.led(&*place.existing(found)?)?) {
-            return Ok(leader);
+        if !search.fruitless {
+            let found = self.look_up(place.topic, &entry, entry.ended(), Why::Refused).await;
+            if let Some(leader) = search.accepted(place.led(&*place.existing(found)?)?) {
+                return Ok(leader);
+            }
         }
         let ended = entry.ended();
-        sleep(search.pause()).await;
+        search.pause().await;
         let found = self.look_up(place.topic, &entry, ended, Why::Refused).await;
         let routes = place.existing(found)?;
-        place.led(&routes)?.ok_or_else(|| place.without_leader(&routes))
+        let leader = place.led(&routes)?;
+        search.fruitless = search.accepted(leader.clone()).is_none();
+        leader.ok_or_else(|| place.without_leader(&routes))
     }
 
     /// What is known of a topic; anew if `fresh`.

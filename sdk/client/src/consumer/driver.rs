@@ -14,7 +14,7 @@ use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_MESSAGE_BYTES};
 use millstream_protocol::message::Open;
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
 use millstream_transport::{FrameReader, FrameWriter, StreamCode};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use super::parting;
 use super::shared::{Shared, Slot};
@@ -62,16 +62,16 @@ async fn fetch(shared: &Shared, slot: &Arc<Slot>) -> ConsumeError {
             End::Truncated => parting::truncated(shared, slot).await,
             End::Trouble(trouble) => Err(trouble),
         };
-        let (reason, leader) = match mended {
-            Ok(()) => continue,
-            Err(Trouble::Failed(error)) => return error,
-            Err(Trouble::Lost(reason)) => (reason, leader),
-            Err(Trouble::Busy(reason)) => (reason, None),
-        };
-        tracing::warn!(topic = %slot.topic, partition = %slot.partition, reason, "fetch stream lost");
-        match leader {
-            Some(leader) => search.refused(leader),
-            None => sleep(search.pause()).await,
+        let Err(trouble) = mended else { continue };
+        match &trouble {
+            Trouble::Failed(error) => return error.clone(),
+            Trouble::Lost(reason) | Trouble::Busy(reason) => tracing::warn!(
+                topic = %slot.topic, partition = %slot.partition, reason, "fetch stream lost"
+            ),
+        }
+        match trouble {
+            Trouble::Busy(_) => search.pause().await,
+            _ => search.failed(leader).await,
         }
     }
 }
@@ -90,7 +90,8 @@ async fn stream(
         Ok(opened) => opened,
         Err(end) => return end,
     };
-    let heard = AtomicBool::new(true);
+    search.found();
+    let (begun, heard) = (Instant::now(), AtomicBool::new(true));
     let work = async {
         tokio::select! {
             end = read(shared, slot, &mut reader, search, &heard) => end,
@@ -102,6 +103,10 @@ async fn stream(
     let end = shared.client.while_leading(&at, is_silent, work).await.unwrap_or_else(moved);
     writer.reset(StreamCode::Cancelled);
     reader.stop(StreamCode::Cancelled);
+    // At the log's end a stream that brought nothing did what it is for, if it lasted.
+    if shared.client.config().backoff.most < begun.elapsed() {
+        search.succeeded();
+    }
     end
 }
 

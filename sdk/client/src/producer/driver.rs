@@ -17,7 +17,7 @@ use millstream_protocol::message::produce::{
     Acks, OpenProduce, ProduceAnswers, ProduceBatch, ProduceReady, ProducerIdentity,
 };
 use millstream_transport::{FrameReader, FrameWriter, StreamCode, StreamError};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
 use super::lane::{Lane, Step};
@@ -112,13 +112,13 @@ async fn produce(lane: &Lane, topic: &Topic, shared: &Shared) -> Option<TopicGon
                 tracing::warn!(topic = %lane.topic, partition = %lane.index, reason, "produce stream lost");
                 lane.note(reason);
                 lane.set_down(true);
-                attempts.look_elsewhere().await;
+                attempts.search.failed(attempts.leader.take()).await;
             }
             End::Busy(reason) => {
                 tracing::warn!(topic = %lane.topic, partition = %lane.index, reason, "the broker is busy");
                 lane.note(reason);
                 lane.set_down(true);
-                sleep(attempts.search.pause()).await;
+                attempts.search.pause().await;
             }
         }
     }
@@ -145,14 +145,6 @@ impl Attempts {
     fn new(shared: &Shared) -> Self {
         let search = Search::new(shared.client.config().backoff);
         Self { search, leader: None, renumber: None }
-    }
-
-    /// The leader is not the one, or not there. Without one the broker to be asked was not found.
-    async fn look_elsewhere(&mut self) {
-        match self.leader.take() {
-            Some(leader) => self.search.refused(leader),
-            None => sleep(self.search.pause()).await,
-        }
     }
 
     async fn open(&mut self, lane: &Lane, topic: &Topic, shared: &Shared) -> Result<Stream, End> {
@@ -307,7 +299,7 @@ async fn read(
         };
         heard.store(true, Ordering::Relaxed);
         for answer in answers {
-            match lane.answer(answer, || search.pause()) {
+            match lane.answer(answer, || search.next_pause()) {
                 (Then::GoOn, None) => search.succeeded(),
                 (Then::GoOn, Some(error)) if is_elsewhere(error.code) => return lost(error),
                 (Then::GoOn, Some(_)) => {}

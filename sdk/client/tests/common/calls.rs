@@ -82,12 +82,12 @@ fn offsets(
     list: &ListOffsets,
 ) -> Result<Vec<PartitionOffset>, WireError> {
     let of = |partition| {
-        let log = world.led(node, &list.topic, partition)?;
+        let (log, leader_epoch) = world.led(node, &list.topic, partition)?;
         let offset = match list.at {
             OffsetSpec::Earliest => Offset(log.start),
             _ => Offset(log.high_watermark()),
         };
-        Ok(PartitionOffset { partition, offset, timestamp: None, leader_epoch: log.epoch })
+        Ok(PartitionOffset { partition, offset, timestamp: None, leader_epoch })
     };
     let count = world.known(node, &list.topic)?.partitions.len();
     let all = (0..u32::try_from(count).unwrap()).map(PartitionIndex);
@@ -95,8 +95,8 @@ fn offsets(
 }
 
 fn epoch_end(world: &World, node: NodeId, find: &FindEpochEnd) -> Result<EpochEnd, WireError> {
-    let log = world.led(node, &find.topic, find.partition)?;
-    if log.behind.is_some() || log.epoch < find.epoch {
+    let (log, epoch) = world.led(node, &find.topic, find.partition)?;
+    if log.behind.is_some() || epoch < find.epoch {
         return Err(WireError::new(ErrorCode::NotLeader, "the fake does not know that epoch"));
     }
     Ok(log.end_of(find.epoch))

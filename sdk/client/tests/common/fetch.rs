@@ -48,10 +48,10 @@ fn begin(world: &World, node: NodeId, open: &OpenFetch) -> Result<FetchReady, Wi
     if Some(topic.id) != open.id {
         return Err(unknown(&open.topic));
     }
-    let log = world.led(node, &open.topic, open.partition)?;
+    let (log, leader_epoch) = world.led(node, &open.topic, open.partition)?;
     let (offset, end) = (open.offset.get(), log.high_watermark());
     let refuse = |code, text: &str| Err(WireError::new(code, text));
-    if open.epoch > Some(log.epoch) {
+    if open.epoch > Some(leader_epoch) {
         return refuse(ErrorCode::NotLeader, "the fake does not know that epoch");
     }
     if log.start <= offset && open.epoch.is_some_and(|epoch| log.is_parted(offset, epoch)) {
@@ -63,7 +63,7 @@ fn begin(world: &World, node: NodeId, open: &OpenFetch) -> Result<FetchReady, Wi
     }
     Ok(FetchReady {
         id: topic.id,
-        leader_epoch: log.epoch,
+        leader_epoch,
         log_start: Offset(log.start),
         high_watermark: Offset(end),
     })
@@ -108,7 +108,7 @@ fn read(
     open: &OpenFetch,
     next: Offset,
 ) -> Result<Option<(Bytes, FetchData)>, WireError> {
-    let log = world.led(node, &open.topic, open.partition)?;
+    let (log, _) = world.led(node, &open.topic, open.partition)?;
     let batches = world.faults.batches_a_body.unwrap_or(usize::MAX);
     let found = log.read(next.get(), open.max_body_bytes as usize, batches);
     let (high_watermark, log_start) = (Offset(log.high_watermark()), Offset(log.start));

@@ -41,6 +41,11 @@ impl Default for Log {
 }
 
 impl Log {
+    /// An empty one that a broker leads.
+    pub(crate) fn led_by(node: u32) -> Self {
+        Self { leader: Some(NodeId(node)), ..Self::default() }
+    }
+
     /// Another leads from now on, or nobody.
     pub(crate) fn elect(&mut self, leader: Option<NodeId>) {
         (self.leader, self.epoch) = (leader, self.epoch.next());

@@ -10,6 +10,8 @@ mod cluster;
 mod fetch;
 mod log;
 mod produce;
+pub(crate) mod reading;
+pub(crate) mod sending;
 mod serve;
 mod world;
 
@@ -35,6 +37,24 @@ pub(crate) struct FakeBroker {
     pub(crate) addr: SocketAddr,
     authority: Arc<Authority>,
     running: Option<(Listener, CancellationToken)>,
+}
+
+/// Shorter than any timeout that must not be waited for.
+pub(crate) const SOON: Duration = Duration::from_secs(8);
+
+/// What comes of something that must not take long.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, work).await.expect("soon")
+}
+
+/// Waits until something is seen to be so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let look = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(look).await;
 }
 
 /// What makes a cluster's brokers trusted; they share one certificate.

@@ -50,7 +50,7 @@ fn begin(world: &World, node: NodeId, open: &OpenProduce) -> Result<ProduceReady
     if Some(topic.id) != open.id {
         return Err(unknown(&open.topic));
     }
-    let leader_epoch = world.led(node, &open.topic, open.partition)?.epoch;
+    let (_, leader_epoch) = world.led(node, &open.topic, open.partition)?;
     Ok(ProduceReady { id: topic.id, leader_epoch, max_batch_bytes: 1 << 20, max_in_flight: 5 })
 }
 

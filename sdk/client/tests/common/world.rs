@@ -41,6 +41,8 @@ pub(crate) struct Node {
     pub(crate) stopping: bool,
     /// It keeps its connections and says nothing on them.
     pub(crate) silent: bool,
+    /// It leads every partition in this epoch, as it thinks.
+    pub(crate) still_leads: Option<LeaderEpoch>,
 }
 
 #[derive(Default)]
@@ -103,22 +105,25 @@ impl World {
         self.topics.get(name.as_str()).filter(|_| aware).ok_or_else(|| unknown(name))
     }
 
-    /// One partition's log, if this broker leads it.
+    /// One partition's log, and the epoch in which this broker leads it, if it does.
     pub(crate) fn led(
         &self,
         node: NodeId,
         name: &TopicName,
         partition: PartitionIndex,
-    ) -> Result<&Log, WireError> {
+    ) -> Result<(&Log, LeaderEpoch), WireError> {
         if self.nodes[&node].stopping {
             return Err(WireError::new(ErrorCode::ShuttingDown, "the fake is stopping"));
         }
         let log = &self.known(node, name)?.partitions[partition.0 as usize];
+        if let Some(epoch) = self.nodes[&node].still_leads {
+            return Ok((log, epoch));
+        }
         if log.leader != Some(node) {
             let text = format!("broker {node} does not lead {name}/{partition}");
             return Err(WireError::new(ErrorCode::NotLeader, text));
         }
-        Ok(log)
+        Ok((log, log.epoch))
     }
 
     pub(crate) fn brokers(&self) -> Vec<BrokerAddress> {
