@@ -157,7 +157,7 @@ async fn exchange<C: Call>(
 }
 
 /// Finds a topic's routes: the broker that knew them, and what it said. Brokers in `but` are asked only
-/// if there are no others.
+/// if no other answers.
 pub(crate) async fn find_topic(
     client: &Client,
     topic: &TopicName,

@@ -152,7 +152,7 @@ impl Client {
         self.shared.links.close().await;
     }
 
-    /// A connection to one of the brokers, and who it is; to one in `but` only if there are no others.
+    /// A connection to one of the brokers, and who it is; to one in `but` only if no other answers.
     pub(crate) async fn any_connection(
         &self,
         but: &[String],
@@ -166,7 +166,8 @@ impl Client {
     }
 
     pub(crate) async fn connection(&self, broker: &str) -> Result<Connection, ClientError> {
-        self.shared.links.connection(broker).await
+        let connection = self.shared.links.connection(broker).await;
+        connection.inspect_err(|_| self.brokers().failed(broker))
     }
 
     pub(crate) fn brokers(&self) -> &Brokers {

@@ -44,7 +44,7 @@ pub(crate) struct AtLeader<'a> {
 }
 
 impl Anywhere {
-    /// Any but these, if there are others.
+    /// These only if no other answers.
     pub(crate) fn but(brokers: &[String]) -> Self {
         Self { tried: brokers.to_vec(), asked: None }
     }
@@ -75,8 +75,9 @@ impl Destination for Anywhere {
             return false;
         };
         client.brokers().failed(&asked);
+        let again = self.tried.contains(&asked);
         self.tried.push(asked);
-        let others = client.brokers().has_other_than(&self.tried);
+        let others = !again && client.brokers().has_other_than(&self.tried);
         if !others {
             self.tried.clear();
         }
@@ -106,8 +107,10 @@ impl Destination for AtLeader<'_> {
             Err(ClientError::NoLeader { .. }) => return self.otherwise.connect(client).await,
             Err(error) => return Err(error),
         };
-        let connected = client.while_leading(leader, || true, client.connection(&leader.address));
-        let connected = connected.await.unwrap_or_else(|| {
+        let silent = (client.config().silence, || true);
+        let connecting = client.connection(&leader.address);
+        let connected = client.while_leading(leader, silent, connecting).await;
+        let connected = connected.unwrap_or_else(|| {
             let reason = "another broker leads now".to_owned();
             Err(ClientError::Unreachable { broker: leader.address.clone(), reason })
         });

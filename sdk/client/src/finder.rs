@@ -166,15 +166,15 @@ impl Client {
     }
 
     /// Does something at a leader, for as long as nobody is known to lead in a newer epoch: `None` when
-    /// somebody is. When `is_silent` says so, looked at each `silence`, other brokers are asked.
+    /// somebody is. When it is silent for so long, other brokers are asked.
     pub(crate) async fn while_leading<T>(
         &self,
         leader: &Leader,
-        is_silent: impl Fn() -> bool,
+        (silence, is_silent): (Duration, impl Fn() -> bool),
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let entry = self.finder().entry(&leader.topic);
-        let (mut known, silence) = (entry.known.subscribe(), self.config().silence);
+        let mut known = entry.known.subscribe();
         let newer = |routes: &Option<Arc<Routes>>| {
             let routes = routes.as_ref().filter(|routes| routes.id == leader.id);
             routes.and_then(|routes| routes.epoch(leader.partition)) > Some(leader.epoch)
@@ -241,6 +241,9 @@ impl Client {
             let (broker, said) =
                 found.map_or_else(|e| (None, Err(e)), |(b, said)| (Some(b), Ok(said)));
             let news = entry.take_in(said, &mut last);
+            if last.failed.as_ref().is_some_and(is_unknown) {
+                self.finder().forget(topic);
+            }
             last.note(why, news, broker, self.brokers());
             entry.ended.fetch_add(1, Ordering::Release);
         }
@@ -260,6 +263,11 @@ impl Finder {
         let (known, ended) = (watch::Sender::new(None), AtomicU64::new(0));
         let entry = Arc::new(Entry { known, ended, last: tokio::sync::Mutex::default() });
         Arc::clone(topics.entry(topic.clone()).or_insert(entry))
+    }
+
+    /// There is no such topic: nothing of it is kept.
+    fn forget(&self, topic: &TopicName) {
+        self.0.lock().remove(topic);
     }
 }
 

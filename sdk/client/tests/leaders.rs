@@ -280,3 +280,22 @@ async fn partitions_are_written_to_beside_one_that_nobody_leads() {
     cluster.log("t", 0).elect(Some(NodeId(2)));
     soon(waiting).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_broker_that_hangs_does_not_hold_up_the_search_for_a_leader() {
+    let cluster = FakeCluster::with_topic(2, "t", 1);
+    // The cluster names a third, from whose host nothing comes back.
+    let hangs = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = hangs.local_addr().unwrap().to_string();
+    cluster.world.lock().nodes.entry(NodeId(3)).or_default().address = address;
+    let producer = producer(&cluster, &[1, 2]).await;
+    send(&producer, 0).await.await.unwrap();
+    cluster.log("t", 0).elect(Some(NodeId(3)));
+    let waiting = send(&producer, 1).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let begun = Instant::now();
+    cluster.lead("t", 0, 2);
+    soon(waiting).await.unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+}

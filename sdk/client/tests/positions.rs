@@ -34,11 +34,13 @@ fn filled() -> FakeCluster {
     cluster
 }
 
-/// The broker loses the last batches, of ten records each; another takes over and writes others.
+/// The leader loses the last batches, of ten records each; the other takes over and writes others.
 fn lose_and_replace(cluster: &FakeCluster, batches: usize) {
-    cluster.log("t", 0).lose(batches);
-    cluster.lead("t", 0, 1);
-    cluster.fill("t", 0, 50, 10);
+    let mut log = cluster.log("t", 0);
+    log.lose(batches);
+    let other = if log.leader == Some(NodeId(1)) { NodeId(2) } else { NodeId(1) };
+    log.elect(Some(other));
+    log.fill(50, 10);
 }
 
 /// What the consumer is told instead of records.

@@ -24,6 +24,9 @@ use crate::routes::Leader;
 
 const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: MAX_FETCH_BODY_BYTES };
 
+/// At the log's end a broker is silent and owes nothing: so many times longer it is not suspected.
+const PATIENCE: u32 = 3;
+
 /// Why there is no stream (any more).
 enum End {
     /// The position is not in the log.
@@ -98,9 +101,9 @@ async fn stream(
             end = grant(slot, &mut writer) => end,
         }
     };
-    // At the log's end nothing is to be heard: whoever waits there asks now and then.
     let is_silent = || !heard.swap(false, Ordering::Relaxed);
-    let end = shared.client.while_leading(&at, is_silent, work).await.unwrap_or_else(moved);
+    let silent = (shared.client.config().silence.saturating_mul(PATIENCE), is_silent);
+    let end = shared.client.while_leading(&at, silent, work).await.unwrap_or_else(moved);
     writer.reset(StreamCode::Cancelled);
     reader.stop(StreamCode::Cancelled);
     // At the log's end a stream that brought nothing did what it is for, if it lasted.
@@ -122,7 +125,7 @@ async fn open(
     let place = Place { topic: &slot.topic, id: Some(slot.id), partition: slot.partition };
     let at = leader.insert(client.leader(place, search).await.map_err(unfound)?);
     let asking = ask(shared, slot, at);
-    let opened = client.while_leading(at, || true, asking).await;
+    let opened = client.while_leading(at, (client.config().silence, || true), asking).await;
     let (streams, ready) = opened.unwrap_or_else(|| Err(moved()))?;
     let older = slot.position.lock().newest_epoch() > Some(ready.leader_epoch);
     if !client.confirm(at, ready.leader_epoch) || older {

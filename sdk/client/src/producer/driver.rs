@@ -171,7 +171,8 @@ impl Attempts {
             Err(error) => return Err(lost(error)),
         };
         let opening = open(client, leader, shared.config.acks);
-        let opened = client.while_leading(leader, || true, opening).await;
+        let silent = (client.config().silence, || true);
+        let opened = client.while_leading(leader, silent, opening).await;
         let (writer, reader, ready) = opened.unwrap_or_else(|| Err(moved()))?;
         if !client.confirm(leader, ready.leader_epoch) {
             return Err(lost(format!("broker {} leads in an older epoch", leader.node)));
@@ -219,7 +220,7 @@ impl Stream {
     async fn pump(&mut self, lane: &Lane, shared: &Shared, search: &mut Search) -> End {
         let Self { writer, reader, ready, leader } = self;
         let allowed = shared.config.max_in_flight.min(ready.max_in_flight.max(1) as usize);
-        let heard = AtomicBool::new(true);
+        let heard = AtomicBool::new(false);
         let work = async {
             tokio::select! {
                 end = write(lane, shared, writer, allowed) => end,
@@ -227,7 +228,8 @@ impl Stream {
             }
         };
         let is_silent = || lane.awaits_answers() && !heard.swap(false, Ordering::Relaxed);
-        shared.client.while_leading(leader, is_silent, work).await.unwrap_or_else(moved)
+        let silent = (shared.client.config().silence, is_silent);
+        shared.client.while_leading(leader, silent, work).await.unwrap_or_else(moved)
     }
 }
 

@@ -25,7 +25,7 @@ impl History {
         let (offsets, epochs) = (machine.offsets(), machine.epochs());
         let before = machine.epoch().get().checked_sub(1).map(LeaderEpoch);
         let inherited = before.and_then(|before| epochs.end_of(before, offsets.end()));
-        let inherited = inherited.map_or(offsets.start(), |(_, end)| end);
+        let inherited = inherited.map_or_else(|| offsets.start(), |(_, end)| end);
         Self {
             asked,
             found: epochs.end_of(asked, offsets.end()),
