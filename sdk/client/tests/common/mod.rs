@@ -9,6 +9,7 @@ mod calls;
 mod cluster;
 mod fetch;
 mod log;
+mod port;
 mod produce;
 pub(crate) mod reading;
 pub(crate) mod sending;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 #[allow(unused_imports, reason = "each test file uses its own part of this")]
 pub(crate) use cluster::FakeCluster;
 pub(crate) use log::Log;
+use port::Port;
 pub(crate) use world::{Node, World};
 
 /// See the module.
@@ -35,6 +37,7 @@ pub(crate) struct FakeBroker {
     pub(crate) world: Arc<Mutex<World>>,
     pub(crate) node: NodeId,
     pub(crate) addr: SocketAddr,
+    port: Port,
     authority: Arc<Authority>,
     running: Option<(Listener, CancellationToken)>,
 }
@@ -85,8 +88,9 @@ impl FakeBroker {
         world: Arc<Mutex<World>>,
         authority: Arc<Authority>,
     ) -> Self {
-        let addr = "127.0.0.1:0".parse().unwrap();
-        let mut broker = Self { world, node, addr, authority, running: None };
+        let port = Port::reserve();
+        let addr = port.addr();
+        let mut broker = Self { world, node, addr, port, authority, running: None };
         broker.start();
         broker
     }
@@ -99,7 +103,6 @@ impl FakeBroker {
     pub(crate) fn start(&mut self) {
         let settings = TransportSettings::default();
         let listener = Listener::bind(self.addr, &self.authority.identity, settings).unwrap();
-        self.addr = listener.local_addr();
         self.world.lock().nodes.entry(self.node).or_default().address = self.addr.to_string();
         let stopped = CancellationToken::new();
         let greeting = Greeting {
@@ -121,7 +124,7 @@ impl FakeBroker {
         listener.close(CloseCode::ShuttingDown, "restarting");
         listener.wait_idle().await;
         drop(listener);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.port.is_free().await;
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
