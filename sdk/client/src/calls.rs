@@ -93,7 +93,8 @@ pub(crate) async fn run<C: Call>(
         };
         tracing::debug!(call = C::NAME, %error, "trying again");
         patience = patience.saturating_mul(2);
-        if !(goes_elsewhere(&error) && to.move_on(client).await) {
+        let failed = error.code() != Some(ErrorCode::NotLeader);
+        if !(goes_elsewhere(&error) && to.move_on(client, failed).await) {
             sleep_until(deadline.min(Instant::now() + backoff.pause())).await;
         }
         last = error.to_string();

@@ -100,7 +100,8 @@ impl Client {
         Consumer::new(self.clone(), config)
     }
 
-    /// Makes one call, trying again within `request_timeout` where that is safe.
+    /// Makes one call, trying again within `request_timeout` where that is safe: at another broker when one is
+    /// gone, stopping or silent, and at the leader where only that knows.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the broker's reason, or why there is no answer.

@@ -9,8 +9,9 @@ use millstream_transport::Connection;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::finder::{Place, Search};
+use crate::finder::Place;
 use crate::routes::Leader;
+use crate::search::Search;
 
 /// Where the attempts of one call go.
 pub(crate) trait Destination: Send {
@@ -20,8 +21,8 @@ pub(crate) trait Destination: Send {
         client: &Client,
     ) -> impl Future<Output = Result<(String, Connection), ClientError>> + Send;
 
-    /// The broker has failed. Answers whether the next can be asked at once.
-    fn move_on(&mut self, client: &Client) -> impl Future<Output = bool> + Send;
+    /// The broker has refused, or failed to answer. Says whether the next can be asked at once.
+    fn move_on(&mut self, client: &Client, failed: bool) -> impl Future<Output = bool> + Send;
 
     /// The broker has answered.
     fn answered(&mut self, client: &Client);
@@ -70,11 +71,13 @@ impl Destination for Anywhere {
         }
     }
 
-    async fn move_on(&mut self, client: &Client) -> bool {
+    async fn move_on(&mut self, client: &Client, failed: bool) -> bool {
         let Some(asked) = self.asked.take() else {
             return false;
         };
-        client.brokers().failed(&asked);
+        if failed {
+            client.brokers().failed(&asked);
+        }
         let again = self.tried.contains(&asked);
         self.tried.push(asked);
         let others = !again && client.brokers().has_other_than(&self.tried);
@@ -117,14 +120,14 @@ impl Destination for AtLeader<'_> {
         Ok((leader.address.clone(), connected?))
     }
 
-    async fn move_on(&mut self, client: &Client) -> bool {
+    async fn move_on(&mut self, client: &Client, failed: bool) -> bool {
         match self.leader.take() {
             // The search pauses by itself.
             leader @ Some(_) => {
                 self.search.failed(leader).await;
                 true
             }
-            None => self.otherwise.move_on(client).await,
+            None => self.otherwise.move_on(client, failed).await,
         }
     }
 

@@ -21,12 +21,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use crate::backoff::{Backoff, BackoffConfig};
 use crate::brokers::Brokers;
 use crate::calls::find_topic;
 use crate::client::Client;
 use crate::error::{ClientError, TopicGone};
 use crate::routes::{Leader, Routes};
+use crate::search::Search;
 
 /// What is known of topics.
 #[derive(Debug, Default)]
@@ -61,60 +61,6 @@ enum Why<'a> {
     Silent(&'a str),
 }
 
-/// One partition's search for its leader, over all of its attempts.
-#[derive(Debug)]
-pub(crate) struct Search {
-    refused: Option<Leader>,
-    /// The last look-up brought nobody new: the next one comes after a pause.
-    fruitless: bool,
-    /// It has paused since the last attempt.
-    paused: bool,
-    backoff: Backoff,
-}
-
-impl Search {
-    pub(crate) fn new(config: BackoffConfig) -> Self {
-        Self { refused: None, fruitless: false, paused: false, backoff: Backoff::new(config) }
-    }
-
-    /// This leader has refused, or is gone; without one, none was found.
-    pub(crate) async fn failed(&mut self, leader: Option<Leader>) {
-        match leader {
-            Some(leader) => self.refused = Some(leader),
-            None if self.paused => self.paused = false,
-            None => self.pause().await,
-        }
-    }
-
-    /// Waits before the same leader is tried again.
-    pub(crate) async fn pause(&mut self) {
-        self.paused = true;
-        sleep(self.backoff.pause()).await;
-    }
-
-    /// How long to wait before the same is tried again.
-    pub(crate) fn next_pause(&mut self) -> Duration {
-        self.backoff.pause()
-    }
-
-    /// The leader was the right one. Whether it also does what it is asked is still to be seen.
-    pub(crate) fn found(&mut self) {
-        (self.refused, self.fruitless) = (None, false);
-    }
-
-    /// The leader does what it is asked: the next pause is a short one.
-    pub(crate) fn succeeded(&mut self) {
-        self.found();
-        self.backoff.reset();
-    }
-
-    /// A leader that is not the one that refused, nor an older one.
-    fn accepted(&self, leader: Option<Leader>) -> Option<Leader> {
-        let refused = self.refused.as_ref();
-        leader.filter(|leader| refused.is_none_or(|refused| refused.epoch < leader.epoch))
-    }
-}
-
 /// Which partition is meant; `id` when the topic must be the one that was in use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place<'a> {
@@ -131,15 +77,16 @@ impl Client {
         search: &mut Search,
     ) -> Result<Leader, ClientError> {
         let entry = self.finder().entry(place.topic);
-        search.paused = false;
+        search.begin();
         if let Some(known) = entry.known()
-            && let Some(leader) = search.accepted(place.led(&known)?)
+            && let Some(leader) = place.led(&known)?.filter(|leader| search.accepts(leader))
         {
             return Ok(leader);
         }
-        if !search.fruitless {
+        if !search.is_fruitless() {
             let found = self.look_up(place.topic, &entry, entry.ended(), Why::Refused).await;
-            if let Some(leader) = search.accepted(place.led(&*place.existing(found)?)?) {
+            let leader = place.led(&*place.existing(found)?)?;
+            if let Some(leader) = leader.filter(|leader| search.accepts(leader)) {
                 return Ok(leader);
             }
         }
@@ -148,7 +95,7 @@ impl Client {
         let found = self.look_up(place.topic, &entry, ended, Why::Refused).await;
         let routes = place.existing(found)?;
         let leader = place.led(&routes)?;
-        search.fruitless = search.accepted(leader.clone()).is_none();
+        search.ends_with(leader.as_ref());
         leader.ok_or_else(|| place.without_leader(&routes))
     }
 

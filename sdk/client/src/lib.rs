@@ -11,7 +11,7 @@
 //! A leader may move or die, and any broker may be away: streams find the new leader by themselves,
 //! calls another broker.
 //!
-//! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`, `finder`, [`admin`],
+//! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`, `search`, `finder`, [`admin`],
 //! [`producer`], [`consumer`], [`error`], `race`, `backoff`.
 //!
 //! It never skips the verification of a broker's certificate, never buffers without a bound, never
@@ -49,6 +49,7 @@ mod finder;
 mod links;
 mod race;
 mod routes;
+mod search;
 
 pub mod admin;
 pub mod client;

@@ -299,3 +299,18 @@ async fn a_broker_that_hangs_does_not_hold_up_the_search_for_a_leader() {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(4), "{took:?}");
 }
+
+#[tokio::test]
+async fn a_leader_that_is_stopping_is_left_for_the_next() {
+    let cluster = FakeCluster::with_topic(2, "t", 1);
+    let producer = producer(&cluster, &[1]).await;
+    let mut deliveries = send_all(&producer, 100).await;
+    cluster.node(1).stopping = true;
+    for n in 100..200 {
+        deliveries.push(send(&producer, n).await);
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    cluster.lead("t", 0, 2);
+    let deliveries = soon(delivered(&producer, deliveries)).await;
+    expect_all(cluster.values("t", 0), deliveries).await;
+}

@@ -313,3 +313,25 @@ async fn a_consumer_starts_though_nobody_leads_yet_and_both_brokers_come_and_go(
     cluster.broker(1).start();
     assert_eq!(soon(read(&consumer, 1)).await, [(10, "0".to_owned())]);
 }
+
+#[tokio::test]
+async fn a_leader_that_is_stopping_is_left_for_the_next() {
+    let cluster = filled();
+    let consumer = consumer_at(&cluster, ConsumerConfig::default(), StartAt::Earliest).await;
+    read(&consumer, 100).await;
+    cluster.node(2).stopping = true;
+    cluster.lead("t", 0, 1);
+    cluster.fill("t", 0, 1, 1);
+    assert_eq!(soon(read(&consumer, 1)).await, [(100, "0".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_seek_within_what_was_read_is_checked_as_well() {
+    let cluster = filled();
+    let consumer = consumer_at(&cluster, ConsumerConfig::default(), StartAt::Earliest).await;
+    read(&consumer, 100).await;
+    lose_and_replace(&cluster, 5);
+    // Before it is told of that, since nothing else runs meanwhile.
+    consumer.seek("t", P0, StartAt::Offset(Offset(80))).await.unwrap();
+    assert_eq!(told(&consumer).await, truncated((80, 2), (50, 2)));
+}

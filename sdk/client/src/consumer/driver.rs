@@ -19,8 +19,9 @@ use tokio::time::{Instant, timeout};
 use super::parting;
 use super::shared::{Shared, Slot};
 use crate::error::{ClientError, ConsumeError, is_elsewhere};
-use crate::finder::{Place, Search};
+use crate::finder::Place;
 use crate::routes::Leader;
+use crate::search::Search;
 
 const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: MAX_FETCH_BODY_BYTES };
 

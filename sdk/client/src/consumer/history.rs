@@ -59,6 +59,15 @@ impl History {
         self.epochs.back().map(|(epoch, _)| (self.end, *epoch))
     }
 
+    /// The epoch of the record before `offset`, if that was read.
+    pub(crate) fn epoch_before(&self, offset: Offset) -> Option<LeaderEpoch> {
+        if offset == self.end {
+            return self.last().map(|(_, epoch)| epoch);
+        }
+        let begun = self.epochs.partition_point(|(_, begin)| *begin < offset);
+        begun.checked_sub(1).filter(|_| offset < self.end).map(|at| self.epochs[at].0)
+    }
+
     /// How far the leader's log is the same, if it has what it says (KIP-279).
     pub(crate) fn meet(&self, found: EpochEnd) -> Met {
         let newer = self.epochs.partition_point(|(epoch, _)| *epoch <= found.epoch);
@@ -110,6 +119,17 @@ mod tests {
         assert_eq!(meet(2, 25), Met::Ask(epoch(1)));
         assert_eq!(meet(0, 5), at(5, 0), "everything that is kept is newer");
         assert_eq!(meet(0, 12), at(10, 0), "what is older was not read");
+    }
+
+    #[test]
+    fn the_epoch_before_an_offset_is_known_within_what_was_read() {
+        let before = |offset| history().epoch_before(Offset(offset)).map(LeaderEpoch::get);
+        let known = [(10, None), (11, Some(1)), (20, Some(1)), (21, Some(3)), (30, Some(3))];
+        for (offset, epoch) in known.into_iter().chain([(31, Some(4)), (40, Some(4)), (41, None)]) {
+            assert_eq!(before(offset), epoch, "before {offset}");
+        }
+        let kept = History::from(Some((Offset(7), epoch(2))));
+        assert_eq!([6, 7, 8].map(|at| kept.epoch_before(Offset(at))), [None, Some(epoch(2)), None]);
     }
 
     #[test]

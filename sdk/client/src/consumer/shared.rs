@@ -123,36 +123,39 @@ impl Shared {
         partition: PartitionIndex,
         start: Start,
     ) -> Result<(), ConsumeError> {
-        let position = Position::new(start, self.config.credit_bytes);
-        self.run(topic, id, partition, position, &mut self.state.lock())
+        let mut state = self.state.lock();
+        let window = self.config.credit_bytes;
+        let key = (topic, partition);
+        let before = state.assigned.get(&key).filter(|slot| slot.id == id);
+        let position = before.map_or_else(
+            || Position::new(start, window),
+            |slot| slot.position.lock().moved_to(start, window),
+        );
+        self.run(key, id, position, &mut state)
     }
 
     /// Fetches a partition from elsewhere, if it is still assigned: whether it is, and whether it is
-    /// paused, may have changed while the place was looked up. How far the partition is stays known, as
-    /// long as its log is the one that was read.
+    /// paused, may have changed while the place was looked up.
     pub(super) fn restart(self: &Arc<Self>, slot: &Slot, to: Start) -> Result<(), ConsumeError> {
         let mut state = self.state.lock();
         let Some(current) = state.assigned.get(&slot.key()) else {
             let (topic, partition) = slot.key();
             return Err(ConsumeError::NotAssigned { topic, partition });
         };
-        let mut position = Position::new(to, self.config.credit_bytes);
-        {
-            let before = current.position.lock();
-            position.paused = before.paused;
-            if !before.failure.as_ref().is_some_and(is_another_log) {
-                position.raise_high_watermark(before.high_watermark());
-            }
-        }
-        let (id, (topic, partition)) = (current.id, current.key());
-        self.run(topic, id, partition, position, &mut state)
+        let position = {
+            let current = current.position.lock();
+            let mut position = current.moved_to(to, self.config.credit_bytes);
+            position.paused = current.paused;
+            position
+        };
+        let (id, key) = (current.id, current.key());
+        self.run(key, id, position, &mut state)
     }
 
     fn run(
         self: &Arc<Self>,
-        topic: TopicName,
+        (topic, partition): Key,
         id: TopicId,
-        partition: PartitionIndex,
         position: Position,
         state: &mut State,
     ) -> Result<(), ConsumeError> {
@@ -302,9 +305,4 @@ impl Shared {
         slot.cancelled.cancel();
         error
     }
-}
-
-/// Whether it says that the log is no longer the one that was read.
-const fn is_another_log(failure: &ConsumeError) -> bool {
-    matches!(failure, ConsumeError::Truncated { .. } | ConsumeError::OutOfRange { .. })
 }

@@ -119,6 +119,20 @@ impl Position {
         self.high_watermark = self.high_watermark.max(said);
     }
 
+    /// The same partition from elsewhere: how far it is stays known, and of which epoch the record before
+    /// the new place is if it was read; unless its log was seen to be another.
+    pub(crate) fn moved_to(&self, mut to: Start, window: u64) -> Self {
+        let another = matches!(
+            self.failure,
+            Some(ConsumeError::Truncated { .. } | ConsumeError::OutOfRange { .. })
+        );
+        if !another && to.vouched.is_none() {
+            to.epoch = to.epoch.or_else(|| self.history.epoch_before(to.offset));
+        }
+        let high_watermark = self.high_watermark.filter(|_| !another);
+        Self { high_watermark, ..Self::new(to, window) }
+    }
+
     /// Whether the program can be told something.
     pub(crate) fn has_news(&self) -> bool {
         let untold = self.failure.is_some() && !self.told;

@@ -25,8 +25,9 @@ use super::topic::Topic;
 use super::window::Then;
 use crate::client::Client;
 use crate::error::{ClientError, ProduceError, TopicGone, is_elsewhere};
-use crate::finder::{Place, Search};
+use crate::finder::Place;
 use crate::routes::Leader;
+use crate::search::Search;
 
 const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
