@@ -55,10 +55,9 @@ impl Client {
     /// up, whereas everything afterwards rides over a broker's restart.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let client = Self::lazy(config)?;
-        let (broker, connection) = client.any_connection(&[]).await.map_err(telling)?;
+        let (broker, _) = client.any_connection(&[]).await.map_err(telling)?;
         client.brokers().answered(&broker);
         meet(&client, &broker).await;
-        drop(connection);
         Ok(client)
     }
 
