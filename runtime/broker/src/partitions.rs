@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use millstream_protocol::batch::{BatchHeader, Origin, Rules};
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
+use millstream_protocol::ids::{LeaderEpoch, PartitionIndex, TopicId, TopicName};
 use millstream_storage::log::ReadError;
 use parking_lot::RwLock;
 
@@ -171,6 +171,23 @@ impl Partitions {
 pub(crate) fn unknown_topic(name: &TopicName) -> WireError {
     let text = format!("there is no topic {name}: `millstream topic create {name}` makes it");
     WireError::new(ErrorCode::UnknownTopic, text)
+}
+
+/// What a client is told that knows of a newer leader than this broker.
+pub(crate) fn older(partition: &Partition, epoch: LeaderEpoch) -> WireError {
+    let (topic, index) = (partition.topic(), partition.id().partition);
+    let own = partition.view().epoch;
+    let text = format!(
+        "this broker does not lead {topic}/{index} in epoch {epoch} or a later one, it knows {own}: \
+         look up who does"
+    );
+    WireError::new(ErrorCode::NotLeader, text)
+}
+
+/// What a client is told of a leader that has not committed anything yet in its epoch.
+pub(crate) fn unsettled() -> WireError {
+    let text = "the leader does not know yet what is committed: ask again in a moment";
+    WireError::new(ErrorCode::NotLeader, text)
 }
 
 /// Why a log could not be read, for a client: only what is damaged is called so.

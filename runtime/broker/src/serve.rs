@@ -15,6 +15,7 @@ mod call;
 mod cluster_status;
 mod complaints;
 mod fetch;
+mod find_epoch_end;
 mod jobs;
 mod list_offsets;
 mod modules;

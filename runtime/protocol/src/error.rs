@@ -64,6 +64,8 @@ pub enum ErrorCode {
     GuestFailed,
     /// The time given for the request ran out.
     TimedOut,
+    /// The log no longer has what the client read before the offset: histories parted.
+    LogTruncated,
 }
 
 impl ErrorCode {
@@ -110,6 +112,7 @@ impl ErrorCode {
             Self::JobExists => "job_exists",
             Self::GuestFailed => "guest_failed",
             Self::TimedOut => "timed_out",
+            Self::LogTruncated => "log_truncated",
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Pauses between attempts: they double up to a bound, and no two clients pause alike.
+//! Pauses between attempts: each is longer by half, up to a bound, and no two clients pause alike.
+//!
+//! They grow slowly, so that what is over soon is noticed soon: a leader's move after milliseconds, an
+//! outage after a part of its length.
 //!
 //! Invariant: a pause lies between half and all of its step, so that a thousand clients of a broker
 //! that comes back do not arrive together, and none hammers it.
@@ -7,7 +10,8 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
-/// How long to wait between attempts to reach a broker, or to have a refused batch taken.
+/// How long to wait between attempts to reach a broker, to find a leader, or to have a refused batch
+/// taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackoffConfig {
     /// The first pause.
@@ -18,7 +22,7 @@ pub struct BackoffConfig {
 
 impl Default for BackoffConfig {
     fn default() -> Self {
-        Self { first: Duration::from_millis(20), most: Duration::from_secs(1) }
+        Self { first: Duration::from_millis(10), most: Duration::from_secs(1) }
     }
 }
 
@@ -38,7 +42,7 @@ impl Backoff {
     /// The next pause.
     pub(crate) fn pause(&mut self) -> Duration {
         let step = self.step.min(self.config.most);
-        self.step = step.saturating_mul(2);
+        self.step = step.saturating_mul(3) / 2;
         step.mul_f64(0.5 + 0.5 * self.fraction())
     }
 
@@ -68,11 +72,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_bound_and_begin_again_after_a_success() {
+    fn pauses_grow_up_to_the_bound_and_begin_again_after_a_success() {
         let config =
-            BackoffConfig { first: Duration::from_millis(10), most: Duration::from_millis(35) };
+            BackoffConfig { first: Duration::from_millis(16), most: Duration::from_millis(50) };
         let mut backoff = Backoff::new(config);
-        for step in [10, 20, 35, 35] {
+        for step in [16, 24, 36, 50, 50] {
             let pause = backoff.pause();
             let step = Duration::from_millis(step);
             assert!(step / 2 <= pause && pause <= step, "{pause:?} of {step:?}");

@@ -1,32 +1,23 @@
-//! The client: calls, with their retries, and what producers and consumers need to know of topics.
+//! The client: a handle to what everything in it shares, connections and what is known of the cluster.
 //!
-//! Invariant: a call that changes something is sent again only if it is certain that the broker did
-//! not get it.
+//! Invariant: there is one connection to a broker and one memory of who leads what, whoever uses them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::frame::FrameLimits;
-use millstream_protocol::ids::{PartitionIndex, TopicId, TopicName};
-use millstream_protocol::limits::MAX_MESSAGE_BYTES;
-use millstream_protocol::message::topic::{FindTopic, TopicRoutes};
-use millstream_protocol::message::{Call, Open, Request};
+use millstream_protocol::message::Call;
 use millstream_transport::Connection;
-use parking_lot::Mutex;
-use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::admin::Admin;
-use crate::backoff::Backoff;
+use crate::brokers::Brokers;
+use crate::calls::{Outgoing, meet, run};
 use crate::config::ClientConfig;
 use crate::consumer::{Consumer, ConsumerConfig};
-use crate::error::{ClientError, TopicGone};
+use crate::destination::{Anywhere, AtLeader, partition_of};
+use crate::error::ClientError;
+use crate::finder::Finder;
 use crate::links::Links;
 use crate::producer::{Producer, ProducerConfig};
-
-const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
 /// A cluster, as a program talks to it. Clones share everything; the last one closes it.
 ///
@@ -51,20 +42,22 @@ pub struct Client {
 struct Shared {
     config: ClientConfig,
     links: Links,
-    /// The broker of the configuration that answered last.
-    preferred: AtomicUsize,
-    routes: Mutex<BTreeMap<TopicName, Arc<TopicRoutes>>>,
+    brokers: Brokers,
+    finder: Finder,
 }
 
 impl Client {
-    /// Connects to the first of the brokers that answers.
+    /// Connects to the first of the brokers that answers; one that hangs does not keep the others from
+    /// being called.
     ///
     /// # Errors
     /// The authority cannot be read, or no broker can be reached: this does not wait for one to come
     /// up, whereas everything afterwards rides over a broker's restart.
     pub async fn connect(config: ClientConfig) -> Result<Self, ClientError> {
         let client = Self::lazy(config)?;
-        client.any_connection().await?;
+        let (broker, _) = client.any_connection(&[]).await.map_err(telling)?;
+        client.brokers().answered(&broker);
+        meet(&client, &broker).await;
         Ok(client)
     }
 
@@ -73,9 +66,9 @@ impl Client {
     /// # Errors
     /// The configuration cannot work, or the authority cannot be read.
     pub fn lazy(config: ClientConfig) -> Result<Self, ClientError> {
-        let links = Links::new(&config)?;
-        let (preferred, routes) = (AtomicUsize::new(0), Mutex::default());
-        Ok(Self { shared: Arc::new(Shared { config, links, preferred, routes }) })
+        let (links, finder) = (Links::new(&config)?, Finder::default());
+        let brokers = Brokers::new(&config.brokers);
+        Ok(Self { shared: Arc::new(Shared { config, links, brokers, finder }) })
     }
 
     /// What it was made with.
@@ -106,7 +99,8 @@ impl Client {
         Consumer::new(self.clone(), config)
     }
 
-    /// Makes one call, trying again within `request_timeout` where that is safe.
+    /// Makes one call, trying again within `request_timeout` where that is safe: at another broker when one is
+    /// gone, stopping or silent, and at the leader where only that knows.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the broker's reason, or why there is no answer.
@@ -135,35 +129,20 @@ impl Client {
         sent: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<C::Response, ClientError> {
         let request = call.into();
-        let repeatable = is_repeatable(&request);
-        let open = Open::Call(request);
-        let after = self.config().request_timeout;
-        let deadline = Instant::now() + after;
-        let mut backoff = Backoff::new(self.config().backoff);
-        let mut last = "no answer".to_owned();
-        let unsure = !repeatable;
-        let timed_out = |last| ClientError::TimedOut { call: C::NAME, after, last, unsure };
-        loop {
-            let attempt = timeout_at(deadline, self.attempt::<C>(&open, &body, sent)).await;
-            let error = match attempt {
-                Err(_) => return Err(timed_out(last)),
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => error,
-            };
-            // It may have reached the broker, or take effect when the broker's disk has room.
-            let unsure = match &error {
-                ClientError::ConnectionLost { .. } => true,
-                ClientError::Refused(refusal) => refusal.code == ErrorCode::DiskFull,
-                _ => false,
-            };
-            let pause = backoff.pause();
-            let late = deadline <= Instant::now() + pause;
-            if !error.is_retriable() || (unsure && !repeatable) || late {
-                return Err(error);
+        let place = partition_of(&request).map(|(topic, partition)| (topic.clone(), partition));
+        let call = Outgoing::new(request, body, sent);
+        match &place {
+            Some((topic, partition)) => {
+                run::<C>(self, &mut AtLeader::new(self, topic, *partition), &call).await
             }
-            tracing::debug!(call = C::NAME, %error, "trying again");
-            last = error.to_string();
-            sleep(pause).await;
+            None => {
+                let mut to = Anywhere::default();
+                let response = run::<C>(self, &mut to, &call).await?;
+                if let Some(broker) = to.asked() {
+                    meet(self, broker).await;
+                }
+                Ok(response)
+            }
         }
     }
 
@@ -173,150 +152,40 @@ impl Client {
         self.shared.links.close().await;
     }
 
-    async fn attempt<C: Call>(
+    /// A connection to one of the brokers, and who it is; to one in `but` only if no other answers.
+    pub(crate) async fn any_connection(
         &self,
-        open: &Open,
-        body: &Bytes,
-        told: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<C::Response, ClientError> {
-        let (broker, connection) = self.any_connection().await?;
-        let unsent = |e: &dyn std::fmt::Display| ClientError::Unreachable {
-            broker: broker.clone(),
-            reason: e.to_string(),
-        };
-        let (mut writer, mut reader) = connection.open().await.map_err(|e| unsent(&e))?;
-        let exchange = async {
-            let sent = async {
-                writer.feed(open, [body.clone()]);
-                // What is left may still begin with the message in front of the body.
-                let tell = |left: usize| told(body.len().saturating_sub(left) as u64);
-                writer.flush_watched(tell).await?;
-                writer.finish()
-            };
-            // A broker may refuse before it has read everything: its answer says more than the
-            // failure to send.
-            let sent = sent.await;
-            match reader.recv::<Result<C::Response, WireError>>(LIMITS).await {
-                Ok(frame) => Ok(frame.map(|frame| frame.message)),
-                Err(error) => sent.and(Err(error)),
-            }
-        };
-        let lost = |reason: String| ClientError::ConnectionLost {
-            broker: broker.clone(),
-            call: C::NAME,
-            reason,
-        };
-        match exchange.await {
-            Ok(Some(answer)) => Ok(answer?),
-            Ok(None) => Err(lost("the stream ended without an answer".to_owned())),
-            Err(millstream_transport::StreamError::Frame(error)) => {
-                Err(ClientError::Protocol { broker: broker.clone(), reason: error.to_string() })
-            }
-            Err(error) => Err(lost(error.to_string())),
-        }
-    }
-
-    /// A connection to one of the configured brokers: the one that answered last, else the next.
-    async fn any_connection(&self) -> Result<(String, Connection), ClientError> {
-        let brokers = &self.config().brokers;
-        let first = self.shared.preferred.load(Ordering::Relaxed);
-        let mut failed = None;
-        for at in (first..brokers.len()).chain(0..first) {
-            match self.connection(&brokers[at]).await {
-                Ok(connection) => {
-                    self.shared.preferred.store(at, Ordering::Relaxed);
-                    return Ok((brokers[at].clone(), connection));
-                }
-                // A reason that will not pass is worth more than one that may.
-                Err(error) if failed.as_ref().is_none_or(ClientError::is_retriable) => {
-                    failed = Some(error);
-                }
-                Err(_) => {}
-            }
-        }
-        Err(failed.unwrap_or(ClientError::NoBrokers))
+        but: &[String],
+    ) -> Result<(String, Connection), Vec<ClientError>> {
+        let turns = self.brokers().in_turn(but);
+        let (broker, connection) = self.shared.links.to_any(&turns).await?;
+        // Those before it were called, and have failed or are slow.
+        let slower = turns.iter().take_while(|slower| **slower != broker);
+        slower.for_each(|slower| self.brokers().failed(slower));
+        Ok((broker, connection))
     }
 
     pub(crate) async fn connection(&self, broker: &str) -> Result<Connection, ClientError> {
-        self.shared.links.connection(broker).await
+        let connection = self.shared.links.connection(broker).await;
+        connection.inspect_err(|_| self.brokers().failed(broker))
     }
 
-    /// Who leads which partition of a topic; what is known already, unless `fresh`.
-    pub(crate) async fn routes(
-        &self,
-        topic: &TopicName,
-        fresh: bool,
-    ) -> Result<Arc<TopicRoutes>, ClientError> {
-        let known = if fresh { None } else { self.shared.routes.lock().get(topic).cloned() };
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let found = self.call(FindTopic { name: topic.clone() }).await;
-        if let Err(ClientError::Refused(WireError { code: ErrorCode::UnknownTopic, .. })) = &found {
-            self.shared.routes.lock().remove(topic);
-        }
-        let routes = Arc::new(found?);
-        self.shared.routes.lock().insert(topic.clone(), Arc::clone(&routes));
-        Ok(routes)
+    pub(crate) fn brokers(&self) -> &Brokers {
+        &self.shared.brokers
     }
 
-    /// The address of the broker that leads a partition of the topic with this identity.
-    pub(crate) async fn leader(
-        &self,
-        topic: &TopicName,
-        id: TopicId,
-        partition: PartitionIndex,
-        fresh: bool,
-    ) -> Result<String, ClientError> {
-        let routes = match self.routes(topic, fresh).await {
-            Ok(routes) if routes.id != id && !fresh => self.routes(topic, true).await,
-            found => found,
-        };
-        let (topic, was) = (topic.clone(), id);
-        let routes = match routes {
-            Ok(routes) => routes,
-            Err(ClientError::Refused(error)) if error.code == ErrorCode::UnknownTopic => {
-                return Err(TopicGone::Deleted { topic, was }.into());
-            }
-            Err(error) => return Err(error),
-        };
-        if routes.id != id {
-            return Err(TopicGone::Recreated { topic, was, now: routes.id }.into());
-        }
-        let partitions = u32::try_from(routes.leaders.len()).unwrap_or(u32::MAX);
-        let leader = routes.leaders.get(partition.0 as usize);
-        let leader = leader.ok_or_else(|| {
-            let topic = topic.clone();
-            ClientError::UnknownPartition { topic, partition, partitions }
-        })?;
-        let broker = routes.brokers.iter().find(|broker| Some(broker.node) == *leader);
-        let broker = broker.ok_or(ClientError::NoLeader { topic, partition })?;
-        Ok(broker.address.clone())
+    pub(crate) fn finder(&self) -> &Finder {
+        &self.shared.finder
     }
 }
 
-/// Whether doing it twice is the same as doing it once.
-const fn is_repeatable(request: &Request) -> bool {
-    match request {
-        Request::ListTopics(_)
-        | Request::DescribeTopic(_)
-        | Request::FindTopic(_)
-        | Request::AllocateProducer(_)
-        | Request::ListOffsets(_)
-        | Request::UploadModule(_)
-        | Request::ListModules(_)
-        | Request::DescribeModule(_)
-        | Request::ListJobs(_)
-        | Request::DescribeJob(_)
-        | Request::SetJobState(_)
-        | Request::UpdateJob(_)
-        | Request::JobLogs(_)
-        | Request::ClusterStatus(_) => true,
-        Request::CreateTopic(_)
-        | Request::AlterTopic(_)
-        | Request::DeleteTopic(_)
-        | Request::DeleteModule(_)
-        | Request::DeployJob(_)
-        | Request::DeleteJob(_) => false,
+/// Of several failures the one that says most: a reason that does not pass is worth more than one that
+/// may.
+fn telling(mut failed: Vec<ClientError>) -> ClientError {
+    let says_most = failed.iter().position(|error| !error.is_retriable());
+    if failed.is_empty() {
+        ClientError::NoBrokers
+    } else {
+        failed.swap_remove(says_most.unwrap_or(0))
     }
 }

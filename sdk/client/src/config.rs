@@ -10,6 +10,9 @@ use millstream_transport::{TransportSettings, Trust};
 use crate::backoff::BackoffConfig;
 use crate::error::ClientError;
 
+/// Less would call every broker silent.
+const MIN_SILENCE: Duration = Duration::from_millis(10);
+
 /// Where the certificate of the cluster's authority is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ca {
@@ -29,14 +32,18 @@ pub enum Ca {
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    /// Some of the cluster's brokers, each as `host:port`. Any one will do: it knows the others.
+    /// Some of the cluster's brokers, each as `host:port`. Any one that is up will do: it knows the
+    /// others. Those that are down, or hang, delay the first call by a moment each.
     pub brokers: Vec<String>,
     /// Whose signature a broker's certificate must bear.
     pub ca: Ca,
     /// A name for the broker's logs and metrics.
     pub client_id: String,
-    /// For one control call, retries included; also for opening a stream.
+    /// For one control call, retries at other brokers included; also for opening a stream.
     pub request_timeout: Duration,
+    /// How long a broker may owe an answer before others are asked: whether it still leads, or the call
+    /// itself if it changes nothing.
+    pub silence: Duration,
     /// Pauses between attempts.
     pub backoff: BackoffConfig,
     /// Windows, packet sizes, timeouts of QUIC.
@@ -54,6 +61,7 @@ impl ClientConfig {
             ca: Ca::File(PathBuf::from("millstream-data/ca.pem")),
             client_id: "millstream-client".to_owned(),
             request_timeout: Duration::from_secs(30),
+            silence: Duration::from_secs(1),
             backoff: BackoffConfig::default(),
             transport: TransportSettings::default(),
         }
@@ -84,6 +92,14 @@ impl ClientConfig {
         }
         for broker in &self.brokers {
             split(broker)?;
+        }
+        if self.silence < MIN_SILENCE {
+            let value = format!("{:?}", self.silence);
+            return Err(ClientError::InvalidConfig {
+                name: "silence",
+                value,
+                rule: "at least 10 ms: every answer takes some time",
+            });
         }
         let invalid = |e: millstream_transport::settings::SettingsError| {
             ClientError::InvalidConfig { name: e.name, value: e.value, rule: e.rule }
@@ -125,6 +141,13 @@ mod tests {
         for bad in ["localhost", "localhost:", ":9440", "::1:9440", "a:0", "a:70000", "[]:1"] {
             assert!(split(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_broker_must_be_given_some_time_to_answer() {
+        let config = ClientConfig { silence: Duration::ZERO, ..ClientConfig::new(["localhost:1"]) };
+        let error = config.trust().expect_err("too short");
+        assert!(matches!(error, ClientError::InvalidConfig { name: "silence", .. }), "{error}");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use millstream_protocol::batch::BatchError;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{InvalidName, Offset, PartitionIndex, TopicId, TopicName};
+use millstream_protocol::ids::{
+    InvalidName, LeaderEpoch, Offset, PartitionIndex, TopicId, TopicName,
+};
 use thiserror::Error;
 
 /// Why a client could not do what it was asked.
@@ -143,6 +145,11 @@ impl ClientError {
             _ => None,
         }
     }
+}
+
+/// Whether a refusal with this code means that another broker may do it, or knows more.
+pub(crate) const fn is_elsewhere(code: ErrorCode) -> bool {
+    matches!(code, ErrorCode::NotLeader | ErrorCode::ShuttingDown)
 }
 
 /// The topic that was in use is no more.
@@ -310,6 +317,24 @@ pub enum ConsumeError {
         offset: Offset,
         /// What the broker said.
         reason: String,
+    },
+    /// What was read before the position is no longer in the log: a leader without it took over, and
+    /// other records have its offsets. The position stays until the program seeks.
+    #[error(
+        "the record before offset {} (epoch {}) of partition {partition} of {topic} was lost and \
+         replaced: seek to offset {} (epoch {}), from which on other records are there now",
+        position.0, position.1, diverged_at.0, diverged_at.1
+    )]
+    Truncated {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// The position: its offset, and the epoch of the record before it as it was read.
+        position: (Offset, LeaderEpoch),
+        /// Where what was read and what is there now part: the offset of the first record that was
+        /// replaced, and the epoch of the record before it, as [`crate::StartAt::Position`] takes them.
+        diverged_at: (Offset, LeaderEpoch),
     },
     /// The bytes that came are damaged. The position stays: seek past it, or try again.
     #[error("damaged batch in partition {partition} of {topic} at offset {offset}: {reason}")]

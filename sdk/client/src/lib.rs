@@ -1,18 +1,23 @@
 //! The native async client of Millstream: producer, consumer, admin.
 //!
 //! ```text
-//!   Client ──┬─ admin()     one stream a call            ┐
-//!            ├─ producer()  one stream a partition,      ├─▶ one QUIC connection a broker,
-//!            │              batches pipelined            │   dialled again when it is lost
-//!            └─ consumer()  one stream a partition,      ┘
+//!   Client ──┬─ admin()     one stream a call, to any broker      ┐
+//!            ├─ producer()  one stream a partition, to its leader, ├─▶ one QUIC connection a broker,
+//!            │              batches pipelined                      │   dialled again when it is lost
+//!            └─ consumer()  one stream a partition, to its leader, ┘
 //!                           filled up to its credit
 //! ```
 //!
-//! Reading order: [`config`], [`client`], `links`, [`admin`], [`producer`], [`consumer`], [`error`], `backoff`.
+//! A leader may move or die, and any broker may be away: streams find the new leader by themselves,
+//! calls another broker.
+//!
+//! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`, `search`, `finder`, [`admin`],
+//! [`producer`], [`consumer`], [`error`], `race`, `backoff`.
 //!
 //! It never skips the verification of a broker's certificate, never buffers without a bound, never
 //! sends a record again in a way that could write it twice (unless `idempotent` is off), never moves
-//! a consumer's position by itself (unless told to), and leaves no task behind.
+//! a consumer's position by itself (unless told to), never reads on over records that were replaced
+//! without saying so, and leaves no task behind.
 //!
 //! ```
 //! use millstream_client::{Client, ClientConfig, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt};
@@ -37,7 +42,14 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod brokers;
+mod calls;
+mod destination;
+mod finder;
 mod links;
+mod race;
+mod routes;
+mod search;
 
 pub mod admin;
 pub mod client;

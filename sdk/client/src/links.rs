@@ -1,7 +1,8 @@
 //! One connection to each broker, shared by everything in the client, dialled when it is needed.
 //!
 //! Invariant: at most one attempt to reach a broker is under way; whoever waited for one that failed
-//! is told so rather than trying again behind it.
+//! is told so rather than trying again behind it. Where any broker will do, one that hangs holds up
+//! nobody for longer than it takes to call the next.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use crate::config::{ClientConfig, split};
 use crate::error::ClientError;
+use crate::race::race;
 
 /// See the module.
 #[derive(Debug)]
@@ -84,6 +86,18 @@ impl Links {
         }
     }
 
+    /// A connection to the first of these brokers that answers, and who it is.
+    pub(crate) async fn to_any(
+        &self,
+        brokers: &[String],
+    ) -> Result<(String, Connection), Vec<ClientError>> {
+        race(brokers.iter().map(|broker| self.named(broker)).collect()).await
+    }
+
+    async fn named(&self, broker: &str) -> Result<(String, Connection), ClientError> {
+        Ok((broker.to_owned(), self.connection(broker).await?))
+    }
+
     /// Ends every connection and refuses new ones.
     pub(crate) async fn close(&self) {
         let links = self.links.lock().take().unwrap_or_default();
@@ -104,22 +118,23 @@ impl Links {
         Ok(Arc::clone(links.entry(broker.to_owned()).or_default()))
     }
 
-    /// Tries each of the addresses that the broker's name stands for.
+    /// Calls the addresses that the broker's name stands for, all of which may be brokers.
     async fn dial(&self, broker: &str) -> Result<Connection, ClientError> {
         let (host, port) = split(broker)?;
         let unreachable =
             |reason: String| ClientError::Unreachable { broker: broker.to_owned(), reason };
         let found = tokio::net::lookup_host((host, port)).await;
         let found = found.map_err(|e| unreachable(format!("its name does not resolve: {e}")))?;
-        let mut last = unreachable("its name stands for no address".to_owned());
-        for addr in found {
+        let call = async |addr| {
             let target = Target { addr, server_name: host.to_owned() };
-            match connect(&target, &self.trust, &self.transport, self.hello.clone()).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = dial_error(broker, &error),
-            }
-        }
-        Err(last)
+            connect(&target, &self.trust, &self.transport, self.hello.clone()).await
+        };
+        let failed = match race(found.map(call).collect()).await {
+            Ok(connection) => return Ok(connection),
+            Err(failed) => failed,
+        };
+        let error = failed.last().map(|error| dial_error(broker, error));
+        Err(error.unwrap_or_else(|| unreachable("its name stands for no address".to_owned())))
     }
 }
 

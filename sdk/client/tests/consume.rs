@@ -7,34 +7,15 @@ mod common;
 use std::time::Duration;
 
 use common::FakeBroker;
+use common::reading::{P0, numbered, read};
 use millstream_client::protocol::ids::{Offset, PartitionIndex};
 use millstream_client::{
     ConsumeError, Consumer, ConsumerConfig, OutOfRange, ProducerConfig, ProducerRecord, StartAt,
     TopicGone,
 };
 
-const P0: PartitionIndex = PartitionIndex(0);
-
 async fn consumer(broker: &FakeBroker, config: ConsumerConfig) -> Consumer {
     broker.client().await.consumer(config).unwrap()
-}
-
-/// Reads so many records: their offsets and values.
-async fn read(consumer: &Consumer, records: usize) -> Vec<(u64, String)> {
-    let mut got = Vec::new();
-    while got.len() < records {
-        let next = tokio::time::timeout(Duration::from_secs(30), consumer.next());
-        for record in &next.await.expect("in time").unwrap() {
-            let record = record.unwrap();
-            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
-            got.push((record.offset.get(), value));
-        }
-    }
-    got
-}
-
-fn numbered(range: std::ops::Range<u64>) -> Vec<(u64, String)> {
-    range.map(|n| (n, n.to_string())).collect()
 }
 
 #[tokio::test]

@@ -8,51 +8,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::FakeBroker;
+use common::sending::{expect_all, numbers, send, send_all, small_batches as config};
 use millstream_client::protocol::error::ErrorCode;
 use millstream_client::protocol::ids::PartitionIndex;
 use millstream_client::{
-    Acks, Compression, Delivery, ProduceError, Producer, ProducerConfig, ProducerRecord, TopicGone,
+    Acks, Compression, ProduceError, ProducerConfig, ProducerRecord, TopicGone,
 };
 
 const RECORDS: usize = 5_000;
-
-/// Small batches, so that there are many.
-fn config() -> ProducerConfig {
-    ProducerConfig {
-        batch_bytes: 400,
-        linger: Duration::from_millis(1),
-        delivery_timeout: Duration::from_secs(30),
-        ..ProducerConfig::default()
-    }
-}
-
-async fn send(producer: &Producer, n: usize) -> Delivery {
-    let value = n.to_string();
-    let record = ProducerRecord::new("t").partition(PartitionIndex(0)).value(value.as_bytes());
-    producer.send(record).await.unwrap()
-}
-
-async fn send_all(producer: &Producer, records: usize) -> Vec<Delivery> {
-    let mut deliveries = Vec::with_capacity(records);
-    for n in 0..records {
-        deliveries.push(send(producer, n).await);
-    }
-    deliveries
-}
-
-fn numbers(records: usize) -> Vec<String> {
-    (0..records).map(|n| n.to_string()).collect()
-}
-
-/// Every record is in the log once, in order, where its delivery says.
-async fn expect_all(broker: &FakeBroker, deliveries: Vec<Delivery>) {
-    let records = deliveries.len();
-    for (n, delivery) in deliveries.into_iter().enumerate() {
-        let written = delivery.await.unwrap();
-        assert_eq!(written.offset.unwrap().get(), n as u64);
-    }
-    assert_eq!(broker.values("t", 0), numbers(records));
-}
 
 #[tokio::test]
 async fn records_arrive_once_in_order_and_deliveries_name_their_offsets() {
@@ -62,7 +25,7 @@ async fn records_arrive_once_in_order_and_deliveries_name_their_offsets() {
         let producer = broker.client().await.producer(config).unwrap();
         let deliveries = send_all(&producer, RECORDS).await;
         producer.close().await.unwrap();
-        expect_all(&broker, deliveries).await;
+        expect_all(broker.values("t", 0), deliveries).await;
     }
 }
 
@@ -86,7 +49,7 @@ async fn breaking_connection() {
     let producer = broker.client().await.producer(config()).unwrap();
     let deliveries = send_all(&producer, RECORDS).await;
     tokio::time::timeout(Duration::from_secs(60), producer.flush()).await.unwrap().unwrap();
-    expect_all(&broker, deliveries).await;
+    expect_all(broker.values("t", 0), deliveries).await;
 }
 
 #[tokio::test]
@@ -103,7 +66,7 @@ async fn a_restart_of_the_broker_loses_and_repeats_nothing() {
         broker.start();
     }
     tokio::time::timeout(Duration::from_secs(60), producer.flush()).await.unwrap().unwrap();
-    expect_all(&broker, deliveries).await;
+    expect_all(broker.values("t", 0), deliveries).await;
 }
 
 #[tokio::test]
@@ -119,7 +82,7 @@ async fn refusals_that_pass_are_ridden_over_in_order() {
     let producer = broker.client().await.producer(config()).unwrap();
     let deliveries = send_all(&producer, 1_000).await;
     producer.flush().await.unwrap();
-    expect_all(&broker, deliveries).await;
+    expect_all(broker.values("t", 0), deliveries).await;
 }
 
 #[tokio::test]

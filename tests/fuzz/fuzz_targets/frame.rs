@@ -42,6 +42,7 @@ fuzz_target!(|data: &[u8]| {
     comes_back::<Answer<topic::TopicRoutes>>(message);
     comes_back::<Answer<produce::ProducerIdentity>>(message);
     comes_back::<Answer<Vec<offsets::PartitionOffset>>>(message);
+    comes_back::<Answer<offsets::EpochEnd>>(message);
     comes_back::<Answer<module::ModuleDescription>>(message);
     comes_back::<Answer<Vec<module::ModuleDescription>>>(message);
     comes_back::<Answer<job::JobDescription>>(message);

@@ -10,6 +10,7 @@
 //! Invariant: a batch that was taken is answered exactly once, and not before readers can see it if it
 //! is committed; readers see no offset at or above the high watermark of the view.
 
+mod history;
 mod message;
 mod streams;
 mod view;
@@ -37,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 use super::log_writer::{Append, Completion, LogHandle, Task};
 use super::mailbox::{self, Shell, Sources};
 use super::store::StoreHandle;
+pub(crate) use history::History;
 pub(crate) use message::{Answer, Message, Produce, Reconfigure};
 pub(crate) use streams::Stream;
 use streams::{Bars, Streams};
@@ -131,6 +133,15 @@ impl Handle {
         })
     }
 
+    /// Where what was written up to an epoch ends.
+    pub(crate) async fn history(&self, epoch: LeaderEpoch) -> Result<History, WireError> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::FindEpochEnd(epoch, answer)).await?;
+        told.await.map_err(|_| {
+            WireError::new(ErrorCode::ShuttingDown, "the partition was closed meanwhile")
+        })
+    }
+
     /// Waits until the driver has ended.
     pub(crate) async fn ended(&self) {
         self.0.inbox.closed().await;
@@ -189,6 +200,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         publish,
         pending: BTreeMap::new(),
         asked: BTreeMap::new(),
+        asked_ends: Vec::new(),
         bars: Bars::default(),
         next_token: 0,
         max_batch_bytes,
@@ -232,6 +244,8 @@ struct PartitionShell {
     publish: watch::Sender<View>,
     pending: BTreeMap<Token, Pending>,
     asked: BTreeMap<Token, oneshot::Sender<Option<bool>>>,
+    /// Answered at the end of this step, from the machine as it is then.
+    asked_ends: Vec<(LeaderEpoch, oneshot::Sender<History>)>,
     bars: Bars,
     next_token: u64,
     max_batch_bytes: usize,
@@ -360,6 +374,10 @@ impl Shell for PartitionShell {
                 self.asked.insert(token, answer);
                 Some(Input::Ask { token, stamp })
             }
+            Message::FindEpochEnd(epoch, answer) => {
+                self.asked_ends.push((epoch, answer));
+                Some(Input::Tick)
+            }
             Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
             Message::Trim(task) => {
                 self.log.submit(&mut vec![task]);
@@ -448,6 +466,10 @@ impl Shell for PartitionShell {
             *published = view;
             news
         });
+        for (epoch, asked) in self.asked_ends.drain(..) {
+            // Who asked may have gone away.
+            let _ = asked.send(History::of(machine, epoch));
+        }
         // After it: who was told of a batch finds it.
         for (to, answer) in self.answers.drain(..) {
             // A producer that has gone away does not wait for its answer.

@@ -10,7 +10,9 @@ use millstream_protocol::message::{Call, Request};
 use millstream_transport::{FrameWriter, StreamError};
 
 use super::connection::Arrived;
-use super::{allocate_producer, cluster_status, jobs, list_offsets, modules, topics};
+use super::{
+    allocate_producer, cluster_status, find_epoch_end, jobs, list_offsets, modules, topics,
+};
 use crate::broker::Broker;
 
 /// Answers one request.
@@ -50,6 +52,7 @@ pub(crate) async fn serve(
         Request::DeleteJob(r) => answer.send(&r, jobs::delete::serve(broker, &r).await).await,
         Request::JobLogs(r) => answer.send(&r, jobs::logs::serve(broker, &r)).await,
         Request::ClusterStatus(r) => answer.send(&r, Ok(cluster_status::serve(broker))).await,
+        Request::FindEpochEnd(r) => answer.send(&r, find_epoch_end::serve(broker, &r).await).await,
     }
 }
 

@@ -4,6 +4,8 @@
 //! at or above the high watermark is sent; what was read for one connection and not taken by it is
 //! bounded by its share, and a stream that waits for data or credit has none of it.
 
+mod position;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -111,10 +113,7 @@ impl Outlet {
             None => None,
         };
         let view = partition.watch();
-        let known = view.borrow().clone();
-        if open.offset < known.log_start || open.offset > known.high_watermark {
-            return Err(out_of_range(&partition, open.offset, &known));
-        }
+        position::check(&partition, &open).await?;
         let cursor = partition.reader().cursor_at(open.offset).map_err(|e| unreadable(&e))?;
         let purse = Purse::default();
         purse.earn(open.credit);
@@ -242,15 +241,4 @@ struct Portion {
 async fn fail(writer: &mut FrameWriter, error: WireError) -> Result<(), StreamError> {
     writer.send(&Err::<FetchData, _>(error), []).await?;
     writer.finish()
-}
-
-fn out_of_range(partition: &Partition, offset: Offset, view: &View) -> WireError {
-    let text = format!(
-        "offset {offset} of {}/{} is out of range: it has {} to {}",
-        partition.topic(),
-        partition.id().partition,
-        view.log_start,
-        view.high_watermark,
-    );
-    WireError::new(ErrorCode::OffsetOutOfRange, text)
 }

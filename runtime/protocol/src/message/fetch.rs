@@ -27,7 +27,8 @@ pub struct OpenFetch {
     pub partition: PartitionIndex,
     /// The offset to start at. The first batch may begin before it: the client skips.
     pub offset: Offset,
-    /// The epoch of the record before it, when the client knows: how it learns of a truncation.
+    /// The epoch of the record before it, when the client knows: how it learns of a truncation. A leader
+    /// whose log has something else there answers `LogTruncated`, one in an older epoch `NotLeader`.
     pub epoch: Option<LeaderEpoch>,
     /// Bytes of bodies that may be sent before more is granted.
     pub credit: u64,

@@ -1,4 +1,4 @@
-//! Finding offsets: earliest, latest, by timestamp.
+//! Finding offsets: earliest, latest, by timestamp, where a leader epoch ends.
 
 use serde::{Deserialize, Serialize};
 
@@ -37,4 +37,26 @@ pub struct PartitionOffset {
     pub timestamp: Option<Timestamp>,
     /// The epoch the broker leads in.
     pub leader_epoch: LeaderEpoch,
+}
+
+/// Asks where what was written up to a leader epoch ends: how who holds (offset, epoch) finds out
+/// where its history and the leader's part (KIP-320).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindEpochEnd {
+    /// The topic.
+    pub topic: TopicName,
+    /// The partition.
+    pub partition: PartitionIndex,
+    /// The epoch.
+    pub epoch: LeaderEpoch,
+}
+
+/// Where what was written up to an epoch ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochEnd {
+    /// The largest epoch in the log that is not newer than the one asked for; 0, in which nobody ever
+    /// leads, when everything that is kept is newer.
+    pub epoch: LeaderEpoch,
+    /// The offset after its last record that is committed; the first that is kept for epoch 0.
+    pub end: Offset,
 }

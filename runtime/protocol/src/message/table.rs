@@ -89,4 +89,6 @@ requests! {
     JobLogs(job::JobLogs) -> job::JobLogPage;
     /// Describes the cluster.
     ClusterStatus(cluster::ClusterStatus) -> cluster::ClusterDescription;
+    /// Finds where what was written up to a leader epoch ends.
+    FindEpochEnd(offsets::FindEpochEnd) -> offsets::EpochEnd;
 }

@@ -132,6 +132,8 @@ pub struct TopicRoutes {
     pub brokers: Vec<BrokerAddress>,
     /// The largest batch that the topic takes, in bytes.
     pub max_batch_bytes: u32,
+    /// The epoch that each leader is known in, from 0: of two routes the one in the newer epoch is right.
+    pub epochs: Vec<LeaderEpoch>,
 }
 
 /// Where a broker listens.

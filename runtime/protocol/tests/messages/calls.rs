@@ -72,4 +72,5 @@ calls! {
     delete_job_comes_back: DeleteJob(j::delete_job()) -> Just(());
     job_logs_comes_back: JobLogs(j::job_logs()) -> j::job_log_page();
     cluster_status_comes_back: ClusterStatus(Just(ClusterStatus {})) -> c::cluster_description();
+    find_epoch_end_comes_back: FindEpochEnd(c::find_epoch_end()) -> c::epoch_end();
 }

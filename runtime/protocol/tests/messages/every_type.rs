@@ -42,7 +42,7 @@ macro_rules! calls {
 calls! {
     CreateTopic ListTopics DescribeTopic AlterTopic DeleteTopic FindTopic AllocateProducer
     ListOffsets UploadModule ListModules DescribeModule DeleteModule DeployJob ListJobs DescribeJob
-    SetJobState UpdateJob DeleteJob JobLogs ClusterStatus
+    SetJobState UpdateJob DeleteJob JobLogs ClusterStatus FindEpochEnd
 }
 
 pub(crate) fn every_type(visitor: &mut impl Visitor) {

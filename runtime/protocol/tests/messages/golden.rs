@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every code, by its number.
-pub(crate) const ERROR_CODES: [ErrorCode; 26] = [
+pub(crate) const ERROR_CODES: [ErrorCode; 27] = [
     ErrorCode::Internal,
     ErrorCode::InvalidRequest,
     ErrorCode::UnsupportedVersion,
@@ -42,6 +42,7 @@ pub(crate) const ERROR_CODES: [ErrorCode; 26] = [
     ErrorCode::JobExists,
     ErrorCode::GuestFailed,
     ErrorCode::TimedOut,
+    ErrorCode::LogTruncated,
 ];
 
 fn parse_hex(text: &str) -> Vec<u8> {
@@ -92,6 +93,8 @@ golden! {
     a_page_of_logs_is_written_as_ever: job_log_page, 0;
     offsets_are_listed_as_ever: partition_offsets, 0;
     the_cluster_is_described_as_ever: cluster_description, 0;
+    a_topic_is_found_as_ever: topic_routes, 0;
+    the_end_of_an_epoch_is_written_as_ever: epoch_end, 0;
 }
 
 #[test]

@@ -8,8 +8,13 @@ use millstream_protocol::message::topic::{
     AlterTopic, CreateTopic, DeleteTopic, DescribeTopic, ListTopics, TopicDescription, TopicSummary,
 };
 
+use tokio::task::{JoinError, JoinSet};
+
 use super::Admin;
 use crate::error::ClientError;
+
+/// Partitions whose leaders are asked for an offset at a time.
+const LISTED_AT_A_TIME: usize = 16;
 
 /// What [`Admin::alter_topic`] changes; nothing by default.
 ///
@@ -126,6 +131,40 @@ impl Admin {
         partition: Option<PartitionIndex>,
         at: OffsetSpec,
     ) -> Result<Vec<PartitionOffset>, ClientError> {
-        self.client.call(ListOffsets { topic: TopicName::new(topic)?, partition, at }).await
+        let topic = TopicName::new(topic)?;
+        if partition.is_none() {
+            let routes = self.client.routes(&topic, true).await?;
+            if !routes.are_of_one_broker() {
+                return self.list_each(&topic, routes.partitions(), at).await;
+            }
+        }
+        self.client.call(ListOffsets { topic, partition, at }).await
     }
+
+    /// Asks each partition's leader, some of them at a time.
+    async fn list_each(
+        &self,
+        topic: &TopicName,
+        partitions: u32,
+        at: OffsetSpec,
+    ) -> Result<Vec<PartitionOffset>, ClientError> {
+        let (mut asked, mut found) = (JoinSet::new(), Vec::new());
+        for partition in 0..partitions {
+            if asked.len() == LISTED_AT_A_TIME {
+                found.extend(asked.join_next().await.map_or_else(|| Ok(Vec::new()), listed)?);
+            }
+            let (client, topic) = (self.client.clone(), topic.clone());
+            let call = ListOffsets { topic, partition: Some(PartitionIndex(partition)), at };
+            asked.spawn(async move { client.call(call).await });
+        }
+        while let Some(ended) = asked.join_next().await {
+            found.extend(listed(ended)?);
+        }
+        found.sort_by_key(|offset| offset.partition);
+        Ok(found)
+    }
+}
+
+fn listed<T>(ended: Result<Result<T, ClientError>, JoinError>) -> Result<T, ClientError> {
+    ended.expect("a call neither panics nor is it aborted")
 }

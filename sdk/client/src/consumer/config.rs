@@ -1,8 +1,9 @@
 //! What a consumer can be told: how much to hold, where to go when the position is gone.
 //!
-//! Invariant: by default nothing moves a position but the program.
+//! Invariant: by default nothing moves a position but the program; and where the log lost what was read,
+//! nothing else ever does.
 
-use millstream_protocol::ids::{Offset, Timestamp};
+use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
 use millstream_protocol::message::fetch::FetchFilter;
 
@@ -36,6 +37,7 @@ impl Default for ConsumerConfig {
 }
 
 /// What happens when the position is not in the log: retention has passed it, or it never was there.
+/// Where the log lost what was read before it, that is always [`crate::ConsumeError::Truncated`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OutOfRange {
     /// [`crate::ConsumeError::OutOfRange`], until the program seeks: nothing is skipped silently.
@@ -56,6 +58,9 @@ pub enum StartAt {
     Latest,
     /// With this offset.
     Offset(Offset),
+    /// With this offset, if the record before it is still the one of this epoch: a position that was
+    /// kept ([`crate::Fetched::next_offset`] and [`crate::Fetched::next_epoch`]), and is checked.
+    Position(Offset, LeaderEpoch),
     /// With the first record whose timestamp is at or after this one.
     Timestamp(Timestamp),
 }

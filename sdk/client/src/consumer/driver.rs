@@ -1,10 +1,12 @@
-//! One assigned partition in motion: opens its fetch stream, takes in what comes, grants more as the
-//! program consumes, and begins again where it was when the stream breaks.
+//! One assigned partition in motion: finds the leader, opens the fetch stream, takes in what comes,
+//! grants more as the program consumes, and begins again where it was when the stream breaks or another
+//! leads.
 //!
 //! Invariant: it never moves the position, but when the position is out of range and the
 //! configuration says where to go then.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
@@ -12,21 +14,36 @@ use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_MESSAGE_BYTES};
 use millstream_protocol::message::Open;
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
 use millstream_transport::{FrameReader, FrameWriter, StreamCode};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::config::{OutOfRange, StartAt};
+use super::parting;
 use super::shared::{Shared, Slot};
-use crate::backoff::Backoff;
-use crate::error::{ClientError, ConsumeError};
+use crate::error::{ClientError, ConsumeError, is_elsewhere};
+use crate::finder::Place;
+use crate::routes::Leader;
+use crate::search::Search;
 
 const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: MAX_FETCH_BODY_BYTES };
 
+/// At the log's end a broker is silent and owes nothing: so many times longer it is not suspected.
+const PATIENCE: u32 = 3;
+
 /// Why there is no stream (any more).
 enum End {
-    /// Something that passes.
-    Lost(String),
     /// The position is not in the log.
     OutOfRange(WireError),
+    /// The log has other records before the position.
+    Truncated,
+    /// Everything else.
+    Trouble(Trouble),
+}
+
+/// What keeps a partition from being read.
+pub(super) enum Trouble {
+    /// The broker is gone, leads no longer, or is behind.
+    Lost(String),
+    /// The broker gives nothing now.
+    Busy(String),
     /// Nothing that passes.
     Failed(ConsumeError),
 }
@@ -40,56 +57,93 @@ pub(super) async fn run(shared: Arc<Shared>, slot: Arc<Slot>) {
 }
 
 /// Stream after stream, until one ends in a way that another cannot mend.
-async fn fetch(shared: &Arc<Shared>, slot: &Arc<Slot>) -> ConsumeError {
-    let config = shared.client.config();
-    let mut backoff = Backoff::new(config.backoff);
-    let mut fresh_routes = false;
+async fn fetch(shared: &Shared, slot: &Arc<Slot>) -> ConsumeError {
+    let mut search = Search::new(shared.client.config().backoff);
     loop {
-        let opened = timeout(config.request_timeout, open(shared, slot, fresh_routes)).await;
-        let opened = opened.unwrap_or_else(|_| {
-            Err(End::Lost(format!("no stream within {:?}", config.request_timeout)))
-        });
-        let end = match opened {
-            Ok((mut writer, mut reader)) => {
-                let end = tokio::select! {
-                    end = read(shared, slot, &mut reader, &mut backoff) => end,
-                    end = grant(slot, &mut writer) => end,
-                };
-                writer.reset(StreamCode::Cancelled);
-                reader.stop(StreamCode::Cancelled);
-                end
-            }
-            Err(end) => end,
+        let mut leader = None;
+        let mended = match stream(shared, slot, &mut search, &mut leader).await {
+            End::OutOfRange(error) => parting::out_of_range(shared, slot, error).await,
+            End::Truncated => parting::truncated(shared, slot).await,
+            End::Trouble(trouble) => Err(trouble),
         };
-        let reason = match end {
-            End::Failed(error) => return error,
-            End::OutOfRange(error) => match out_of_range(shared, slot, error).await {
-                Ok(()) => continue,
-                // The broker says it again when it is back.
-                Err(ConsumeError::Client(error)) if error.is_retriable() => error.to_string(),
-                Err(error) => return error,
-            },
-            End::Lost(reason) => reason,
-        };
-        tracing::warn!(topic = %slot.topic, partition = %slot.partition, reason, "fetch stream lost");
-        fresh_routes = true;
-        sleep(backoff.pause()).await;
+        let Err(trouble) = mended else { continue };
+        match &trouble {
+            Trouble::Failed(error) => return error.clone(),
+            Trouble::Lost(reason) | Trouble::Busy(reason) => tracing::warn!(
+                topic = %slot.topic, partition = %slot.partition, reason, "fetch stream lost"
+            ),
+        }
+        match trouble {
+            Trouble::Busy(_) => search.pause().await,
+            _ => search.failed(leader).await,
+        }
     }
 }
 
+/// One stream: to its leader, and until it ends or another leads.
+async fn stream(
+    shared: &Shared,
+    slot: &Arc<Slot>,
+    search: &mut Search,
+    leader: &mut Option<Leader>,
+) -> End {
+    let limit = shared.client.config().request_timeout;
+    let opened = timeout(limit, open(shared, slot, search, leader)).await;
+    let opened = opened.unwrap_or_else(|_| Err(lost(format!("no stream within {limit:?}"))));
+    let ((mut writer, mut reader), at) = match opened {
+        Ok(opened) => opened,
+        Err(end) => return end,
+    };
+    search.found();
+    let (begun, heard) = (Instant::now(), AtomicBool::new(true));
+    let work = async {
+        tokio::select! {
+            end = read(shared, slot, &mut reader, search, &heard) => end,
+            end = grant(slot, &mut writer) => end,
+        }
+    };
+    let is_silent = || !heard.swap(false, Ordering::Relaxed);
+    let silent = (shared.client.config().silence.saturating_mul(PATIENCE), is_silent);
+    let end = shared.client.while_leading(&at, silent, work).await.unwrap_or_else(moved);
+    writer.reset(StreamCode::Cancelled);
+    reader.stop(StreamCode::Cancelled);
+    // At the log's end a stream that brought nothing did what it is for, if it lasted.
+    if shared.client.config().backoff.most < begun.elapsed() {
+        search.succeeded();
+    }
+    end
+}
+
+type Streams = (FrameWriter, FrameReader);
+
 async fn open(
     shared: &Shared,
-    slot: &Slot,
-    fresh_routes: bool,
-) -> Result<(FrameWriter, FrameReader), End> {
+    slot: &Arc<Slot>,
+    search: &mut Search,
+    leader: &mut Option<Leader>,
+) -> Result<(Streams, Leader), End> {
     let client = &shared.client;
-    let leader = client.leader(&slot.topic, slot.id, slot.partition, fresh_routes).await;
-    let connection = match leader {
-        Ok(leader) => client.connection(&leader).await.map_err(lost)?,
-        Err(ClientError::TopicGone(gone)) => return Err(End::Failed(gone.into())),
-        Err(ClientError::Closed) => return Err(End::Failed(ConsumeError::Closed)),
-        Err(error) => return Err(lost(error)),
-    };
+    let place = Place { topic: &slot.topic, id: Some(slot.id), partition: slot.partition };
+    let at = leader.insert(client.leader(place, search).await.map_err(unfound)?);
+    let asking = ask(shared, slot, at);
+    let opened = client.while_leading(at, (client.config().silence, || true), asking).await;
+    let (streams, ready) = opened.unwrap_or_else(|| Err(moved()))?;
+    let older = slot.position.lock().newest_epoch() > Some(ready.leader_epoch);
+    if !client.confirm(at, ready.leader_epoch) || older {
+        return Err(lost(format!("broker {} leads in an older epoch", at.node)));
+    }
+    if !parting::is_unbroken(shared, slot, ready.leader_epoch).await.map_err(End::Trouble)? {
+        return Err(End::Truncated);
+    }
+    let mut position = slot.position.lock();
+    position.vouch(ready.leader_epoch);
+    position.raise_high_watermark(Some(ready.high_watermark));
+    Ok((streams, at.clone()))
+}
+
+/// Opens a stream with a broker that is thought to lead.
+async fn ask(shared: &Shared, slot: &Slot, leader: &Leader) -> Result<(Streams, FetchReady), End> {
+    let connection = shared.client.connection(&leader.address).await.map_err(unfound)?;
     let (mut writer, mut reader) = connection.open().await.map_err(lost)?;
     let begin = slot.position.lock().begin();
     let open = Open::Fetch(OpenFetch {
@@ -105,10 +159,7 @@ async fn open(
     writer.send(&open, []).await.map_err(lost)?;
     let ready = reader.recv::<Result<FetchReady, WireError>>(LIMITS).await.map_err(lost)?;
     match ready.ok_or_else(|| lost("the broker closed the stream"))?.message {
-        Ok(ready) => {
-            slot.position.lock().high_watermark = Some(ready.high_watermark);
-            Ok((writer, reader))
-        }
+        Ok(ready) => Ok(((writer, reader), ready)),
         Err(error) => Err(refused(slot, error)),
     }
 }
@@ -118,7 +169,8 @@ async fn read(
     shared: &Shared,
     slot: &Arc<Slot>,
     reader: &mut FrameReader,
-    backoff: &mut Backoff,
+    search: &mut Search,
+    heard: &AtomicBool,
 ) -> End {
     loop {
         let mut frame = match reader.recv::<Result<FetchData, WireError>>(LIMITS).await {
@@ -134,7 +186,8 @@ async fn read(
             Ok(body) => shared.arrived(slot, data, body),
             Err(error) => return lost(error),
         }
-        backoff.reset();
+        heard.store(true, Ordering::Relaxed);
+        search.succeeded();
     }
 }
 
@@ -151,41 +204,35 @@ async fn grant(slot: &Slot, writer: &mut FrameWriter) -> End {
     }
 }
 
-/// Moves to where the configuration says, or says that it does not.
-async fn out_of_range(shared: &Shared, slot: &Slot, error: WireError) -> Result<(), ConsumeError> {
-    let offset = slot.position.lock().fetch();
-    let at = match shared.config.out_of_range {
-        OutOfRange::Earliest => StartAt::Earliest,
-        OutOfRange::Latest => StartAt::Latest,
-        OutOfRange::Error => {
-            let (topic, partition) = (slot.topic.clone(), slot.partition);
-            let reason = error.message;
-            return Err(ConsumeError::OutOfRange { topic, partition, offset, reason });
-        }
-    };
-    let to = shared.resolve(&slot.topic, slot.partition, at).await?;
-    tracing::warn!(
-        topic = %slot.topic, partition = %slot.partition, from = %offset, %to,
-        reason = error.message, "position out of range: moved as configured"
-    );
-    slot.position.lock().skip(to);
-    Ok(())
-}
-
 fn refused(slot: &Slot, error: WireError) -> End {
     match error.code {
         ErrorCode::OffsetOutOfRange => End::OutOfRange(error),
+        ErrorCode::LogTruncated => End::Truncated,
         // Of the topic itself the next look at the routes knows more.
         ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => lost(error),
-        code if code.is_retriable() => lost(error),
+        code if is_elsewhere(code) => lost(error),
+        code if code.is_retriable() => End::Trouble(Trouble::Busy(error.to_string())),
         _ => {
             let (topic, partition) = (slot.topic.clone(), slot.partition);
             let offset = slot.position.lock().fetch();
-            End::Failed(ConsumeError::Refused { topic, partition, offset, error })
+            let error = ConsumeError::Refused { topic, partition, offset, error };
+            End::Trouble(Trouble::Failed(error))
         }
     }
 }
 
+/// There is no leader to be reached: whatever is wrong with it, or with the way there, may pass.
+fn unfound(error: ClientError) -> End {
+    match error {
+        ClientError::TopicGone(_) | ClientError::Closed => End::Trouble(error.into()),
+        error => lost(error),
+    }
+}
+
+fn moved() -> End {
+    lost("another broker leads now")
+}
+
 fn lost(reason: impl std::fmt::Display) -> End {
-    End::Lost(reason.to_string())
+    End::Trouble(Trouble::Lost(reason.to_string()))
 }

@@ -4,7 +4,7 @@
 //! was asked for.
 
 use millstream_protocol::batch::{Headers, RecordIter, Records};
-use millstream_protocol::ids::{Offset, PartitionIndex, Timestamp, TopicName};
+use millstream_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, Timestamp, TopicName};
 
 use crate::error::ConsumeError;
 
@@ -37,6 +37,7 @@ pub struct Fetched {
     pub(crate) partition: PartitionIndex,
     pub(crate) high_watermark: Offset,
     pub(crate) next_offset: Offset,
+    pub(crate) next_epoch: Option<LeaderEpoch>,
     pub(crate) examined: u64,
     /// Records before this offset are skipped.
     pub(crate) from: Offset,
@@ -78,7 +79,8 @@ impl Fetched {
         self.partition
     }
 
-    /// Everything before this offset was committed when the records were sent.
+    /// Everything before this offset was committed when the records were sent. It does not go back when
+    /// a new leader is still behind.
     #[must_use]
     pub const fn high_watermark(&self) -> Offset {
         self.high_watermark
@@ -88,6 +90,14 @@ impl Fetched {
     #[must_use]
     pub const fn next_offset(&self) -> Offset {
         self.next_offset
+    }
+
+    /// The leader epoch of the record before [`next_offset`](Self::next_offset): remembered with it, it
+    /// tells on return whether what was read is still there ([`crate::StartAt::Position`]). Unknown where
+    /// a filter left that record out.
+    #[must_use]
+    pub const fn next_epoch(&self) -> Option<LeaderEpoch> {
+        self.next_epoch
     }
 
     /// How many committed offsets were still to come.

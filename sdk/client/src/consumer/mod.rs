@@ -6,22 +6,26 @@
 //!                └──── grant ─────┘
 //! ```
 //!
-//! Reading order: `config`, `fetched`, `slot`, `credit`, `shared`, `driver`.
+//! Reading order: `config`, `fetched`, `slot`, `history`, `credit`, `shared`, `driver`, `parting`.
 //!
 //! Invariant: what is buffered is bounded by `credit_bytes` for each partition (and one batch); each
-//! partition that has something is given its turn, one batch at a time.
+//! partition that has something is given its turn, one batch at a time. A position is an offset and the
+//! epoch of the record before it: over a change of leader it goes on if that record is still there, and
+//! stays if it is not.
 
 mod config;
 mod credit;
 mod driver;
 mod fetched;
+mod history;
+mod parting;
 mod shared;
 mod slot;
 
 use std::fmt;
 use std::sync::Arc;
 
-use millstream_protocol::ids::{Offset, PartitionIndex, TopicName};
+use millstream_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName};
 
 pub use config::{ConsumerConfig, OutOfRange, StartAt};
 pub use fetched::{Fetched, FetchedIter, Record};
@@ -83,10 +87,10 @@ impl Consumer {
         let topic = TopicName::new(topic).map_err(ClientError::from)?;
         let client = &self.shared.client;
         let mut routes = client.routes(&topic, false).await?;
-        if routes.leaders.len() <= partition.0 as usize {
+        if routes.partitions() <= partition.0 {
             routes = client.routes(&topic, true).await?;
         }
-        let partitions = u32::try_from(routes.leaders.len()).unwrap_or(u32::MAX);
+        let partitions = routes.partitions();
         if partitions <= partition.0 {
             return Err(ClientError::UnknownPartition { topic, partition, partitions }.into());
         }
@@ -101,7 +105,7 @@ impl Consumer {
     pub async fn assign_all(&self, topic: &str, at: StartAt) -> Result<u32, ConsumeError> {
         let name = TopicName::new(topic).map_err(ClientError::from)?;
         let routes = self.shared.client.routes(&name, true).await?;
-        let partitions = u32::try_from(routes.leaders.len()).unwrap_or(u32::MAX);
+        let partitions = routes.partitions();
         for partition in 0..partitions {
             self.assign(topic, PartitionIndex(partition), at).await?;
         }
@@ -164,7 +168,21 @@ impl Consumer {
         Ok(self.shared.slot(topic, partition)?.position.lock().next())
     }
 
-    /// Up to where the partition is committed, as far as the broker has said yet.
+    /// The leader epoch of the record before the position: remembered with it, it tells on return
+    /// whether what was read is still there ([`StartAt::Position`]). Unknown before the first record.
+    ///
+    /// # Errors
+    /// [`ConsumeError::NotAssigned`].
+    pub fn position_epoch(
+        &self,
+        topic: &str,
+        partition: PartitionIndex,
+    ) -> Result<Option<LeaderEpoch>, ConsumeError> {
+        Ok(self.shared.slot(topic, partition)?.position.lock().next_epoch())
+    }
+
+    /// Up to where the partition is committed, as far as the broker has said yet. It does not go back
+    /// when a new leader is still behind.
     ///
     /// # Errors
     /// [`ConsumeError::NotAssigned`].
@@ -173,7 +191,7 @@ impl Consumer {
         topic: &str,
         partition: PartitionIndex,
     ) -> Result<Option<Offset>, ConsumeError> {
-        Ok(self.shared.slot(topic, partition)?.position.lock().high_watermark)
+        Ok(self.shared.slot(topic, partition)?.position.lock().high_watermark())
     }
 
     /// Committed offsets between the position and the end, as far as the broker has said yet.
@@ -183,7 +201,7 @@ impl Consumer {
     pub fn lag(&self, topic: &str, partition: PartitionIndex) -> Result<Option<u64>, ConsumeError> {
         let slot = self.shared.slot(topic, partition)?;
         let position = slot.position.lock();
-        Ok(position.high_watermark.map(|end| end.saturating_distance(position.next())))
+        Ok(position.high_watermark().map(|end| end.saturating_distance(position.next())))
     }
 
     /// What is assigned.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use millstream_protocol::batch::{BatchError, DecodeLimits};
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName};
 use millstream_protocol::message::fetch::FetchData;
-use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec};
+use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::config::{ConsumerConfig, StartAt};
 use super::driver;
 use super::fetched::Fetched;
-use super::slot::{Position, Taken};
+use super::slot::{Position, Start, Taken};
 use crate::client::Client;
 use crate::error::{ClientError, ConsumeError};
 
@@ -121,31 +121,41 @@ impl Shared {
         topic: TopicName,
         id: TopicId,
         partition: PartitionIndex,
-        start: Offset,
+        start: Start,
     ) -> Result<(), ConsumeError> {
-        let position = Position::new(start, self.config.credit_bytes);
-        self.run(topic, id, partition, position, &mut self.state.lock())
+        let mut state = self.state.lock();
+        let window = self.config.credit_bytes;
+        let key = (topic, partition);
+        let before = state.assigned.get(&key).filter(|slot| slot.id == id);
+        let position = before.map_or_else(
+            || Position::new(start, window),
+            |slot| slot.position.lock().moved_to(start, window),
+        );
+        self.run(key, id, position, &mut state)
     }
 
     /// Fetches a partition from elsewhere, if it is still assigned: whether it is, and whether it is
     /// paused, may have changed while the place was looked up.
-    pub(super) fn restart(self: &Arc<Self>, slot: &Slot, to: Offset) -> Result<(), ConsumeError> {
+    pub(super) fn restart(self: &Arc<Self>, slot: &Slot, to: Start) -> Result<(), ConsumeError> {
         let mut state = self.state.lock();
         let Some(current) = state.assigned.get(&slot.key()) else {
             let (topic, partition) = slot.key();
             return Err(ConsumeError::NotAssigned { topic, partition });
         };
-        let mut position = Position::new(to, self.config.credit_bytes);
-        position.paused = current.position.lock().paused;
-        let (id, (topic, partition)) = (current.id, current.key());
-        self.run(topic, id, partition, position, &mut state)
+        let position = {
+            let current = current.position.lock();
+            let mut position = current.moved_to(to, self.config.credit_bytes);
+            position.paused = current.paused;
+            position
+        };
+        let (id, key) = (current.id, current.key());
+        self.run(key, id, position, &mut state)
     }
 
     fn run(
         self: &Arc<Self>,
-        topic: TopicName,
+        (topic, partition): Key,
         id: TopicId,
-        partition: PartitionIndex,
         position: Position,
         state: &mut State,
     ) -> Result<(), ConsumeError> {
@@ -161,25 +171,40 @@ impl Shared {
         Ok(())
     }
 
+    /// Where to begin, asking the leader if the place has no number.
     pub(super) async fn resolve(
         &self,
         topic: &TopicName,
         partition: PartitionIndex,
         at: StartAt,
-    ) -> Result<Offset, ConsumeError> {
+    ) -> Result<Start, ClientError> {
         let at = match at {
-            StartAt::Offset(offset) => return Ok(offset),
+            StartAt::Offset(offset) => return Ok(Start::at(offset)),
+            StartAt::Position(offset, epoch) => {
+                return Ok(Start { offset, epoch: Some(epoch), vouched: None });
+            }
             StartAt::Earliest => OffsetSpec::Earliest,
             StartAt::Latest => OffsetSpec::Latest,
             StartAt::Timestamp(timestamp) => OffsetSpec::Timestamp(timestamp),
         };
+        let found = self.find(topic, partition, at).await?;
+        Ok(Start { offset: found.offset, epoch: None, vouched: Some(found.leader_epoch) })
+    }
+
+    /// One offset of a partition, as its leader knows it.
+    pub(super) async fn find(
+        &self,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        at: OffsetSpec,
+    ) -> Result<PartitionOffset, ClientError> {
         let call = ListOffsets { topic: topic.clone(), partition: Some(partition), at };
         let found = self.client.call(call).await?;
-        let found = found.iter().find(|found| found.partition == partition);
-        found.map(|found| found.offset).ok_or_else(|| {
+        let found = found.into_iter().find(|found| found.partition == partition);
+        found.ok_or_else(|| {
             let broker = self.client.config().brokers.join(", ");
             let reason = format!("no offset for partition {partition} of {topic}");
-            ClientError::Protocol { broker, reason }.into()
+            ClientError::Protocol { broker, reason }
         })
     }
 
@@ -259,6 +284,7 @@ impl Shared {
             partition: slot.partition,
             high_watermark: taken.high_watermark,
             next_offset: taken.next_offset,
+            next_epoch: taken.next_epoch,
             examined: taken.examined,
             from: taken.from,
             records,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: bodies join end to end. What was not consumed is fetched again after a break exactly
 //! from where the last body ended, and what a stream of an older assignment still brings is dropped.
+//! The high watermark never goes back while the log is the one that was read.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,7 @@ use millstream_protocol::ids::{LeaderEpoch, Offset};
 use millstream_protocol::message::fetch::FetchData;
 
 use super::credit::CreditBook;
+use super::history::History;
 use crate::error::ConsumeError;
 
 /// See the module.
@@ -20,8 +22,10 @@ pub(crate) struct Position {
     next: Offset,
     /// The next offset to fetch: behind everything that lies here.
     fetch: Offset,
-    /// Where the last batch that was handed out ended, and its epoch.
-    last: Option<(Offset, LeaderEpoch)>,
+    /// What was handed out.
+    history: History,
+    /// The newest epoch whose leader had what is to be fetched next in its log, or waited for it.
+    vouched: Option<LeaderEpoch>,
     bodies: VecDeque<Body>,
     credit: CreditBook,
     pub(crate) paused: bool,
@@ -32,7 +36,17 @@ pub(crate) struct Position {
     pub(crate) failure: Option<ConsumeError>,
     /// Whether the program was told of it.
     told: bool,
-    pub(crate) high_watermark: Option<Offset>,
+    high_watermark: Option<Offset>,
+}
+
+/// Where a position begins, and what is known of the log before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) offset: Offset,
+    /// The epoch of the record before it.
+    pub(crate) epoch: Option<LeaderEpoch>,
+    /// The epoch whose leader named the offset.
+    pub(crate) vouched: Option<LeaderEpoch>,
 }
 
 #[derive(Debug)]
@@ -59,16 +73,18 @@ pub(crate) struct Taken {
     /// Records before this offset are not wanted.
     pub(crate) from: Offset,
     pub(crate) next_offset: Offset,
+    pub(crate) next_epoch: Option<LeaderEpoch>,
     pub(crate) high_watermark: Offset,
     pub(crate) examined: u64,
 }
 
 impl Position {
-    pub(crate) fn new(start: Offset, window: u64) -> Self {
+    pub(crate) fn new(start: Start, window: u64) -> Self {
         Self {
-            next: start,
-            fetch: start,
-            last: None,
+            next: start.offset,
+            fetch: start.offset,
+            history: start.history(),
+            vouched: start.vouched,
             bodies: VecDeque::new(),
             credit: CreditBook::new(window),
             paused: false,
@@ -89,6 +105,34 @@ impl Position {
         self.fetch
     }
 
+    /// The epoch of the record before `next`, if that record was read or its epoch given.
+    pub(crate) fn next_epoch(&self) -> Option<LeaderEpoch> {
+        self.history.last().filter(|(end, _)| *end == self.next).map(|(_, epoch)| epoch)
+    }
+
+    pub(crate) const fn high_watermark(&self) -> Option<Offset> {
+        self.high_watermark
+    }
+
+    /// The newest that was said of it: a new leader may not know yet how far its predecessor was.
+    pub(crate) fn raise_high_watermark(&mut self, said: Option<Offset>) {
+        self.high_watermark = self.high_watermark.max(said);
+    }
+
+    /// The same partition from elsewhere: how far it is stays known, and of which epoch the record before
+    /// the new place is if it was read; unless its log was seen to be another.
+    pub(crate) fn moved_to(&self, mut to: Start, window: u64) -> Self {
+        let another = matches!(
+            self.failure,
+            Some(ConsumeError::Truncated { .. } | ConsumeError::OutOfRange { .. })
+        );
+        if !another && to.vouched.is_none() {
+            to.epoch = to.epoch.or_else(|| self.history.epoch_before(to.offset));
+        }
+        let high_watermark = self.high_watermark.filter(|_| !another);
+        Self { high_watermark, ..Self::new(to, window) }
+    }
+
     /// Whether the program can be told something.
     pub(crate) fn has_news(&self) -> bool {
         let untold = self.failure.is_some() && !self.told;
@@ -103,10 +147,42 @@ impl Position {
 
     /// The epoch of the record before the next to fetch, if that record came by: from it the broker
     /// sees whether histories part.
-    fn epoch(&self) -> Option<LeaderEpoch> {
+    pub(crate) fn epoch(&self) -> Option<LeaderEpoch> {
         let newest = self.bodies.back().and_then(|body| body.batches.clone().flatten().last());
-        let newest = newest.map(|sealed| end_and_epoch(&sealed.batch)).or(self.last);
+        let newest =
+            newest.map(|sealed| end_and_epoch(&sealed.batch)).or_else(|| self.history.last());
         newest.filter(|(end, _)| *end == self.fetch).map(|(_, epoch)| epoch)
+    }
+
+    /// The newest epoch that what is to be fetched next is known to follow: no leader in an older one
+    /// can know more of it.
+    pub(crate) fn newest_epoch(&self) -> Option<LeaderEpoch> {
+        self.epoch().max(self.vouched)
+    }
+
+    /// The leader in this epoch goes on from here.
+    pub(crate) fn vouch(&mut self, epoch: LeaderEpoch) {
+        self.vouched = self.vouched.max(Some(epoch));
+    }
+
+    /// What lies here was perhaps replaced in the log: it is fetched again. False if nothing lies here.
+    pub(crate) fn rewind(&mut self) -> bool {
+        if self.bodies.is_empty() {
+            return false;
+        }
+        self.bodies.clear();
+        self.credit.discarded();
+        self.fetch = self.next;
+        true
+    }
+
+    /// What can be held against a leader's log, and whether it says of which epoch the record before
+    /// the position is, or only that it is not of a newer one.
+    pub(crate) fn lineage(&self) -> Option<(History, bool)> {
+        if self.history.last().is_some_and(|(end, _)| end == self.fetch) {
+            return Some((self.history.clone(), true));
+        }
+        self.vouched.map(|vouched| (History::from(Some((self.fetch, vouched))), false))
     }
 
     /// What to grant now.
@@ -115,12 +191,13 @@ impl Position {
     }
 
     /// A body arrived. It may be empty, and only say how far the partition is.
-    pub(crate) fn arrived(&mut self, data: FetchData, body: Bytes) {
+    pub(crate) fn arrived(&mut self, mut data: FetchData, body: Bytes) {
         // Behind damage nothing is taken in: it would be handed out as if nothing were missing.
         if self.retired || self.failure.is_some() {
             return;
         }
-        self.high_watermark = Some(data.high_watermark);
+        self.raise_high_watermark(Some(data.high_watermark));
+        data.high_watermark = self.high_watermark.expect("it was just raised");
         let bytes = body.len() as u64;
         self.credit.arrived(bytes);
         let moves = self.fetch < data.next_offset;
@@ -155,42 +232,47 @@ impl Position {
                 from < batch.header.next_offset() && !batch.header.attributes.is_control()
             });
             if let Some(batch) = &wanted {
-                self.last = Some(end_and_epoch(batch));
+                let (end, epoch) = end_and_epoch(batch);
+                self.history.read(epoch, from.max(batch.header.base_offset), end);
             }
             if wanted.is_none() && next_offset <= from {
                 continue;
             }
             self.next = self.next.max(next_offset);
             let high_watermark = data.high_watermark;
-            let next_offset = self.next;
-            return Some(Ok(Taken { batch: wanted, from, next_offset, high_watermark, examined }));
+            let (next_offset, next_epoch) = (self.next, self.next_epoch());
+            let batch = wanted;
+            let taken = Taken { batch, from, next_offset, next_epoch, high_watermark, examined };
+            return Some(Ok(taken));
         }
     }
 
     /// Goes somewhere else; what lies here is thrown away, and a failure forgotten.
-    pub(crate) fn seek(&mut self, to: Offset) {
+    fn seek(&mut self, to: Start) {
         self.bodies.clear();
         self.credit.discarded();
         self.failure = None;
-        self.last = None;
-        (self.next, self.fetch) = (to, to);
+        self.history = to.history();
+        self.vouched = to.vouched;
+        (self.next, self.fetch) = (to.offset, to.offset);
     }
 
     /// The log does not have what is to be fetched next, and goes on at `to`. What lies here already
     /// is handed out before; or if the log was cut behind it, fetched again from the position.
-    pub(crate) fn skip(&mut self, to: Offset) {
+    pub(crate) fn skip(&mut self, to: Start) {
+        self.high_watermark = None;
         if self.bodies.is_empty() {
             self.seek(to);
-        } else if self.fetch <= to {
-            self.fetch = to;
+        } else if self.fetch <= to.offset {
+            (self.fetch, self.vouched) = (to.offset, to.vouched);
         } else {
-            self.seek(self.next);
+            self.rewind();
         }
     }
 
     /// Ends this assignment of the partition.
     pub(crate) fn retire(&mut self) {
-        self.seek(self.next);
+        self.seek(Start::at(self.next));
         self.retired = true;
     }
 
@@ -208,9 +290,20 @@ impl Position {
 
     /// Stops at `at`, without what lies here, with an error that the program is just being told.
     pub(crate) fn stop(&mut self, at: Offset, error: ConsumeError) {
-        self.seek(at);
+        self.seek(Start::at(at));
         self.failure = Some(error);
         self.told = true;
+    }
+}
+
+impl Start {
+    /// At an offset of which nothing more is known.
+    pub(crate) const fn at(offset: Offset) -> Self {
+        Self { offset, epoch: None, vouched: None }
+    }
+
+    fn history(&self) -> History {
+        History::from(self.epoch.map(|epoch| (self.offset, epoch)))
     }
 }
 
@@ -249,6 +342,10 @@ mod tests {
         bytes.into()
     }
 
+    fn position(start: u64, window: u64) -> Position {
+        Position::new(Start::at(Offset(start)), window)
+    }
+
     fn data(next: u64) -> FetchData {
         let (next_offset, high_watermark) = (Offset(next), Offset(100));
         FetchData { high_watermark, log_start: Offset(0), next_offset, examined: 0 }
@@ -261,7 +358,7 @@ mod tests {
 
     #[test]
     fn batches_come_one_by_one_and_the_first_may_begin_before_the_position() {
-        let mut position = Position::new(Offset(13), 1 << 20);
+        let mut position = position(13, 1 << 20);
         position.begin();
         position.arrived(data(30), body(10, &[10, 10]));
         assert_eq!(take(&mut position), Some((13, 20, true)));
@@ -271,7 +368,7 @@ mod tests {
 
     #[test]
     fn after_a_break_it_goes_on_exactly_behind_what_has_arrived() {
-        let mut position = Position::new(Offset(0), 1_000);
+        let mut position = position(0, 1_000);
         assert_eq!(position.begin(), Begin { offset: Offset(0), epoch: None, credit: 1_000 });
         let body = body(0, &[5, 5]);
         let len = body.len() as u64;
@@ -285,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_filter_that_keeps_nothing_still_moves_the_position() {
-        let mut position = Position::new(Offset(0), 1 << 20);
+        let mut position = position(0, 1 << 20);
         position.begin();
         position.arrived(data(0), Bytes::new());
         assert!(!position.has_news(), "only the end of the log moved");
@@ -296,7 +393,7 @@ mod tests {
 
     #[test]
     fn what_an_older_assignment_still_brings_is_dropped() {
-        let mut position = Position::new(Offset(0), 1 << 20);
+        let mut position = position(0, 1 << 20);
         position.begin();
         position.retire();
         position.arrived(data(10), body(0, &[10]));
@@ -306,7 +403,7 @@ mod tests {
 
     #[test]
     fn damage_is_said_at_the_place_where_it_is() {
-        let mut position = Position::new(Offset(0), 1 << 20);
+        let mut position = position(0, 1 << 20);
         position.begin();
         let mut bytes = body(0, &[5, 5]).to_vec();
         let second = bytes.len() / 2;
@@ -319,7 +416,7 @@ mod tests {
 
     #[test]
     fn what_the_stream_still_brings_behind_damage_is_not_handed_out() {
-        let mut position = Position::new(Offset(0), 1 << 20);
+        let mut position = position(0, 1 << 20);
         position.begin();
         position.arrived(data(10), body(0, &[10]));
         take(&mut position);
@@ -332,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_stream_begins_with_the_epoch_of_the_record_before_it_or_none() {
-        let mut position = Position::new(Offset(0), 1 << 20);
+        let mut position = position(0, 1 << 20);
         assert_eq!(position.begin().epoch, None);
         position.arrived(data(5), body_of(LeaderEpoch(3), 0, &[5]));
         position.arrived(data(10), body_of(LeaderEpoch(4), 5, &[5]));
@@ -345,30 +442,90 @@ mod tests {
     }
 
     #[test]
+    fn a_position_that_was_kept_begins_with_the_epoch_that_was_kept_with_it() {
+        let epoch = Some(LeaderEpoch(7));
+        let start = Start { offset: Offset(40), epoch, vouched: None };
+        let mut position = Position::new(start, 1 << 20);
+        assert_eq!((position.begin().epoch, position.next_epoch()), (epoch, epoch));
+        position.arrived(data(45), body_of(LeaderEpoch(9), 40, &[5]));
+        assert_eq!(position.next_epoch(), epoch, "nothing was handed out");
+        take(&mut position);
+        assert_eq!(position.next_epoch(), Some(LeaderEpoch(9)));
+    }
+
+    #[test]
+    fn what_lies_here_and_was_perhaps_replaced_is_fetched_again() {
+        let mut position = position(0, 1_000);
+        assert!(!position.rewind(), "nothing lies here");
+        position.begin();
+        position.arrived(data(10), body_of(LeaderEpoch(3), 0, &[5, 5]));
+        take(&mut position);
+        assert!(position.rewind());
+        let begin = position.begin();
+        assert_eq!(begin, Begin { offset: Offset(5), epoch: Some(LeaderEpoch(3)), credit: 1_000 });
+        assert_eq!(take(&mut position), None);
+    }
+
+    #[test]
+    fn the_high_watermark_never_goes_back_to_where_a_new_leader_still_is() {
+        let mut position = position(0, 1 << 20);
+        position.begin();
+        position.raise_high_watermark(Some(Offset(120)));
+        position.arrived(data(5), body(0, &[5]));
+        let taken = position.take().expect("a batch").expect("sound");
+        assert_eq!(taken.high_watermark, Offset(120), "the body said 100");
+        assert_eq!(position.high_watermark(), Some(Offset(120)));
+        position.skip(Start::at(Offset(50)));
+        assert_eq!(position.high_watermark(), None, "it is another log's now");
+    }
+
+    #[test]
+    fn what_is_known_of_the_log_before_the_position_is_the_record_or_who_vouched() {
+        let mut position = position(0, 1 << 20);
+        position.begin();
+        assert_eq!((position.newest_epoch(), position.lineage()), (None, None));
+        position.vouch(LeaderEpoch(4));
+        position.vouch(LeaderEpoch(2));
+        assert_eq!(position.newest_epoch(), Some(LeaderEpoch(4)));
+        position.arrived(data(5), body_of(LeaderEpoch(3), 0, &[5]));
+        take(&mut position);
+        let last = |lineage: Option<(History, bool)>| {
+            lineage.map(|(history, exact)| (history.last().expect("known"), exact))
+        };
+        let read = ((Offset(5), LeaderEpoch(3)), true);
+        assert_eq!(last(position.lineage()), Some(read));
+        position.arrived(data(50), Bytes::new());
+        take(&mut position);
+        let vouched = ((Offset(50), LeaderEpoch(4)), false);
+        assert_eq!(last(position.lineage()), Some(vouched), "a filter kept the record before it");
+    }
+
+    #[test]
     fn what_lies_here_is_not_lost_when_retention_has_passed_what_comes_next() {
-        let mut position = Position::new(Offset(0), 1 << 20);
+        let mut position = position(0, 1 << 20);
         position.begin();
         position.arrived(data(10), body(0, &[5, 5]));
         take(&mut position);
-        position.skip(Offset(30));
+        position.skip(Start::at(Offset(30)));
         let begin = position.begin();
         assert_eq!((begin.offset, begin.epoch), (Offset(30), None));
         position.arrived(data(35), body(30, &[5]));
         assert_eq!(take(&mut position), Some((5, 10, true)));
         assert_eq!(take(&mut position), Some((10, 35, true)));
-        position.skip(Offset(60));
+        position.skip(Start::at(Offset(60)));
         assert_eq!((position.next(), position.fetch()), (Offset(60), Offset(60)));
     }
 
     #[test]
     fn what_lies_here_is_fetched_again_when_the_log_was_cut_behind_it() {
-        let mut position = Position::new(Offset(0), 1_000);
+        let mut position = position(0, 1_000);
         position.begin();
         position.arrived(data(10), body(0, &[5, 5]));
         take(&mut position);
-        position.skip(Offset(7));
-        assert_eq!(position.begin(), Begin { offset: Offset(5), epoch: None, credit: 1_000 });
-        position.skip(Offset(0));
+        position.skip(Start::at(Offset(7)));
+        let epoch = Some(LeaderEpoch(3));
+        assert_eq!(position.begin(), Begin { offset: Offset(5), epoch, credit: 1_000 });
+        position.skip(Start::at(Offset(0)));
         assert_eq!(position.next(), Offset(0), "it was not there either");
     }
 }

@@ -1,10 +1,12 @@
 //! One partition's way to the broker, in motion: finds the leader, opens the stream, writes and
-//! reads on it, and begins again when it breaks.
+//! reads on it, and begins again when it breaks, or when another leads.
 //!
-//! Invariant: on a new stream everything unanswered is sent first, in order. The task ends when the
-//! producer is closed or dropped, or the topic is gone; then nothing of the lane is left unsettled.
+//! Invariant: on a new stream everything unanswered is sent first, in order, whichever broker it goes
+//! to. The task ends when the producer is closed or dropped, or the topic is gone; then nothing of the
+//! lane is left unsettled.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
@@ -15,21 +17,26 @@ use millstream_protocol::message::produce::{
     Acks, OpenProduce, ProduceAnswers, ProduceBatch, ProduceReady, ProducerIdentity,
 };
 use millstream_transport::{FrameReader, FrameWriter, StreamCode, StreamError};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Shared;
 use super::lane::{Lane, Step};
 use super::topic::Topic;
 use super::window::Then;
-use crate::backoff::Backoff;
-use crate::error::{ClientError, ProduceError, TopicGone};
+use crate::client::Client;
+use crate::error::{ClientError, ProduceError, TopicGone, is_elsewhere};
+use crate::finder::Place;
+use crate::routes::Leader;
+use crate::search::Search;
 
 const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
 /// Why there is no stream (any more).
 enum End {
-    /// Something that passes.
+    /// The broker is gone, or leads no longer.
     Lost(String),
+    /// The broker takes nothing now.
+    Busy(String),
     /// The numbering has to change before the next stream.
     Renumber { new_id: bool },
     /// The broker refuses what is here.
@@ -76,14 +83,14 @@ async fn produce(lane: &Lane, topic: &Topic, shared: &Shared) -> Option<TopicGon
             lane.woken().await;
         }
         let end = match attempts.open(lane, topic, shared).await {
-            Ok((mut writer, mut reader, ready)) => {
+            Ok(mut stream) => {
                 lane.set_down(false);
                 let unanswered = shared.config.acks == Acks::Zero;
-                let end = pump(lane, shared, &mut writer, &mut reader, ready, &mut attempts).await;
+                let end = stream.pump(lane, shared, &mut attempts.search).await;
                 lane.stream_ended(unanswered);
                 if !matches!(end, End::Done) {
-                    writer.reset(StreamCode::Cancelled);
-                    reader.stop(StreamCode::Cancelled);
+                    stream.writer.reset(StreamCode::Cancelled);
+                    stream.reader.stop(StreamCode::Cancelled);
                 }
                 end
             }
@@ -106,8 +113,13 @@ async fn produce(lane: &Lane, topic: &Topic, shared: &Shared) -> Option<TopicGon
                 tracing::warn!(topic = %lane.topic, partition = %lane.index, reason, "produce stream lost");
                 lane.note(reason);
                 lane.set_down(true);
-                attempts.fresh_routes = true;
-                sleep(attempts.backoff.pause()).await;
+                attempts.search.failed(attempts.leader.take()).await;
+            }
+            End::Busy(reason) => {
+                tracing::warn!(topic = %lane.topic, partition = %lane.index, reason, "the broker is busy");
+                lane.note(reason);
+                lane.set_down(true);
+                attempts.search.pause().await;
             }
         }
     }
@@ -115,25 +127,28 @@ async fn produce(lane: &Lane, topic: &Topic, shared: &Shared) -> Option<TopicGon
 
 /// What one attempt leaves to the next.
 struct Attempts {
-    backoff: Backoff,
-    /// Whether the cached leader has proved wrong, or unreachable.
-    fresh_routes: bool,
+    search: Search,
+    /// Whom the last stream was opened with, or was to be.
+    leader: Option<Leader>,
     /// Whether the numbering has to change, and under a new identity at that.
     renumber: Option<bool>,
 }
 
+/// An open stream, and whom it leads to.
+struct Stream {
+    writer: FrameWriter,
+    reader: FrameReader,
+    ready: ProduceReady,
+    leader: Leader,
+}
+
 impl Attempts {
     fn new(shared: &Shared) -> Self {
-        let backoff = Backoff::new(shared.client.config().backoff);
-        Self { backoff, fresh_routes: false, renumber: None }
+        let search = Search::new(shared.client.config().backoff);
+        Self { search, leader: None, renumber: None }
     }
 
-    async fn open(
-        &mut self,
-        lane: &Lane,
-        topic: &Topic,
-        shared: &Shared,
-    ) -> Result<(FrameWriter, FrameReader, ProduceReady), End> {
+    async fn open(&mut self, lane: &Lane, topic: &Topic, shared: &Shared) -> Result<Stream, End> {
         let limit = shared.client.config().request_timeout;
         match timeout(limit, self.try_open(lane, topic, shared)).await {
             Ok(done) => done,
@@ -146,30 +161,24 @@ impl Attempts {
         lane: &Lane,
         topic: &Topic,
         shared: &Shared,
-    ) -> Result<(FrameWriter, FrameReader, ProduceReady), End> {
+    ) -> Result<Stream, End> {
+        self.leader = None;
         self.identify(lane, shared).await?;
         let client = &shared.client;
-        let leader = client.leader(&lane.topic, topic.id, lane.index, self.fresh_routes).await;
-        let connection = match leader {
-            Ok(leader) => client.connection(&leader).await.map_err(lost)?,
+        let place = Place { topic: &lane.topic, id: Some(topic.id), partition: lane.index };
+        let leader = match client.leader(place, &mut self.search).await {
+            Ok(leader) => self.leader.insert(leader),
             Err(ClientError::TopicGone(gone)) => return Err(End::Gone(gone)),
             Err(error) => return Err(lost(error)),
         };
-        self.fresh_routes = false;
-        let (mut writer, mut reader) = connection.open().await.map_err(lost)?;
-        let open = Open::Produce(OpenProduce {
-            topic: lane.topic.clone(),
-            id: Some(topic.id),
-            partition: lane.index,
-            acks: shared.config.acks,
-        });
-        writer.send(&open, []).await.map_err(lost)?;
-        let ready = reader.recv::<Result<ProduceReady, WireError>>(LIMITS).await.map_err(lost)?;
-        let ready = ready.ok_or_else(|| lost("the broker closed the stream"))?.message;
-        match ready {
-            Ok(ready) => Ok((writer, reader, ready)),
-            Err(error) => Err(refused(error)),
+        let opening = open(client, leader, shared.config.acks);
+        let silent = (client.config().silence, || true);
+        let opened = client.while_leading(leader, silent, opening).await;
+        let (writer, reader, ready) = opened.unwrap_or_else(|| Err(moved()))?;
+        if !client.confirm(leader, ready.leader_epoch) {
+            return Err(lost(format!("broker {} leads in an older epoch", leader.node)));
         }
+        Ok(Stream { writer, reader, ready, leader: leader.clone() })
     }
 
     /// Sees to it that the lane has the identity and numbering that the next stream needs.
@@ -192,19 +201,36 @@ impl Attempts {
     }
 }
 
-/// Writes and reads until either ends.
-async fn pump(
-    lane: &Lane,
-    shared: &Shared,
-    writer: &mut FrameWriter,
-    reader: &mut FrameReader,
-    ready: ProduceReady,
-    attempts: &mut Attempts,
-) -> End {
-    let allowed = shared.config.max_in_flight.min(ready.max_in_flight.max(1) as usize);
-    tokio::select! {
-        end = write(lane, shared, writer, allowed) => end,
-        end = read(lane, shared, reader, &mut attempts.backoff) => end,
+async fn open(
+    client: &Client,
+    leader: &Leader,
+    acks: Acks,
+) -> Result<(FrameWriter, FrameReader, ProduceReady), End> {
+    let connection = client.connection(&leader.address).await.map_err(lost)?;
+    let (mut writer, mut reader) = connection.open().await.map_err(lost)?;
+    let (topic, id, partition) = (leader.topic.clone(), Some(leader.id), leader.partition);
+    let open = Open::Produce(OpenProduce { topic, id, partition, acks });
+    writer.send(&open, []).await.map_err(lost)?;
+    let ready = reader.recv::<Result<ProduceReady, WireError>>(LIMITS).await.map_err(lost)?;
+    let ready = ready.ok_or_else(|| lost("the broker closed the stream"))?.message;
+    Ok((writer, reader, ready.map_err(refused)?))
+}
+
+impl Stream {
+    /// Writes and reads until either ends, or another leads.
+    async fn pump(&mut self, lane: &Lane, shared: &Shared, search: &mut Search) -> End {
+        let Self { writer, reader, ready, leader } = self;
+        let allowed = shared.config.max_in_flight.min(ready.max_in_flight.max(1) as usize);
+        let heard = AtomicBool::new(false);
+        let work = async {
+            tokio::select! {
+                end = write(lane, shared, writer, allowed) => end,
+                end = read(lane, shared, reader, search, &heard) => end,
+            }
+        };
+        let is_silent = || lane.awaits_answers() && !heard.swap(false, Ordering::Relaxed);
+        let silent = (shared.client.config().silence, is_silent);
+        shared.client.while_leading(leader, silent, work).await.unwrap_or_else(moved)
     }
 }
 
@@ -258,7 +284,8 @@ async fn read(
     lane: &Lane,
     shared: &Shared,
     reader: &mut FrameReader,
-    backoff: &mut Backoff,
+    search: &mut Search,
+    heard: &AtomicBool,
 ) -> End {
     loop {
         let answers = match reader.recv::<ProduceAnswers>(LIMITS).await {
@@ -273,14 +300,17 @@ async fn read(
             }
             Err(error) => return lost(error),
         };
+        heard.store(true, Ordering::Relaxed);
         for answer in answers {
-            match lane.answer(answer, || backoff.pause()) {
-                (Then::GoOn, None) => backoff.reset(),
+            match lane.answer(answer, || search.next_pause()) {
+                (Then::GoOn, None) => search.succeeded(),
+                (Then::GoOn, Some(error)) if is_elsewhere(error.code) => return lost(error),
                 (Then::GoOn, Some(_)) => {}
-                (Then::Reopen, reason) => return End::Lost(reason.unwrap_or_default()),
+                (Then::Reopen, None) => return lost("the broker broke the protocol"),
+                (Then::Reopen, Some(error)) => return again(error),
                 (Then::Renumber { new_id }, reason) => {
                     tracing::warn!(
-                        topic = %lane.topic, partition = %lane.index, reason,
+                        topic = %lane.topic, partition = %lane.index, ?reason,
                         "numbering anew after a refusal"
                     );
                     return End::Renumber { new_id };
@@ -294,8 +324,20 @@ async fn read(
 /// A refusal to open the stream at all.
 fn refused(error: WireError) -> End {
     // Of the topic itself the next look at the routes knows more.
-    let about_topic = matches!(error.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition);
-    if error.is_retriable() || about_topic { lost(error) } else { End::Refused(error) }
+    match error.code {
+        ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => lost(error),
+        code if code.is_retriable() => again(error),
+        _ => End::Refused(error),
+    }
+}
+
+/// A refusal that passes: with another leader, or with time.
+fn again(error: WireError) -> End {
+    if is_elsewhere(error.code) { lost(error) } else { End::Busy(error.to_string()) }
+}
+
+fn moved() -> End {
+    lost("another broker leads now")
 }
 
 fn lost(reason: impl std::fmt::Display) -> End {

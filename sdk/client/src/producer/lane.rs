@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use millstream_protocol::batch::checksum::crc32c;
 use millstream_protocol::batch::{BatchHeader, ProducerStamp};
-use millstream_protocol::error::WireError;
+use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{Offset, PartitionIndex, Timestamp, TopicName};
 use millstream_protocol::message::produce::{ProduceAck, ProducerIdentity};
 use parking_lot::Mutex;
@@ -169,6 +169,11 @@ impl Lane {
         over && self.window.lock().is_settled()
     }
 
+    /// Whether the broker owes an answer.
+    pub(crate) fn awaits_answers(&self) -> bool {
+        0 < self.window.lock().awaiting()
+    }
+
     /// The identity it writes under, if it has one yet.
     pub(crate) fn identity(&self) -> Option<ProducerIdentity> {
         self.window.lock().identity()
@@ -239,16 +244,19 @@ impl Lane {
         &self,
         answer: Result<ProduceAck, WireError>,
         pause: impl FnOnce() -> Duration,
-    ) -> (Then, Option<String>) {
+    ) -> (Then, Option<WireError>) {
         let mut window = self.window.lock();
         match window.answer(answer) {
-            Err(_) => (Then::Reopen, Some("the broker answered more than it was asked".to_owned())),
+            Err(_) => {
+                let text = "the broker answered more than it was asked";
+                (Then::Reopen, Some(WireError::new(ErrorCode::Internal, text)))
+            }
             Ok(Answered::Written { batch, ack }) => {
                 written(batch, Some(ack.base_offset));
                 (Then::GoOn, None)
             }
             Ok(Answered::Failed { batch, error, maybe_written, then }) => {
-                let reason = error.to_string();
+                let reason = error.clone();
                 let (topic, partition) = (self.topic.clone(), self.index);
                 let refused = ProduceError::Refused { topic, partition, error, maybe_written };
                 if let Some(batch) = batch {
@@ -262,7 +270,7 @@ impl Lane {
                     trouble.hold = Some(Instant::now() + pause());
                 }
                 trouble.last = Some(error.to_string());
-                (then, trouble.last.clone())
+                (then, Some(error))
             }
         }
     }

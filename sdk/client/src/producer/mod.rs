@@ -35,7 +35,7 @@ use std::time::SystemTime;
 use millstream_protocol::ids::{PartitionIndex, Timestamp, TopicName};
 use millstream_protocol::message::Call as _;
 use millstream_protocol::message::produce::{AllocateProducer, ProducerIdentity};
-use millstream_protocol::message::topic::{FindTopic, TopicRoutes};
+use millstream_protocol::message::topic::FindTopic;
 use tokio::runtime::Handle;
 use tokio::sync::{MutexGuard, OnceCell};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ pub use record::{ProducerRecord, RecordMetadata};
 use crate::backoff::seed;
 use crate::client::Client;
 use crate::error::{ClientError, ProduceError};
+use crate::routes::Routes;
 use budget::{Budget, Room};
 use lane::{Failures, Lane};
 use queue::{Appended, Event};
@@ -377,7 +378,7 @@ impl Shared {
         }
         let name = TopicName::new(topic).map_err(ClientError::from)?;
         let routes = self.client.routes(&name, false).await?;
-        let turn = Arc::new(Turn::new(partitions(&routes), seed()));
+        let turn = Arc::new(Turn::new(routes.partitions(), seed()));
         Ok(self.put(name, &routes, turn, Vec::new()))
     }
 
@@ -385,21 +386,21 @@ impl Shared {
     fn put(
         &self,
         name: TopicName,
-        routes: &TopicRoutes,
+        routes: &Routes,
         turn: Arc<Turn>,
         mut lanes: Vec<Arc<Lane>>,
     ) -> Arc<Topic> {
-        let max_batch_bytes = routes.max_batch_bytes as usize;
+        let max_batch_bytes = routes.max_batch_bytes;
         let batch_bytes = self.config.batch_bytes.min(max_batch_bytes);
         let first = u32::try_from(lanes.len()).expect("at most 10,000 partitions");
-        for index in first..partitions(routes) {
+        for index in first..routes.partitions() {
             let (name, index) = (name.clone(), PartitionIndex(index));
             let in_flight = self.config.max_in_flight;
             let (turn, failures) = (Arc::clone(&turn), Arc::clone(&self.failures));
             let lane = Lane::new(name, index, batch_bytes, in_flight, turn, failures);
             lanes.push(Arc::new(lane));
         }
-        turn.grow(partitions(routes));
+        turn.grow(routes.partitions());
         let topic = Arc::new(Topic::new(name, routes.id, max_batch_bytes, lanes, turn));
         self.topics.put(&topic);
         topic
@@ -440,7 +441,7 @@ async fn look_for_partitions(shared: &Shared) {
             let _one_at_a_time = shared.loading.lock().await;
             match shared.client.routes(&topic.name, true).await {
                 // What becomes of a topic that was made again, its lanes find out.
-                Ok(routes) if routes.id == topic.id && topic.count() < partitions(&routes) => {
+                Ok(routes) if routes.id == topic.id && topic.count() < routes.partitions() => {
                     let (turn, lanes) = (Arc::clone(&topic.turn), topic.lanes.clone());
                     shared.put(topic.name.clone(), &routes, turn, lanes);
                 }
@@ -449,11 +450,6 @@ async fn look_for_partitions(shared: &Shared) {
             }
         }
     }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a topic has at most 10,000 partitions")]
-fn partitions(routes: &TopicRoutes) -> u32 {
-    routes.leaders.len() as u32
 }
 
 #[inline]

@@ -27,9 +27,10 @@ impl Producer {
             leaders: vec![Some(NodeId(0)); partitions as usize],
             brokers: Vec::new(),
             max_batch_bytes: 16 << 20,
+            epochs: Vec::new(),
         };
         let turn = Arc::new(Turn::new(partitions, 0));
-        let topic = shared.put(TopicName::new(name)?, &routes, turn, Vec::new());
+        let topic = shared.put(TopicName::new(name)?, &routes.into(), turn, Vec::new());
         for lane in &topic.lanes {
             lane.start();
             lane.renumber(ProducerIdentity {

@@ -1,4 +1,5 @@
-//! One partition of the broker in miniature: batches, and who has written which sequence.
+//! One partition of the brokers in miniature: batches, who has written which sequence, and who leads.
+//! It is the same on all brokers, as if replication took no time; but it can lose its end.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +9,69 @@ use millstream_client::protocol::batch::{
     seal, stamp,
 };
 use millstream_client::protocol::error::{ErrorCode, WireError};
-use millstream_client::protocol::ids::{LeaderEpoch, Offset, Timestamp};
+use millstream_client::protocol::ids::{LeaderEpoch, NodeId, Offset, Timestamp};
+use millstream_client::protocol::message::offsets::EpochEnd;
 use millstream_client::protocol::message::produce::ProduceAck;
 
-#[derive(Default)]
 pub(crate) struct Log {
     pub(crate) batches: Vec<Batch>,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// Who leads it, and in which epoch.
+    pub(crate) leader: Option<NodeId>,
+    pub(crate) epoch: LeaderEpoch,
+    /// The leader knows only of less that is committed, and calls what lies behind it out of range.
+    pub(crate) behind: Option<u64>,
     /// By producer: epoch, next sequence, where each first sequence went.
     producers: BTreeMap<i64, (i16, i32, BTreeMap<i32, u64>)>,
 }
 
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            batches: Vec::new(),
+            start: 0,
+            end: 0,
+            leader: Some(NodeId(1)),
+            epoch: LeaderEpoch(1),
+            behind: None,
+            producers: BTreeMap::new(),
+        }
+    }
+}
+
 impl Log {
+    /// An empty one that a broker leads.
+    pub(crate) fn led_by(node: u32) -> Self {
+        Self { leader: Some(NodeId(node)), ..Self::default() }
+    }
+
+    /// Another leads from now on, or nobody.
+    pub(crate) fn elect(&mut self, leader: Option<NodeId>) {
+        (self.leader, self.epoch) = (leader, self.epoch.next());
+    }
+
+    /// Everything before it is committed, as far as the leader knows.
+    pub(crate) fn high_watermark(&self) -> u64 {
+        self.behind.unwrap_or(self.end)
+    }
+
+    /// Where what was written up to an epoch ends.
+    pub(crate) fn end_of(&self, epoch: LeaderEpoch) -> EpochEnd {
+        let older = self.batches.iter().take_while(|batch| batch.header.leader_epoch <= epoch);
+        let nothing = EpochEnd { epoch: LeaderEpoch(0), end: Offset(self.start) };
+        older.last().map_or(nothing, |last| EpochEnd {
+            epoch: last.header.leader_epoch,
+            end: last.header.next_offset(),
+        })
+    }
+
+    /// Whether the record before the offset is not the one of this epoch.
+    pub(crate) fn is_parted(&self, offset: u64, epoch: LeaderEpoch) -> bool {
+        let found = self.end_of(epoch);
+        self.start < offset && (found.epoch < epoch || found.end.get() < offset)
+    }
+
     /// Takes a batch by the rules of KIP-98.
     pub(crate) fn produce(&mut self, batch: Batch) -> Result<ProduceAck, WireError> {
         batch.verify_crc().unwrap();
@@ -58,9 +109,10 @@ impl Log {
         let keep = self.batches.len().saturating_sub(batches);
         for batch in self.batches.drain(keep..) {
             self.end = self.end.min(batch.header.base_offset.get());
-            let entry = self.producers.get_mut(&batch.header.producer_id.0).unwrap();
-            entry.2.remove(&batch.header.base_sequence.0);
-            entry.1 = entry.1.min(batch.header.base_sequence.0);
+            if let Some(entry) = self.producers.get_mut(&batch.header.producer_id.0) {
+                entry.2.remove(&batch.header.base_sequence.0);
+                entry.1 = entry.1.min(batch.header.base_sequence.0);
+            }
         }
     }
 
@@ -80,7 +132,7 @@ impl Log {
 
     fn append(&mut self, batch: Batch) {
         let mut bytes = BytesMut::from(&batch.bytes[..]);
-        stamp(&mut bytes, Offset(self.end), LeaderEpoch(1));
+        stamp(&mut bytes, Offset(self.end), self.epoch);
         let batch = Batch::parse(bytes.freeze()).unwrap();
         self.end = batch.header.next_offset().get();
         self.batches.push(batch);
@@ -90,7 +142,8 @@ impl Log {
     pub(crate) fn read(&self, offset: u64, max: usize, batches: usize) -> Option<(Bytes, Offset)> {
         let first = self.batches.partition_point(|b| b.header.next_offset().get() <= offset);
         let (mut body, mut next) = (BytesMut::new(), None);
-        for batch in self.batches.iter().skip(first).take(batches) {
+        let committed = |batch: &&Batch| batch.header.next_offset().get() <= self.high_watermark();
+        for batch in self.batches.iter().skip(first).take(batches).take_while(committed) {
             if next.is_some() && max < body.len() + batch.bytes.len() {
                 break;
             }

@@ -1,107 +1,114 @@
-//! A broker in miniature over real QUIC: keeps what it is given, and fails when it is told to.
+//! Brokers in miniature over real QUIC: they keep what they are given, and fail when they are told to.
 //!
-//! Its logs outlive a restart, as a disk does.
+//! Their logs outlive a restart, as a disk does, and are the same on all brokers of a cluster.
 
 #![allow(dead_code, reason = "each test file uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod calls;
+mod cluster;
+mod fetch;
 mod log;
+mod port;
+mod produce;
+pub(crate) mod reading;
+pub(crate) mod sending;
 mod serve;
+mod world;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millstream_client::protocol::error::ErrorCode;
-use millstream_client::protocol::ids::{NodeId, TopicId};
+use millstream_client::protocol::ids::NodeId;
 use millstream_client::{BackoffConfig, Client, ClientConfig};
 use millstream_transport::{CloseCode, Greeting, Identity, Listener, TransportSettings};
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
+#[allow(unused_imports, reason = "each test file uses its own part of this")]
+pub(crate) use cluster::FakeCluster;
 pub(crate) use log::Log;
+use port::Port;
+pub(crate) use world::{Node, World};
 
 /// See the module.
 pub(crate) struct FakeBroker {
     pub(crate) world: Arc<Mutex<World>>,
+    pub(crate) node: NodeId,
     pub(crate) addr: SocketAddr,
-    identity: Identity,
+    port: Port,
+    authority: Arc<Authority>,
     running: Option<(Listener, CancellationToken)>,
+}
+
+/// Shorter than any timeout that must not be waited for.
+pub(crate) const SOON: Duration = Duration::from_secs(8);
+
+/// What comes of something that must not take long.
+pub(crate) async fn soon<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(SOON, work).await.expect("soon")
+}
+
+/// Waits until something is seen to be so.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    let look = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon(look).await;
+}
+
+/// What makes a cluster's brokers trusted; they share one certificate.
+pub(crate) struct Authority {
+    identity: Identity,
     _dir: tempfile::TempDir,
 }
 
-/// What it keeps, and what it is told to do.
-#[derive(Default)]
-pub(crate) struct World {
-    pub(crate) topics: BTreeMap<String, Topic>,
-    pub(crate) faults: Faults,
-    next_topic: u32,
-    next_producer: i64,
-    address: String,
-    /// Bytes of bodies sent on fetch streams, and granted on them.
-    pub(crate) fetched_bytes: u64,
-    pub(crate) granted_bytes: u64,
-}
-
-pub(crate) struct Topic {
-    pub(crate) id: TopicId,
-    pub(crate) partitions: Vec<Log>,
-}
-
-#[derive(Default)]
-pub(crate) struct Faults {
-    /// What the next batches are refused with; `None` takes one.
-    pub(crate) refuse: VecDeque<Option<ErrorCode>>,
-    /// The connection is closed after so many batches were appended, before they are answered.
-    pub(crate) cut_after_batches: Option<u32>,
-    /// The same, again after so many more.
-    pub(crate) cut_every: Option<u32>,
-    /// The connection is closed after so many bodies were sent.
-    pub(crate) cut_after_bodies: Option<u32>,
-    /// Batches are appended and never answered.
-    pub(crate) mute: bool,
-    /// Nothing is read from produce streams until this is over.
-    pub(crate) deaf: bool,
-    /// Calls are not answered until this is over; streams go on.
-    pub(crate) hold_calls: bool,
-    /// A bit of the next body is flipped.
-    pub(crate) flip: bool,
-    /// The most batches of one body.
-    pub(crate) batches_a_body: Option<usize>,
+impl Authority {
+    pub(crate) fn new() -> Arc<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::open(dir.path(), NodeId(1), &[]).unwrap();
+        Arc::new(Self { identity, _dir: dir })
+    }
 }
 
 impl FakeBroker {
-    /// A broker that runs, with one topic.
+    /// A broker that runs, alone and with one topic.
     pub(crate) fn with_topic(name: &str, partitions: usize) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let identity = Identity::open(dir.path(), NodeId(1), &[]).unwrap();
-        let addr = "127.0.0.1:0".parse().unwrap();
-        let mut broker = Self { world: Arc::default(), addr, identity, running: None, _dir: dir };
+        let broker = Self::started(NodeId(1), Arc::default(), Authority::new());
         broker.make_topic(name, partitions);
+        broker
+    }
+
+    /// A broker of the cluster whose world it is.
+    pub(crate) fn started(
+        node: NodeId,
+        world: Arc<Mutex<World>>,
+        authority: Arc<Authority>,
+    ) -> Self {
+        let port = Port::reserve();
+        let addr = port.addr();
+        let mut broker = Self { world, node, addr, port, authority, running: None };
         broker.start();
         broker
     }
 
     /// Makes a topic, in place of one of that name.
     pub(crate) fn make_topic(&self, name: &str, partitions: usize) {
-        let mut world = self.world.lock();
-        world.next_topic += 1;
-        let id = TopicId(world.next_topic);
-        let partitions = (0..partitions).map(|_| Log::default()).collect();
-        world.topics.insert(name.to_owned(), Topic { id, partitions });
+        self.world.lock().make_topic(name, partitions);
     }
 
     pub(crate) fn start(&mut self) {
-        let listener =
-            Listener::bind(self.addr, &self.identity, TransportSettings::default()).unwrap();
-        self.addr = listener.local_addr();
-        self.world.lock().address = self.addr.to_string();
+        let settings = TransportSettings::default();
+        let listener = Listener::bind(self.addr, &self.authority.identity, settings).unwrap();
+        self.world.lock().nodes.entry(self.node).or_default().address = self.addr.to_string();
         let stopped = CancellationToken::new();
         let greeting = Greeting {
             features: Vec::new(),
             cluster_id: "fake".to_owned(),
-            node: NodeId(1),
+            node: self.node,
             software: "fake/1".to_owned(),
         };
         let accept = serve::accept(listener.clone(), greeting, Arc::clone(&self.world));
@@ -117,7 +124,7 @@ impl FakeBroker {
         listener.close(CloseCode::ShuttingDown, "restarting");
         listener.wait_idle().await;
         drop(listener);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        self.port.is_free().await;
     }
 
     pub(crate) fn config(&self) -> ClientConfig {
@@ -127,7 +134,7 @@ impl FakeBroker {
                 most: Duration::from_millis(50),
             },
             request_timeout: Duration::from_secs(10),
-            ..ClientConfig::new([self.addr.to_string()]).ca_pem(self.identity.ca_pem())
+            ..ClientConfig::new([self.addr.to_string()]).ca_pem(self.authority.identity.ca_pem())
         }
     }
 
@@ -137,13 +144,11 @@ impl FakeBroker {
 
     /// The values in a partition, in order.
     pub(crate) fn values(&self, topic: &str, partition: usize) -> Vec<String> {
-        self.world.lock().topics[topic].partitions[partition].values()
+        self.world.lock().log(topic, partition).values()
     }
 
     /// Puts records into a partition, so many in each batch.
     pub(crate) fn fill(&self, topic: &str, partition: usize, records: usize, batch: usize) {
-        let mut world = self.world.lock();
-        let log = &mut world.topics.get_mut(topic).unwrap().partitions[partition];
-        log.fill(records, batch);
+        self.world.lock().log(topic, partition).fill(records, batch);
     }
 }

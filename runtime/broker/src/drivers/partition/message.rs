@@ -7,12 +7,12 @@ use millstream_core::log::producers::Stamp;
 use millstream_core::replication::Durability;
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::JobId;
+use millstream_protocol::ids::{JobId, LeaderEpoch};
 use millstream_protocol::message::produce::{Acks, ProduceAck};
 use millstream_storage::log::LogConfig;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Stream;
+use super::{History, Stream};
 use crate::drivers::log_writer::Task;
 
 /// The fate of a batch.
@@ -27,6 +27,8 @@ pub(crate) enum Message {
     Reconfigure(Reconfigure),
     /// Whether a batch, or a newer one of its producer, was taken.
     Ask(Stamp, oneshot::Sender<Option<bool>>),
+    /// Where what was written up to an epoch ends.
+    FindEpochEnd(LeaderEpoch, oneshot::Sender<History>),
     /// A job was deleted: its identities will not write again.
     ForgetJob(JobId),
     /// Look after the log: retention, checkpoint.

@@ -86,3 +86,24 @@ async fn who_is_told_that_a_batch_is_committed_finds_it() {
         assert_eq!(fate.await.unwrap().unwrap().base_offset, Offset(number - 1));
     }
 }
+
+#[tokio::test]
+async fn a_log_says_where_what_was_written_up_to_an_epoch_ends() {
+    let cores = Cores::start(1).unwrap();
+    let (handle, _dir) = partition(&cores).await;
+    for _ in 0..3 {
+        let Batch { header, bytes } = one_record();
+        handle.write(header, bytes).await.unwrap();
+    }
+    let epoch = handle.view().epoch;
+    for asked in [epoch, epoch.next()] {
+        let history = handle.history(asked).await.unwrap();
+        let end = history.committed();
+        assert_eq!((history.is_settled(), end.epoch, end.end), (true, epoch, Offset(3)));
+    }
+    let own = handle.history(epoch).await.unwrap();
+    assert_eq!((own.parts_before(Offset(3)), own.parts_before(Offset(4))), (false, true));
+    let older = handle.history(LeaderEpoch(0)).await.unwrap();
+    assert_eq!(older.committed().end, Offset(0), "nothing here is as old");
+    assert!(older.parts_before(Offset(1)));
+}

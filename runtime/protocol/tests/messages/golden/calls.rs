@@ -1,6 +1,6 @@
 //! One call of each kind, for the golden bytes of the table.
 
-use millstream_protocol::ids::Timestamp;
+use millstream_protocol::ids::{LeaderEpoch, Timestamp};
 use millstream_protocol::message::produce::AllocateProducer;
 use millstream_protocol::message::{
     Open, Request, cluster::*, job::*, module::*, offsets::*, topic::*,
@@ -26,7 +26,7 @@ pub(crate) fn every_call() -> Vec<Request> {
         DeleteTopic { name: name.clone() }.into(),
         FindTopic { name: name.clone() }.into(),
         AllocateProducer {}.into(),
-        ListOffsets { topic: name, partition: Some(PARTITION), at }.into(),
+        ListOffsets { topic: name.clone(), partition: Some(PARTITION), at }.into(),
         upload.into(),
         ListModules {}.into(),
         DescribeModule { module: module() }.into(),
@@ -40,5 +40,6 @@ pub(crate) fn every_call() -> Vec<Request> {
         DeleteJob { name: job.clone() }.into(),
         JobLogs { name: job, after: 128, limit: 50 }.into(),
         ClusterStatus {}.into(),
+        FindEpochEnd { topic: name, partition: PARTITION, epoch: LeaderEpoch(5) }.into(),
     ]
 }

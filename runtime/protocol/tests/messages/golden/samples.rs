@@ -183,6 +183,20 @@ pub(crate) fn partition_offsets() -> Answer<Vec<PartitionOffset>> {
     Ok(vec![at(0, None), at(1, Some(Timestamp(i64::MIN)))])
 }
 
+pub(crate) fn topic_routes() -> Answer<TopicRoutes> {
+    Ok(TopicRoutes {
+        id: TopicId(7),
+        leaders: vec![Some(NodeId(2)), None],
+        brokers: brokers(),
+        max_batch_bytes: 1 << 20,
+        epochs: vec![LeaderEpoch(5), LeaderEpoch(300)],
+    })
+}
+
+pub(crate) fn epoch_end() -> Answer<EpochEnd> {
+    Ok(EpochEnd { epoch: LeaderEpoch(4), end: Offset(1_000_000) })
+}
+
 pub(crate) fn cluster_description() -> Answer<ClusterDescription> {
     Ok(ClusterDescription {
         cluster_id: "c-1".to_owned(),

@@ -2,7 +2,9 @@
 
 use millstream_protocol::ids::{ProducerEpoch, ProducerId};
 use millstream_protocol::message::cluster::ClusterDescription;
-use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
+use millstream_protocol::message::offsets::{
+    EpochEnd, FindEpochEnd, ListOffsets, OffsetSpec, PartitionOffset,
+};
 use millstream_protocol::message::produce::ProducerIdentity;
 use proptest::option;
 use proptest::prelude::*;
@@ -39,6 +41,18 @@ pub(crate) fn partition_offset() -> impl Strategy<Value = PartitionOffset> {
             leader_epoch,
         },
     )
+}
+
+pub(crate) fn find_epoch_end() -> impl Strategy<Value = FindEpochEnd> {
+    (topic_name(), partition(), epoch()).prop_map(|(topic, partition, epoch)| FindEpochEnd {
+        topic,
+        partition,
+        epoch,
+    })
+}
+
+pub(crate) fn epoch_end() -> impl Strategy<Value = EpochEnd> {
+    (epoch(), offset()).prop_map(|(epoch, end)| EpochEnd { epoch, end })
 }
 
 pub(crate) fn cluster_description() -> impl Strategy<Value = ClusterDescription> {

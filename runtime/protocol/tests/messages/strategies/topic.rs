@@ -95,12 +95,14 @@ fn partition_description() -> impl Strategy<Value = PartitionDescription> {
 }
 
 pub(crate) fn topic_routes() -> impl Strategy<Value = TopicRoutes> {
-    (topic_id(), list(option::of(node())), list(broker_address()), small()).prop_map(
-        |(id, leaders, brokers, max_batch_bytes)| TopicRoutes {
+    let leaders = (list(option::of(node())), list(epoch()));
+    (topic_id(), leaders, list(broker_address()), small()).prop_map(
+        |(id, (leaders, epochs), brokers, max_batch_bytes)| TopicRoutes {
             id,
             leaders,
             brokers,
             max_batch_bytes,
+            epochs,
         },
     )
 }
