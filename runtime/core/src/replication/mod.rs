@@ -135,17 +135,34 @@ impl Partition {
         self.log.voters()
     }
 
-    /// The voters, and where they stand in the log, when this replica leads and no other set is on its way.
+    /// Whether it is the only voter.
     #[must_use]
-    pub fn settled_voters(&self) -> Option<(LogEnd, VoterSet)> {
+    pub fn is_alone(&self) -> bool {
+        self.log.is_alone()
+    }
+
+    /// Where in the log the voters stand.
+    #[must_use]
+    pub fn voters_at(&self) -> LogEnd {
+        self.log.voters_at()
+    }
+
+    /// Whether this replica leads, its voters are committed, and no other set is on its way.
+    #[must_use]
+    pub fn are_voters_settled(&self) -> bool {
         let settled = match &self.role {
             Role::Leader(leader) => leader.is_established(&self.log) && leader.change.is_none(),
             _ => false,
         };
         let committed = self.log.offsets.high_watermark();
         let newest = self.log.ballot.voters.last();
-        let written = newest.is_none_or(|newest| newest.offset < committed);
-        (settled && written).then(|| (self.log.voters_at(), self.log.voters().clone()))
+        settled && newest.is_none_or(|newest| newest.offset < committed)
+    }
+
+    /// The voters, and where they stand in the log, when this replica leads and they are settled.
+    #[must_use]
+    pub fn settled_voters(&self) -> Option<(LogEnd, VoterSet)> {
+        self.are_voters_settled().then(|| (self.log.voters_at(), self.log.voters().clone()))
     }
 
     /// Whether what this replica holds may be deleted: the metadata says so, and its log knows of no later voters.
