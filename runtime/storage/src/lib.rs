@@ -27,4 +27,5 @@ pub mod data_dir;
 pub mod disk;
 pub mod dump;
 pub mod log;
+pub mod members;
 pub mod metadata;

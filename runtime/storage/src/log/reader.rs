@@ -87,6 +87,21 @@ impl<D: Disk> LogReader<D> {
         self.shared.segments().iter().map(|segment| segment.published()).sum()
     }
 
+    /// Another number after each truncation: who reads for somebody that was promised what was there before compares
+    /// the number before the promise and the one after the read.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.shared.generation()
+    }
+
+    /// Bytes that lie behind a cursor.
+    #[must_use]
+    pub fn bytes_after(&self, cursor: &Cursor) -> u64 {
+        let segments = self.shared.segments();
+        let later = segments.iter().filter(|segment| cursor.segment <= segment.base());
+        later.map(|segment| segment.published()).sum::<u64>().saturating_sub(cursor.position)
+    }
+
     /// A cursor at the batch that holds `offset`, or at the end.
     ///
     /// # Errors

@@ -80,6 +80,12 @@ impl MetadataError {
         system.is_some_and(disk::is_disk_full)
     }
 
+    /// Whether what is in the file is not what was stored: the file system did what it was asked.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, MetadataError::Corrupt { .. } | MetadataError::Incomplete { .. })
+    }
+
     /// Whether the store must not be used any more.
     #[must_use]
     pub fn is_bug(&self) -> bool {

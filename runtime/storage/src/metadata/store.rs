@@ -89,6 +89,17 @@ impl Store {
         Store::open_with(path, Box::new(move || open_database(&disk, &file)))
     }
 
+    /// Makes room for another store where a damaged one is. That one stays, with `.damaged` behind its name.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn set_aside<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".damaged");
+        disk.rename(path, Path::new(&name))?;
+        path.parent().map_or(Ok(()), |dir| disk.sync_dir(dir))
+    }
+
     /// Which cluster and which life of the disk this is.
     #[must_use]
     pub fn identity(&self) -> Identity {
