@@ -206,13 +206,19 @@ pub(crate) async fn meet(client: &Client, broker: &str) {
 /// Whether doing it twice is the same as doing it once.
 const fn is_repeatable(request: &Request) -> bool {
     match request {
-        Request::UploadModule(_) | Request::SetJobState(_) | Request::UpdateJob(_) => true,
+        Request::UploadModule(_)
+        | Request::SetJobState(_)
+        | Request::UpdateJob(_)
+        | Request::MovePartition(_)
+        | Request::DrainBroker(_)
+        | Request::BalanceCluster(_) => true,
         Request::CreateTopic(_)
         | Request::AlterTopic(_)
         | Request::DeleteTopic(_)
         | Request::DeleteModule(_)
         | Request::DeployJob(_)
-        | Request::DeleteJob(_) => false,
+        | Request::DeleteJob(_)
+        | Request::RemoveBroker(_) => false,
         read => is_prompt(read),
     }
 }
@@ -240,6 +246,16 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::DeployJob(_)
         | Request::SetJobState(_)
         | Request::UpdateJob(_)
-        | Request::DeleteJob(_) => false,
+        | Request::DeleteJob(_)
+        | Request::MovePartition(_)
+        | Request::DrainBroker(_)
+        | Request::RemoveBroker(_)
+        | Request::BalanceCluster(_)
+        // Only brokers ask these, and not through this.
+        | Request::Propose(_)
+        | Request::JoinCluster(_)
+        | Request::PartitionStatus(_)
+        | Request::ReadModule(_)
+        | Request::HandOver(_) => false,
     }
 }

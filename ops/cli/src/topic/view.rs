@@ -193,6 +193,7 @@ mod tests {
             log_end: Offset(27_010),
             size_bytes: 2_621_440,
             status: status.to_owned(),
+            voters: vec![NodeId(1)],
         };
         Topic::from(TopicDescription {
             name: TopicName::new("flights").expect("a name"),

@@ -1,4 +1,4 @@
-//! The messages: one table of requests, the two long-lived streams, and the greeting.
+//! The messages: one table of requests, the long-lived streams, and the greeting.
 //!
 //! A connection's first bidirectional stream carries [`hello::Hello`] and its answer. Every later
 //! stream opens with one [`Open`]. A [`Request`] is answered by `Result<Call::Response, WireError>`
@@ -15,6 +15,7 @@ pub mod hello;
 pub mod job;
 pub mod module;
 pub mod offsets;
+pub mod peer;
 pub mod produce;
 pub mod replica;
 pub mod topic;
@@ -32,4 +33,6 @@ pub enum Open {
     Produce(produce::OpenProduce),
     /// A stream of batches out of one partition.
     Fetch(fetch::OpenFetch),
+    /// A stream from one broker to another.
+    Peer(peer::OpenPeer),
 }

@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{cluster, job, module, offsets, produce, topic};
+use super::{cluster, job, module, offsets, peer, produce, topic};
 
 /// One control call: the request type knows its response.
 pub trait Call: Into<Request> {
@@ -91,4 +91,22 @@ requests! {
     ClusterStatus(cluster::ClusterStatus) -> cluster::ClusterDescription;
     /// Finds where what was written up to a leader epoch ends.
     FindEpochEnd(offsets::FindEpochEnd) -> offsets::EpochEnd;
+    /// Has commands decided, for another broker; they are the request's body.
+    Propose(peer::Propose) -> ();
+    /// Tells a new broker what it has to know.
+    JoinCluster(peer::JoinCluster) -> peer::JoinedCluster;
+    /// Describes partitions that this broker leads, for another broker.
+    PartitionStatus(peer::PartitionStatus) -> Vec<topic::PartitionDescription>;
+    /// Reads a part of a module, for another broker; empty behind its end.
+    ReadModule(peer::ReadModule) -> Vec<u8>;
+    /// Gives the leadership of a partition away, for another broker.
+    HandOver(peer::HandOver) -> ();
+    /// Moves a partition to other brokers.
+    MovePartition(cluster::MovePartition) -> ();
+    /// Empties a broker, or lets it take something again.
+    DrainBroker(cluster::DrainBroker) -> cluster::PlacementPlan;
+    /// Takes an empty broker out of the cluster.
+    RemoveBroker(cluster::RemoveBroker) -> ();
+    /// Evens out what brokers keep and lead.
+    BalanceCluster(cluster::BalanceCluster) -> cluster::PlacementPlan;
 }

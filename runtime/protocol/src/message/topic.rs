@@ -92,6 +92,8 @@ pub struct PartitionDescription {
     pub size_bytes: u64,
     /// `online`, or what is wrong with it.
     pub status: String,
+    /// The brokers that vote on it: these, where none is on its way.
+    pub voters: Vec<NodeId>,
 }
 
 /// Changes a topic while it is in use.

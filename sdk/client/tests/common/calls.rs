@@ -110,6 +110,10 @@ fn status(world: &World) -> ClusterDescription {
         topics: world.topics.len() as u64,
         partitions: 0,
         jobs: 0,
+        standings: vec![],
+        voters: vec![],
+        leaderless: 0,
+        moving: 0,
     }
 }
 
