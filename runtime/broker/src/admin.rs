@@ -1,7 +1,6 @@
 //! The admin port: Prometheus metrics, liveness, readiness. Plain HTTP, read-only.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -9,19 +8,26 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Whether the broker takes requests. Starts as no.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Readiness(Arc<AtomicBool>);
+pub(crate) struct Readiness(Arc<watch::Sender<bool>>);
 
 impl Readiness {
     pub(crate) fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+        self.0.send_replace(ready);
+    }
+
+    /// Waits until it does.
+    pub(crate) async fn wait(&self) {
+        // The sender is this one.
+        let _ = self.0.subscribe().wait_for(|ready| *ready).await;
     }
 
     fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
     }
 }
 

@@ -17,6 +17,7 @@ use crate::jobs::Jobs;
 use crate::metrics::{BrokerMetrics, LogMetrics, TopicMetrics};
 use crate::modules::Modules;
 use crate::partitions::{Partition, Partitions};
+use crate::peers::Peers;
 use crate::serve::Complaints;
 
 /// The broker's parts, shared by all tasks.
@@ -24,7 +25,9 @@ use crate::serve::Complaints;
 pub(crate) struct Broker {
     pub(crate) node: NodeId,
     pub(crate) cluster_id: String,
+    pub(crate) cluster: u128,
     pub(crate) metadata: Metadata,
+    pub(crate) peers: Peers,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) jobs: Arc<Jobs>,
@@ -38,6 +41,8 @@ pub(crate) struct Broker {
     pub(crate) batches: Arrivals,
     /// Memory for modules that are being received.
     pub(crate) uploads: Arrivals,
+    /// Memory for batches that come from other brokers.
+    pub(crate) replicated: Room,
     pub(crate) complaints: Complaints,
     /// The metadata offset up to which partitions and jobs are as decided.
     pub(crate) reconciled: watch::Receiver<Offset>,

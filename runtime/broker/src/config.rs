@@ -10,7 +10,7 @@ mod sections;
 mod sources;
 
 pub use quantity::{Bytes, Duration, InvalidQuantity};
-pub use sections::{Admin, Log, LogFormat, Modules, Server, Storage, Transport};
+pub use sections::{Admin, Log, LogFormat, Modules, Replication, Server, Storage, Transport};
 pub use sources::{ConfigError, Overrides};
 
 use std::path::Path;
@@ -27,6 +27,8 @@ pub struct Config {
     pub admin: Admin,
     /// Logs on disk.
     pub storage: Storage,
+    /// Brokers among each other.
+    pub replication: Replication,
     /// QUIC.
     pub transport: Transport,
     /// WebAssembly modules.
@@ -70,6 +72,11 @@ impl Config {
         let (day, save) = (24 * 60 * 60 * 1000, self.storage.position_save);
         range("storage.position_save (ms)", millis(save), 10, day)?;
         range("storage.retention_check (ms)", millis(self.storage.retention_check), 10, day)?;
+        let Replication { heartbeat, timeout, election, fence_after, .. } = self.replication;
+        range("replication.heartbeat (ms)", millis(heartbeat), 5, 10_000)?;
+        range("replication.timeout (ms)", millis(timeout), 2 * millis(heartbeat), 60_000)?;
+        range("replication.election (ms)", millis(election), 20, 60_000)?;
+        range("replication.fence_after (ms)", millis(fence_after), millis(timeout), day)?;
         range("storage.io_threads", self.storage.io_threads as u64, 1, 256)?;
         range("transport.max_streams", self.transport.max_streams.into(), 8, 1 << 16)?;
         range("transport.stream_window", self.transport.stream_window.0, 1 << 16, 1 << 30)?;

@@ -24,6 +24,7 @@ mod admin;
 mod arrivals;
 mod broker;
 mod clock;
+mod cluster;
 mod cores;
 mod drivers;
 mod filter;
@@ -35,6 +36,7 @@ mod modules;
 mod opening;
 mod orphans;
 mod partitions;
+mod peers;
 mod reconcile;
 mod run;
 mod serve;
@@ -43,14 +45,27 @@ pub use run::{Running, StartError, start, start_on};
 
 use config::Config;
 
-/// Runs a broker until `shutdown` completes, then stops it gracefully.
+/// Runs a broker until `shutdown` completes, then stops it gracefully. A broker that finds that it has to begin anew
+/// (the metadata's log is damaged, and others have it) does so.
 ///
 /// # Errors
 /// [`StartError`] when it does not start.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), StartError> {
-    let running = start(config).await?;
-    tracing::info!(address = %running.address(), admin = %running.admin_address(), "serving");
-    shutdown.await;
-    running.stop().await;
-    Ok(())
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let running = tokio::select! {
+            running = start(config.clone()) => running?,
+            // A broker that nobody takes into its cluster is still starting.
+            () = &mut shutdown => return Ok(()),
+        };
+        tracing::info!(address = %running.address(), admin = %running.admin_address(), "serving");
+        let again = tokio::select! {
+            () = &mut shutdown => false,
+            () = running.must_restart() => true,
+        };
+        running.stop().await;
+        if !again {
+            return Ok(());
+        }
+    }
 }

@@ -12,7 +12,6 @@ use futures::stream::FuturesUnordered;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::drivers::log_writer::Task;
 use crate::drivers::partition::Message;
 use crate::partitions::{Partition, Partitions};
 
@@ -26,9 +25,9 @@ pub(crate) async fn run(partitions: Arc<Partitions>, every: Duration, stop: Canc
 }
 
 async fn look_after(partition: Partition) {
-    for task in [Task::EnforceRetention(Clock::wall()), Task::Checkpoint] {
+    for task in [Message::Retain(Clock::wall()), Message::Checkpoint] {
         // An error means that the partition is being closed.
-        drop(partition.send(Message::Trim(task)).await);
+        drop(partition.send(task).await);
     }
 }
 

@@ -23,6 +23,9 @@ use parking_lot::Mutex;
 
 use crate::config;
 
+/// Bytes of a module that go to another broker in one answer.
+const PART_BYTES: usize = 256 << 10;
+
 /// Gives the newest image.
 type Newest = Box<dyn Fn() -> Arc<Image> + Send + Sync>;
 
@@ -168,6 +171,29 @@ impl Modules {
             };
             WireError::new(code, format!("module {version}: {error}"))
         })
+    }
+
+    /// A part of a module's bytes, for another broker; empty behind the end.
+    pub(crate) async fn read_part(
+        self: &Arc<Self>,
+        sha256: &str,
+        offset: u64,
+    ) -> Result<Vec<u8>, WireError> {
+        let id: BlobId = sha256.parse().map_err(|error| {
+            WireError::new(
+                ErrorCode::InvalidRequest,
+                format!("{sha256:?} names no module: {error}"),
+            )
+        })?;
+        let this = Arc::clone(self);
+        blocking(move || {
+            let unknown = |error| WireError::new(ErrorCode::UnknownModule, error);
+            let bytes = this.blobs.get(&id).map_err(unknown)?;
+            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            let to = bytes.len().min(from + PART_BYTES);
+            Ok(bytes[from..to].to_vec())
+        })
+        .await
     }
 
     async fn load(

@@ -173,6 +173,19 @@ pub(crate) fn unknown_topic(name: &TopicName) -> WireError {
     WireError::new(ErrorCode::UnknownTopic, text)
 }
 
+/// What a client is told of a partition that other brokers keep.
+pub(crate) fn elsewhere(topic: &TopicName, partition: PartitionIndex) -> WireError {
+    let text = format!("{topic}/{partition} is kept by other brokers: look up who leads it");
+    WireError::new(ErrorCode::NotLeader, text)
+}
+
+/// What a client is told that comes to a replica that cannot answer it.
+pub(crate) fn not_leader(partition: &Partition) -> WireError {
+    let (topic, index) = (partition.topic(), partition.id().partition);
+    let text = format!("this broker does not lead {topic}/{index}: look up who does");
+    WireError::new(ErrorCode::NotLeader, text)
+}
+
 /// What a client is told that knows of a newer leader than this broker.
 pub(crate) fn older(partition: &Partition, epoch: LeaderEpoch) -> WireError {
     let (topic, index) = (partition.topic(), partition.id().partition);

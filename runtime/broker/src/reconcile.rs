@@ -1,31 +1,36 @@
 //! Reconcile: make this broker do what the image says, topic by topic and job by job.
 //!
 //! Invariant: files are deleted only for a topic that a committed command deleted while this broker
-//! knew it: what the image does not know is left alone. A partition that the file system would not let
-//! open is tried again, with pauses; one that is damaged is not.
+//! knew it, and for a replica that its partition's placement has let go of: what the image does not know is
+//! left alone. A partition that the file system would not let open is tried again, with pauses; one that is
+//! damaged is not, unless others have what was in it.
 
-use std::collections::BTreeMap;
+mod hosting;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_core::metadata::{Image, Topic as TopicImage, TopicConfig};
-use millstream_core::replication::{Durability, Vote};
+use millstream_core::replication::{Ballot, Durability};
 use millstream_modules::{FilterSpec, Limits, Scope};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::log::{self, LogConfig};
 use millstream_storage::metadata::{Change, Table};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::cores::Cores;
 use crate::drivers::metadata::Metadata;
-use crate::drivers::partition::{Message, Reconfigure, View, vote_key};
+use crate::drivers::partition::{Handle, Message, Reconfigure, Target, View, vote_key};
 use crate::ingress::Ingress;
 use crate::jobs::Jobs;
 use crate::metrics::TopicMetrics;
 use crate::modules::Modules;
-use crate::opening::{NotOpened, Opener};
+use crate::opening::{NotOpened, Opener, Standing};
 use crate::partitions::{Partition, Partitions, Settings, Slot, Topic};
 
 /// Logs that are opened at the same time.
@@ -45,8 +50,16 @@ pub(crate) struct Reconciler {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) jobs: Arc<Jobs>,
-    /// Votes as they were stored, by row key: for partitions that were not opened yet.
-    pub(crate) votes: BTreeMap<Vec<u8>, Vote>,
+    /// What this broker has promised, as it is stored, by partition: of those that are not open.
+    pub(crate) ballots: BTreeMap<TopicPartition, Ballot>,
+    /// What each replica was last told of who should vote.
+    pub(crate) aimed: BTreeMap<TopicPartition, Target>,
+    /// Logs that turned out to be damaged.
+    pub(crate) reports: mpsc::Receiver<TopicPartition>,
+    /// The log that everything is decided in.
+    pub(crate) metadata_log: Handle,
+    /// To be cancelled when the broker has to start anew.
+    pub(crate) restart: CancellationToken,
     pub(crate) done: watch::Sender<Offset>,
     /// What is served now, to see what changed.
     pub(crate) served: BTreeMap<TopicId, Served>,
@@ -60,6 +73,8 @@ pub(crate) struct Served {
     config: TopicConfig,
     metrics: Arc<TopicMetrics>,
     slots: Vec<Slot>,
+    /// Which of the slots other brokers keep.
+    elsewhere: BTreeSet<u32>,
     /// Which of the slots are to be tried again.
     again: BTreeMap<u32, Again>,
 }
@@ -100,10 +115,20 @@ impl Served {
             }
             error
         });
+        self.elsewhere.remove(&index.0);
+        self.set(index, slot);
+    }
+
+    fn set(&mut self, index: PartitionIndex, slot: Slot) {
         match self.slots.get_mut(index.0 as usize) {
             Some(known) => *known = slot,
             None => self.slots.push(slot),
         }
+    }
+
+    /// What requests find of it.
+    fn entry(&self, id: TopicId) -> Topic {
+        Topic { id, metrics: Arc::clone(&self.metrics), partitions: self.slots.clone() }
     }
 }
 
@@ -123,6 +148,10 @@ impl Reconciler {
             let next_attempt = self.next_attempt();
             filters = tokio::select! {
                 () = stop.cancelled() => break,
+                Some(id) = self.reports.recv() => {
+                    self.repair(id).await;
+                    false
+                }
                 changed = images.changed() => {
                     if changed.is_err() {
                         break;
@@ -146,9 +175,11 @@ impl Reconciler {
         for (id, topic) in image.topics() {
             self.configure(*id, topic, &image).await;
         }
+        self.close_what_leaves(&image).await;
         let mut served = std::mem::take(&mut self.served);
         self.open_missing(&mut served, &image).await;
         self.served = served;
+        self.aim(&image).await;
         for (module, known) in self.last.modules() {
             if !image.modules().contains_key(module) {
                 self.modules.forget(&known.sha256);
@@ -167,6 +198,7 @@ impl Reconciler {
             config: config.clone(),
             metrics: TopicMetrics::new(),
             slots: Vec::new(),
+            elsewhere: BTreeSet::new(),
             again: BTreeMap::new(),
         });
         if served.config != config {
@@ -180,21 +212,31 @@ impl Reconciler {
 
     /// Opens what is not open and should be, of all topics side by side. A topic is found when its last
     /// partition was tried.
-    async fn open_missing(&self, served: &mut BTreeMap<TopicId, Served>, image: &Image) {
+    async fn open_missing(&mut self, served: &mut BTreeMap<TopicId, Served>, image: &Image) {
         use futures::StreamExt as _;
-        let missing: Vec<_> = image
-            .topics()
-            .iter()
-            .flat_map(|(id, topic)| missing(*id, &served[id], topic))
-            .collect();
-        let mut left: BTreeMap<TopicId, usize> = BTreeMap::new();
-        for id in &missing {
-            *left.entry(id.topic).or_default() += 1;
+        let (mut missing, mut left) = (Vec::new(), BTreeMap::<TopicId, usize>::new());
+        for (id, topic) in image.topics() {
+            let known = served.get_mut(id).expect("it is configured before it is opened");
+            let (here, elsewhere) = self.to_open(*id, known, topic);
+            for (index, slot) in elsewhere {
+                known.set(index, slot);
+                known.elsewhere.insert(index.0);
+            }
+            // What is to be opened has its place among those that are elsewhere.
+            if here.is_empty() {
+                self.partitions.put(known.name.clone(), known.entry(*id));
+            }
+            left.insert(*id, here.len());
+            missing.extend(here);
         }
-        let starts: Vec<_> =
-            missing.into_iter().map(|id| (id, Guise::of(&served[&id.topic]))).collect();
-        let opening = futures::stream::iter(starts)
-            .map(|(id, guise)| async move { (id, self.open_one(id, &guise, image).await) });
+        let starts: Vec<_> = missing
+            .into_iter()
+            .map(|id| (id, Guise::of(&served[&id.topic]), self.standing(image, id)))
+            .collect();
+        let this = &*self;
+        let opening = futures::stream::iter(starts).map(|(id, guise, standing)| async move {
+            (id, this.open_one(id, &guise, standing, image).await)
+        });
         let mut opened = std::pin::pin!(opening.buffered(OPENING));
         while let Some((id, slot)) = opened.next().await {
             let topic = served.get_mut(&id.topic).expect("it is configured before it is opened");
@@ -202,9 +244,7 @@ impl Reconciler {
             let left = left.get_mut(&id.topic).expect("counted above");
             *left -= 1;
             if *left == 0 {
-                let (metrics, partitions) = (Arc::clone(&topic.metrics), topic.slots.clone());
-                let entry = Topic { id: id.topic, metrics, partitions };
-                self.partitions.put(topic.name.clone(), entry);
+                self.partitions.put(topic.name.clone(), topic.entry(id.topic));
             }
         }
     }
@@ -218,20 +258,20 @@ impl Reconciler {
         &self,
         id: TopicPartition,
         Guise { name, config, metrics }: &Guise,
+        standing: Standing,
         image: &Image,
     ) -> Result<Partition, NotOpened> {
-        let vote = self.votes.get(&vote_key(id)).copied().unwrap_or_default();
         let core = self.cores.of_partition(id);
         let limits = (log_config(config), max_batch(config));
-        let opened = self.opener.open(core, (name, metrics), id, limits, vote, image).await;
+        let opened = self.opener.open(core, (name, metrics), id, limits, standing, image).await;
         let handle = opened.inspect_err(|failed| {
             let (error, passing) = (&failed.error, failed.passing);
             tracing::error!(topic = %name, partition = %id.partition, %error, passing, "not opened");
         })?;
         let settings = self.settings((name, metrics), id.partition, config, image).await;
-        // Led before it is found: a request that finds it is served.
+        // Who decides alone leads before it is found: a request that finds it is served.
         let mut view = handle.watch();
-        let ready = view.wait_for(View::serves).await.is_ok();
+        let ready = view.wait_for(|view: &View| view.serves() || !view.alone).await.is_ok();
         drop(view);
         tracing::debug!(topic = %name, partition = %id.partition, ready, "opened");
         Ok(Partition::new(name.clone(), Arc::clone(metrics), handle, settings))
@@ -299,9 +339,10 @@ impl Reconciler {
             return;
         };
         self.partitions.remove(&served.name);
+        self.opener.peers.leaders().forget(id);
         for partition in served.slots.iter().flatten() {
-            partition.stop();
-            partition.ended().await;
+            self.opener.close(partition).await;
+            self.aimed.remove(&partition.id());
         }
         let mut gone = Vec::new();
         for index in 0..served.slots.len() {
@@ -310,22 +351,12 @@ impl Reconciler {
             if let Err(error) = self.opener.remove(id).await {
                 tracing::error!(partition = %id, %error, "files of a deleted partition stay");
             }
-            self.votes.remove(&vote_key(id));
+            self.ballots.remove(&id);
             gone.push(Change { table: Table::Votes, key: vote_key(id), value: None });
         }
         // What stays of it after a crash is a row that nobody asks for: ids are not used again.
         self.opener.store.write(gone, |_| {});
     }
-}
-
-/// Partitions that were never opened, and those whose time has come to be tried again.
-fn missing(id: TopicId, served: &Served, topic: &TopicImage) -> Vec<TopicPartition> {
-    let now = Instant::now();
-    let due = served.again.iter().filter(|(_, again)| again.at <= now).map(|(index, _)| *index);
-    let new = served.slots.len()..topic.partitions.len();
-    let new = new.map(|index| u32::try_from(index).expect("partitions are bounded"));
-    let place = |index| TopicPartition { topic: id, partition: PartitionIndex(index) };
-    due.chain(new).map(place).collect()
 }
 
 async fn until(deadline: Option<Instant>) {

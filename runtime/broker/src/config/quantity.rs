@@ -88,6 +88,12 @@ impl Duration {
     pub const fn from_secs(seconds: u64) -> Self {
         Self(StdDuration::from_secs(seconds))
     }
+
+    /// So many milliseconds.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(StdDuration::from_millis(millis))
+    }
 }
 
 const SPANS: [(&str, u64); 5] =

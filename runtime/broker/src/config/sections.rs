@@ -19,6 +19,11 @@ pub struct Server {
     pub advertise: String,
     /// Where logs, metadata, modules and certificates lie.
     pub data_dir: PathBuf,
+    /// Brokers of the cluster to be part of, `host:port` with commas between; a cluster of its own when empty.
+    /// Matters until the broker is part of it.
+    pub join: String,
+    /// What the broker shares the fate of, such as a rack or a zone: replicas are spread over them.
+    pub rack: String,
     /// Threads that serve connections and partitions; 0 is one a core.
     pub cores: usize,
     /// Connections at a time, over all cores.
@@ -36,11 +41,28 @@ impl Default for Server {
             listen: SocketAddr::from(([127, 0, 0, 1], 9440)),
             advertise: String::new(),
             data_dir: PathBuf::from("./millstream-data"),
+            join: String::new(),
+            rack: String::new(),
             cores: 0,
             max_connections: 4096,
             in_flight: Bytes(256 << 20),
             stop_timeout: Duration::from_secs(10),
         }
+    }
+}
+
+impl Server {
+    /// The addresses in `join`.
+    #[must_use]
+    pub fn join_addresses(&self) -> Vec<String> {
+        let each = self.join.split(',').map(str::trim);
+        each.filter(|address| !address.is_empty()).map(str::to_owned).collect()
+    }
+
+    /// The rack, if there is one.
+    #[must_use]
+    pub fn rack_name(&self) -> Option<String> {
+        (!self.rack.is_empty()).then(|| self.rack.clone())
     }
 }
 
@@ -68,6 +90,8 @@ pub struct Storage {
     pub retention_check: Duration,
     /// How often job positions are saved.
     pub position_save: Duration,
+    /// Bytes of logs that are read again each second to find damage; 0 is never.
+    pub scrub_rate: Bytes,
 }
 
 impl Default for Storage {
@@ -76,6 +100,38 @@ impl Default for Storage {
             io_threads: 4,
             retention_check: Duration::from_secs(30),
             position_save: Duration::from_secs(1),
+            scrub_rate: Bytes(4 << 20),
+        }
+    }
+}
+
+/// Brokers among each other.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Replication {
+    /// Between two signs of life to another broker.
+    pub heartbeat: Duration,
+    /// A broker without a sign of life for so long is not reached any more: others take over what it led.
+    pub timeout: Duration,
+    /// A replica that knows of no leader stands for election within this.
+    pub election: Duration,
+    /// Bytes a second for replicas that are far behind; 0 is no limit.
+    pub catch_up_rate: Bytes,
+    /// How often partitions are given back to the brokers that should lead them; 0 is never.
+    pub leader_balance: Duration,
+    /// A broker that was not reached for so long is given no new partitions.
+    pub fence_after: Duration,
+}
+
+impl Default for Replication {
+    fn default() -> Self {
+        Self {
+            heartbeat: Duration::from_millis(50),
+            timeout: Duration::from_millis(300),
+            election: Duration::from_millis(600),
+            catch_up_rate: Bytes(100 << 20),
+            leader_balance: Duration::from_secs(30),
+            fence_after: Duration::from_secs(60),
         }
     }
 }

@@ -111,10 +111,12 @@ fn accept(table: &Table, origin: impl Fn() -> String) -> Result<Config, ConfigEr
 /// The section and key that a variable names, if it names one of ours.
 fn variable(name: &str) -> Option<(&'static str, String)> {
     let rest = name.strip_prefix("MILLSTREAM_")?;
-    ["server", "admin", "storage", "transport", "modules", "log"].into_iter().find_map(|section| {
-        let key = rest.strip_prefix(&section.to_uppercase())?.strip_prefix('_')?;
-        Some((section, key.to_lowercase()))
-    })
+    ["server", "admin", "storage", "replication", "transport", "modules", "log"]
+        .into_iter()
+        .find_map(|section| {
+            let key = rest.strip_prefix(&section.to_uppercase())?.strip_prefix('_')?;
+            Some((section, key.to_lowercase()))
+        })
 }
 
 fn put(table: &mut Table, section: &str, key: &str, text: String) {

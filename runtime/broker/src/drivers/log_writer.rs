@@ -25,7 +25,9 @@ use bytes::Bytes;
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_storage::disk::AnyDisk;
-use millstream_storage::log::{AppendBatch, AppendError, Durability, LogConfig, PartitionLog};
+use millstream_storage::log::{
+    AppendBatch, AppendError, Durability, LogConfig, MaintenanceError, PartitionLog, StartOver,
+};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -41,8 +43,14 @@ pub(crate) enum Task {
     Append(Append),
     /// Make everything before it durable.
     Sync,
-    /// Delete what retention no longer keeps.
-    EnforceRetention(Timestamp),
+    /// Cut away every batch that begins at this offset or later.
+    Truncate(Offset),
+    /// Drop everything; an empty log begins.
+    StartOver(StartOver),
+    /// Say what retention need not keep of what is committed, before the offset.
+    FindRetained(Timestamp, Offset),
+    /// Keep a snapshot of the producers at the offset, then delete what lies before it.
+    AdvanceStart(Offset, Vec<u8>),
     /// Use another configuration from now on.
     Reconfigure(LogConfig),
     /// Remember the producers as they were at an offset.
@@ -79,10 +87,16 @@ pub(crate) enum Completion {
     Synced { end: Offset },
     /// The log takes no more writes.
     Stopped { reason: String },
-    /// The vote for the epoch is durable. The metadata store says so, not the log.
-    VotePersisted(LeaderEpoch),
-    /// There was no room for the vote for the epoch.
-    VoteUnstored(LeaderEpoch),
+    /// The ballot of the number is durable. The metadata store says so, not the log.
+    BallotPersisted { serial: u64 },
+    /// There was no room for the ballot of the number.
+    BallotUnstored { serial: u64 },
+    /// The log was cut and ends here, durably.
+    Cut { end: Offset },
+    /// There was no room to cut the log: it is as it was.
+    Uncut,
+    /// What lies before `to` need not be kept.
+    Retains { to: Offset },
     /// The log starts here now.
     Started { start: Offset },
     /// [`Task::Close`] is done.
@@ -344,10 +358,23 @@ impl Turn<'_> {
     fn other(&mut self, task: Task) {
         let result = match task {
             Task::Append(_) | Task::Sync => unreachable!("gathered by the caller"),
-            Task::EnforceRetention(now) => self
+            Task::Truncate(to) => {
+                let cut = self.log.truncate(to);
+                return self.cut(cut);
+            }
+            Task::StartOver(to) => {
+                let cut = self.log.start_over(&to);
+                return self.cut(cut);
+            }
+            Task::FindRetained(now, committed) => self
                 .log
-                .enforce_retention(now)
-                .map(|start| self.tell(Completion::Started { start })),
+                .retained_from(now, committed)
+                .map(|to| self.tell(Completion::Retains { to })),
+            Task::AdvanceStart(to, producers) => {
+                let kept = self.log.write_producer_snapshot(to, &producers);
+                let done = kept.and_then(|()| self.log.advance_start(to));
+                done.map(|()| self.tell(Completion::Started { start: self.log.start() }))
+            }
             Task::Reconfigure(config) => {
                 self.log.reconfigure(config);
                 return;
@@ -366,7 +393,19 @@ impl Turn<'_> {
         };
         if let Err(error) = result {
             tracing::error!(%error, log = %self.desk.name, "log maintenance failed");
+            if let MaintenanceError::Stopped(reason) = error {
+                self.tell(Completion::Stopped { reason: reason.to_string() });
+            }
         }
+    }
+
+    /// Says how the log was cut.
+    fn cut(&self, result: Result<(), MaintenanceError>) {
+        self.tell(match result {
+            Ok(()) => Completion::Cut { end: self.log.end() },
+            Err(MaintenanceError::DiskFull { .. }) => Completion::Uncut,
+            Err(error) => Completion::Stopped { reason: error.to_string() },
+        });
     }
 
     fn tell(&self, completion: Completion) {

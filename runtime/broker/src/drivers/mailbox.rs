@@ -1,27 +1,38 @@
 //! The loop that every driver shares: inputs in, one step, outputs performed.
 //!
 //! Invariant: `perform` hands over and never waits; what is in flight is bounded by the machine,
-//! which says through `accepts` when it takes no more messages.
+//! which says through `accepts` when it takes no more messages. What peers say is never behind that
+//! gate: a machine that waits for others has to hear them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use millstream_core::machine::Machine;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::peers::Reach;
 
 /// What is particular to one kind of driver.
 pub(crate) trait Shell: Send {
     /// The machine it drives.
     type Machine: Machine + Send;
-    /// What others ask of it.
+    /// What others ask of it, when it takes something.
     type Message: Send;
+    /// What it is told at any time.
+    type Urgent: Send;
     /// What its disk reports.
     type Completion: Send;
 
     /// Turns a message into an input, or deals with it here.
     fn message(&mut self, message: Self::Message) -> Option<Input<Self>>;
+    /// Turns what is told at any time into an input, or deals with it here.
+    fn urgent(&mut self, urgent: Self::Urgent) -> Option<Input<Self>>;
     /// Turns a completion into an input, or deals with it here.
     fn completion(&mut self, completion: Self::Completion) -> Option<Input<Self>>;
+    /// Other brokers can be reached, or cannot any more.
+    fn reached(&mut self, reach: &Reach) -> Vec<Input<Self>>;
     /// Does what the machine asks for.
     fn perform(&mut self, output: Output<Self>);
     /// After the outputs of one step: publish what changed.
@@ -42,7 +53,9 @@ pub(crate) type Output<S> = <<S as Shell>::Machine as Machine>::Output;
 /// Where a driver's inputs come from.
 pub(crate) struct Sources<S: Shell + ?Sized> {
     pub(crate) inbox: mpsc::Receiver<S::Message>,
+    pub(crate) urgent: mpsc::Receiver<S::Urgent>,
     pub(crate) completions: mpsc::UnboundedReceiver<S::Completion>,
+    pub(crate) reach: watch::Receiver<Arc<Reach>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -55,10 +68,12 @@ pub(crate) async fn run<S: Shell>(
     first: Option<Input<S>>,
 ) {
     let mut outputs = Vec::new();
-    let mut next = first;
+    let known = Arc::clone(&sources.reach.borrow_and_update());
+    let mut next = VecDeque::from(shell.reached(&known));
+    next.extend(first);
     let mut stopping = false;
     loop {
-        if let Some(input) = next.take() {
+        while let Some(input) = next.pop_front() {
             machine.step(clock.now(), input, &mut outputs);
             for output in outputs.drain(..) {
                 shell.perform(output);
@@ -70,16 +85,21 @@ pub(crate) async fn run<S: Shell>(
         }
         let accepts = shell.accepts(&machine);
         let deadline = machine.deadline();
-        next = tokio::select! {
+        tokio::select! {
             biased;
-            Some(completion) = sources.completions.recv() => shell.completion(completion),
+            Some(completion) = sources.completions.recv() => next.extend(shell.completion(completion)),
             () = sources.stop.cancelled(), if !stopping => {
                 stopping = true;
-                shell.stop()
+                next.extend(shell.stop());
             }
-            Some(message) = sources.inbox.recv(), if accepts => shell.message(message),
-            () = until(clock, deadline) => Some(shell.tick()),
-        };
+            Ok(()) = sources.reach.changed() => {
+                let reach = Arc::clone(&sources.reach.borrow_and_update());
+                next.extend(shell.reached(&reach));
+            }
+            Some(urgent) = sources.urgent.recv() => next.extend(shell.urgent(urgent)),
+            Some(message) = sources.inbox.recv(), if accepts => next.extend(shell.message(message)),
+            () = until(clock, deadline) => next.push_back(shell.tick()),
+        }
     }
 }
 

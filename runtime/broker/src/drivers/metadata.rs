@@ -1,34 +1,38 @@
 //! The shell around the cluster's decisions: commands in, through a replicated log, applied in order.
 //!
 //! ```text
-//!   propose(command) ─▶ metadata log (a partition like any other) ─▶ committed
-//!                                                                      │ read back in order
-//!   image, for everybody ◀── rows durable in the store ◀── apply ◀─────┘
+//!   propose(command) ─▶ Proposer ─▶ the leader of the metadata log (a partition like any other) ─▶ committed
+//!                                                                      │ replicated, read in order
+//!   image, for everybody ◀── rows durable in the store ◀── Applier ◀───┘ on every broker
 //! ```
 //!
 //! Invariant: the image that is published was made of committed commands only, and is durable; a
 //! command is answered after the image that holds it was published. What the store cannot take (its
-//! disk is full) is applied again from the log until it can, and nothing else is decided before.
+//! disk is full) is applied again from the log until it can, and nothing is proposed here before.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod commands;
+mod proposer;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_core::metadata::rows::{RowChange, Table as CoreTable};
-use millstream_core::metadata::{Command, Image, Response, apply};
-use millstream_protocol::batch::{
-    Batch, BatchBuilder, Compression, DecodeLimits, ProducerStamp, SealedBatches,
-};
+use millstream_core::metadata::{Command, Image, Response};
+use millstream_protocol::batch::Batch;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
-use millstream_storage::metadata::{Change, Table};
-use tokio::sync::{mpsc, oneshot, watch};
+use millstream_protocol::ids::{
+    Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId, TopicPartition,
+};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::partition::{self, View};
 use super::store::{StoreError, StoreHandle};
-use crate::clock::Clock;
 use crate::partitions::unreadable;
+use crate::peers::Peers;
+use commands::{Effects, apply_batches, each_command};
+pub(crate) use proposer::Proposer;
+use proposer::{Proposal, Waiting};
 
 /// The metadata log among the partitions.
 pub(crate) const LOG: TopicPartition =
@@ -36,27 +40,30 @@ pub(crate) const LOG: TopicPartition =
 
 /// Commands that may wait.
 const INBOX: usize = 256;
-/// Commands that share one transaction at the most.
-const GROUP: usize = 64;
 const READ_BYTES: usize = 1 << 20;
 /// How often what the store could not take is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-type Reply = oneshot::Sender<Result<Response, WireError>>;
-
 /// How the rest of the broker decides and sees what was decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Metadata {
-    proposals: mpsc::Sender<(Command, Reply)>,
+    proposals: mpsc::Sender<Proposal>,
     image: watch::Receiver<Arc<Image>>,
-    behind: watch::Receiver<bool>,
+    behind: watch::Receiver<Option<WireError>>,
+    log: Option<partition::Handle>,
+}
+
+impl std::fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proposal").finish_non_exhaustive()
+    }
 }
 
 impl Metadata {
     /// Whether something is decided that has no effect yet, as it could not be stored. When that is over,
     /// an image is published, if need be the same again.
     pub(crate) fn is_behind(&self) -> bool {
-        *self.behind.borrow()
+        self.behind.borrow().is_some()
     }
 
     /// What is decided as of now.
@@ -69,12 +76,25 @@ impl Metadata {
         self.image.clone()
     }
 
+    /// How the log stands that everything is decided in.
+    pub(crate) fn view(&self) -> Option<View> {
+        self.log.as_ref().map(partition::Handle::view)
+    }
+
     /// Has a command decided. The image holds its effect when this returns.
     pub(crate) async fn propose(&self, command: Command) -> Result<Response, WireError> {
         let (reply, answer) = oneshot::channel();
         let stopping = || WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down");
-        self.proposals.send((command, reply)).await.map_err(|_| stopping())?;
+        let proposal = Proposal { command: commands::encode(&command), reply };
+        self.proposals.send(proposal).await.map_err(|_| stopping())?;
         answer.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Writes what another broker proposes, if this one leads.
+    pub(crate) async fn take(&self, batch: Bytes) -> Result<(), WireError> {
+        let Batch { header, bytes } = commands::received(batch)?;
+        let log = self.log.as_ref().ok_or_else(gone)?;
+        log.write(header, bytes).await.map(drop)
     }
 }
 
@@ -87,36 +107,59 @@ pub(crate) struct Applier {
     /// no trace in it.
     looked: Offset,
     publish: watch::Sender<Arc<Image>>,
-    /// Commands are committed that the store has not taken.
-    behind: watch::Sender<bool>,
-    proposals: mpsc::Receiver<(Command, Reply)>,
-    /// Who waits for the command at an offset.
-    waiting: BTreeMap<Offset, Reply>,
+    /// Why commands that are committed are not in the store, if so.
+    behind: watch::Sender<Option<WireError>>,
+    again: Arc<Notify>,
+    waiting: Waiting,
 }
 
-/// Makes the handle, and the task that has still to be run.
+/// Makes the handle, and the tasks that have still to be run.
 pub(crate) fn open(
     log: partition::Handle,
     store: StoreHandle,
     image: Image,
-) -> (Metadata, Applier) {
+    peers: Peers,
+) -> (Metadata, Applier, Proposer) {
     let (proposals, received) = mpsc::channel(INBOX);
     let image = Arc::new(image);
     let (publish, watched) = watch::channel(Arc::clone(&image));
-    let (behind, is_behind) = watch::channel(false);
-    let waiting = BTreeMap::new();
+    let (behind, is_behind) = watch::channel(None);
+    let (again, waiting) = (Arc::new(Notify::new()), Waiting::new(identity(&peers)));
+    let proposer = Proposer {
+        log: log.clone(),
+        peers,
+        proposals: received,
+        waiting: waiting.clone(),
+        behind: is_behind.clone(),
+        again: Arc::clone(&again),
+        epoch: ProducerEpoch(0),
+        sequence: Sequence(0),
+    };
+    let metadata =
+        Metadata { proposals, image: watched, behind: is_behind, log: Some(log.clone()) };
     let looked = Offset::ZERO;
-    let applier =
-        Applier { log, store, image, looked, publish, behind, proposals: received, waiting };
-    (Metadata { proposals, image: watched, behind: is_behind }, applier)
+    let applier = Applier { log, store, image, looked, publish, behind, again, waiting };
+    (metadata, applier, proposer)
+}
+
+/// As whom this broker proposes in this life: no other broker does, nor did an earlier life.
+fn identity(peers: &Peers) -> ProducerId {
+    const CLIENTS: u64 = (1 << 62) - 1;
+    let incarnation = peers.me().incarnation;
+    let folded = u64::try_from(incarnation & u128::from(u64::MAX)).expect("masked")
+        ^ u64::try_from(incarnation >> 64).expect("shifted");
+    // An odd factor: another life, another identity.
+    let life = peers.life().wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ProducerId(((folded ^ life) & CLIENTS).cast_signed())
 }
 
 impl Applier {
-    /// Applies what the log holds beyond the store: what was committed just before a crash.
+    /// Applies what the log holds beyond the store: what was committed just before a crash. A broker that decides
+    /// alone knows that when this returns; others are told by their leader, later.
     pub(crate) async fn catch_up(&mut self) -> Result<(), WireError> {
         let mut view = self.log.watch();
-        let leading = view.wait_for(View::serves).await;
-        let known = leading.map_err(|_| gone())?.clone();
+        let alone_or_led = |view: &View| view.serves() || !view.alone;
+        let known = view.wait_for(alone_or_led).await.map_err(|_| gone())?.clone();
         if let Some(reason) = known.stopped {
             return Err(WireError::new(ErrorCode::StorageStopped, reason));
         }
@@ -127,68 +170,45 @@ impl Applier {
         self.apply_committed().await
     }
 
-    /// Serves until every handle is gone or the log is closed.
+    /// Serves until the log is closed.
     pub(crate) async fn run(mut self) {
-        let mut group = Vec::with_capacity(GROUP);
+        let mut view = self.log.watch();
         loop {
-            let received = tokio::select! {
-                received = self.proposals.recv_many(&mut group, GROUP) => received,
-                () = self.log.ended() => return,
-                () = tokio::time::sleep(AGAIN), if *self.behind.borrow() => {
-                    drop(self.apply().await);
-                    continue;
-                }
-            };
-            if received == 0 {
-                return;
-            }
-            if *self.behind.borrow()
-                && let Err(error) = self.apply().await
+            if self.looked < view.borrow_and_update().high_watermark
+                || self.behind.borrow().is_some()
             {
-                group.drain(..).for_each(|(_, reply)| drop(reply.send(Err(error.clone()))));
-                continue;
+                self.apply().await;
             }
-            self.write(&mut group).await;
-            // Who waits was told of an error.
-            drop(self.apply().await);
+            tokio::select! {
+                changed = view.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.log.ended() => return,
+                () = self.again.notified() => {}
+                () = tokio::time::sleep(AGAIN), if self.behind.borrow().is_some() => {}
+            }
         }
     }
 
-    async fn apply(&mut self) -> Result<(), WireError> {
+    async fn apply(&mut self) {
         let applied = self.apply_committed().await;
         // Before anybody is told of an error.
-        let was_behind = self.behind.send_replace(applied.is_err());
-        if let Err(error) = &applied {
-            if !was_behind {
-                tracing::error!(%error, "what was decided cannot be stored: nothing more is decided");
+        let was_behind = self.behind.send_replace(applied.clone().err());
+        match (applied, was_behind) {
+            (Err(error), was_behind) => {
+                if was_behind.is_none() {
+                    tracing::error!(%error, "what was decided cannot be stored: nothing more is decided here");
+                }
+                let text = format!("{error}; it is decided and takes effect once it can be stored");
+                self.waiting.fail(&WireError::new(error.code, text));
             }
-            let text = format!("{error}; it is decided and takes effect once it can be stored");
-            let told = WireError::new(error.code, text);
-            for (_, reply) in std::mem::take(&mut self.waiting) {
-                drop(reply.send(Err(told.clone())));
+            (Ok(()), Some(_)) => {
+                tracing::info!("everything that was decided is stored");
+                self.publish.send_replace(Arc::clone(&self.image));
             }
-        } else if was_behind {
-            tracing::info!("everything that was decided is stored");
-            self.publish.send_replace(Arc::clone(&self.image));
-        }
-        applied
-    }
-
-    /// Commits a group of commands, which share what the disk does.
-    async fn write(&mut self, group: &mut Vec<(Command, Reply)>) {
-        let log = &self.log;
-        let writes = group.drain(..).map(|(command, reply)| async move {
-            let written = async {
-                let batch = encode(&command)?;
-                log.write(batch.header, batch.bytes).await.map_err(unsure)
-            };
-            (written.await.map(|ack| ack.base_offset), reply)
-        });
-        for (place, reply) in futures::future::join_all(writes).await {
-            match place {
-                Ok(offset) => drop(self.waiting.insert(offset, reply)),
-                Err(error) => drop(reply.send(Err(error))),
-            }
+            (Ok(()), None) => {}
         }
     }
 
@@ -196,32 +216,32 @@ impl Applier {
         let up_to = self.log.view().high_watermark;
         let reader = self.log.reader().clone();
         let from = self.image.applied().max(self.looked).max(reader.start());
-        let mut cursor = reader.cursor_at(from).map_err(|e| unreadable(&e))?;
-        let mut next = Image::clone(&self.image);
-        let (mut rows, mut answers) = (Vec::new(), Vec::new());
-        while let Some(sealed) =
-            reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| unreadable(&e))?
-        {
-            apply_batches(&mut next, sealed, from, &mut rows, &mut answers)?;
+        if up_to <= from {
+            return Ok(());
         }
-        if !rows.is_empty() {
-            let changes = rows.into_iter().map(change).collect();
-            self.store.commit(next.applied(), changes).await.map_err(|e| unstored(&e))?;
+        let unread = |error| {
+            self.log.read_failed(&error);
+            unreadable(&error)
+        };
+        let mut cursor = reader.cursor_at(from).map_err(unread)?;
+        let mut next = Image::clone(&self.image);
+        let mut effects = Effects::default();
+        while let Some(sealed) = reader.read(&mut cursor, up_to, READ_BYTES).map_err(unread)? {
+            apply_batches(&mut next, sealed, from, &mut effects)?;
+        }
+        if !effects.changes.is_empty() {
+            let stored = self.store.commit(next.applied(), effects.changes).await;
+            stored.map_err(|error| unstored(&error))?;
             self.image = Arc::new(next);
             self.publish.send_replace(Arc::clone(&self.image));
         }
         self.looked = up_to;
-        for (at, answer) in answers {
-            if let Some(reply) = self.waiting.remove(&at) {
-                // Who asked may have gone away: the decision stands.
-                drop(reply.send(answer));
-            }
+        for (signed, outcome) in effects.outcomes {
+            self.waiting.settle(signed, outcome);
         }
         Ok(())
     }
 }
-
-type Answers = Vec<(Offset, Result<Response, WireError>)>;
 
 /// The topics that the log has a command to delete. A topic that has one, and is not in the image,
 /// was deleted: ids are not used again.
@@ -232,60 +252,13 @@ pub(crate) fn deleted_topics(log: &partition::Handle) -> Result<BTreeSet<TopicId
     while let Some(sealed) =
         reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| unreadable(&e))?
     {
-        each_command(sealed, |_, command| {
+        each_command(sealed, |_, _, command| {
             if let Command::DeleteTopic { topic } = command {
                 deleted.insert(topic);
             }
         })?;
     }
     Ok(deleted)
-}
-
-/// Applies commands from `from` on, and gathers what they change and answer.
-fn apply_batches(
-    image: &mut Image,
-    sealed: Bytes,
-    from: Offset,
-    rows: &mut Vec<RowChange>,
-    answers: &mut Answers,
-) -> Result<(), WireError> {
-    each_command(sealed, |at, command| {
-        if at < from {
-            return;
-        }
-        let answer = match apply(image, at, &command) {
-            Ok(applied) => {
-                rows.extend(applied.rows);
-                Ok(applied.response)
-            }
-            Err(rejection) => Err(WireError::from(&rejection)),
-        };
-        answers.push((at, answer));
-    })
-}
-
-fn each_command(sealed: Bytes, mut visit: impl FnMut(Offset, Command)) -> Result<(), WireError> {
-    let corrupt = |error: &dyn std::fmt::Display| WireError::new(ErrorCode::CorruptLog, error);
-    for batch in SealedBatches::new(sealed) {
-        let batch = batch.map_err(|e| corrupt(&e))?.batch;
-        let records = batch.records(&DecodeLimits::default()).map_err(|e| corrupt(&e))?;
-        for record in &records {
-            let record = record.map_err(|e| corrupt(&e))?;
-            let command = postcard::from_bytes(record.value.unwrap_or_default());
-            visit(records.offset_of(&record), command.map_err(|e| corrupt(&e))?);
-        }
-    }
-    Ok(())
-}
-
-/// When the log stops under a command, only its recovery says whether it is there.
-fn unsure(error: WireError) -> WireError {
-    if error.code != ErrorCode::StorageStopped {
-        return error;
-    }
-    let text =
-        format!("{}; it may still take effect when the broker is started again", error.message);
-    WireError::new(error.code, text)
 }
 
 fn unstored(error: &StoreError) -> WireError {
@@ -295,29 +268,6 @@ fn unstored(error: &StoreError) -> WireError {
 
 fn gone() -> WireError {
     WireError::new(ErrorCode::ShuttingDown, "the metadata log is being closed")
-}
-
-fn encode(command: &Command) -> Result<Batch, WireError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        WireError::new(ErrorCode::TooLarge, format!("the request makes no command: {error}"))
-    };
-    let value = postcard::to_stdvec(command).map_err(|e| failed(&e))?;
-    let mut builder = BatchBuilder::new(value.len() + 128);
-    builder.push(Clock::wall(), None, Some(&value), &[]).map_err(|e| failed(&e))?;
-    let bytes = builder.finish(Compression::None, ProducerStamp::NONE).map_err(|e| failed(&e))?;
-    Batch::parse(bytes).map_err(|e| failed(&e))
-}
-
-fn change(row: RowChange) -> Change {
-    let table = match row.table {
-        CoreTable::Topics => Table::Topics,
-        CoreTable::Configs => Table::Configs,
-        CoreTable::Modules => Table::Modules,
-        CoreTable::Jobs => Table::Jobs,
-        CoreTable::Brokers => Table::Brokers,
-        CoreTable::Allocations => Table::Allocations,
-    };
-    Change { table, key: row.key, value: row.value }
 }
 
 #[cfg(test)]

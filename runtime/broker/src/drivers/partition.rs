@@ -10,45 +10,49 @@
 //! Invariant: a batch that was taken is answered exactly once, and not before readers can see it if it
 //! is committed; readers see no offset at or above the high watermark of the view.
 
+mod fetched;
 mod history;
 mod message;
+mod shell;
 mod streams;
 mod view;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use millstream_core::log::producers::Stamp;
-use millstream_core::machine::Token;
-use millstream_core::replication::{
-    AppendFailure, BatchFacts, InFlightLimits, Input, Output, Partition, ProduceError, Resignation,
-    Vote,
-};
+use millstream_core::metadata::Placement;
+use millstream_core::replication::{Ballot, Input, Partition};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{LeaderEpoch, Offset, ProducerId, TopicPartition};
-use millstream_protocol::message::produce::{Acks, ProduceAck};
+use millstream_protocol::ids::{LeaderEpoch, Offset, ReplicaId, TopicPartition};
+use millstream_protocol::message::produce::Acks;
 use millstream_storage::disk::AnyDisk;
-use millstream_storage::log::LogReader;
+use millstream_storage::log::{LogReader, ReadError};
 use millstream_storage::metadata::{Change, Table};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::log_writer::{Append, Completion, LogHandle, Task};
-use super::mailbox::{self, Shell, Sources};
+use super::log_writer::{Completion, LogHandle};
+use super::mailbox::{self, Sources};
 use super::store::StoreHandle;
+pub(crate) use fetched::Fetched;
 pub(crate) use history::History;
-pub(crate) use message::{Answer, Message, Produce, Reconfigure};
+pub(crate) use message::{Answer, Behind, Message, Peering, Produce, Reconfigure, Target};
+use shell::PartitionShell;
 pub(crate) use streams::Stream;
-use streams::{Bars, Streams};
+use streams::Streams;
 pub(crate) use view::View;
 
 use crate::clock::Clock;
 use crate::metrics::TopicMetrics;
+use crate::peers::{Damaged, Peers};
 
 /// Messages that may wait for the driver.
 const INBOX: usize = 64;
+/// What other brokers said that may wait for it.
+const SAID: usize = 256;
 
 /// A partition as the rest of the broker sees it.
 #[derive(Clone, Debug)]
@@ -58,9 +62,13 @@ pub(crate) struct Handle(Arc<Shared>);
 struct Shared {
     id: TopicPartition,
     inbox: mpsc::Sender<Message>,
+    peering: mpsc::Sender<Peering>,
+    damaged: Damaged,
     view: watch::Receiver<View>,
     reader: LogReader<AnyDisk>,
     recovered_end: Offset,
+    /// What was last to be made durable.
+    ballot: Arc<Mutex<Ballot>>,
     streams: Streams,
     stop: CancellationToken,
 }
@@ -83,6 +91,11 @@ impl Handle {
         &self.0.reader
     }
 
+    /// What this replica has promised. Durable once the driver has ended, or doubted before it is used.
+    pub(crate) fn ballot(&self) -> Ballot {
+        self.0.ballot.lock().clone()
+    }
+
     /// Where the log ended when it was opened.
     pub(crate) fn recovered_end(&self) -> Offset {
         self.0.recovered_end
@@ -102,6 +115,31 @@ impl Handle {
     pub(crate) async fn send(&self, message: Message) -> Result<(), WireError> {
         let gone = |_| WireError::new(ErrorCode::ShuttingDown, "the partition is being closed");
         self.0.inbox.send(message).await.map_err(gone)
+    }
+
+    /// Hands over what another broker said. Returns whether there was room for it.
+    pub(crate) fn hear(&self, said: Peering) -> bool {
+        self.0.peering.try_send(said).is_ok()
+    }
+
+    /// Tells it something that must not be lost.
+    pub(crate) async fn tell(&self, what: Peering) {
+        // A partition that is being closed needs to know nothing.
+        let _ = self.0.peering.send(what).await;
+    }
+
+    /// Stops it, if the placement lets go of what it holds. Returns whether it does.
+    pub(crate) async fn leave(&self, placement: Placement) -> bool {
+        let (answer, told) = oneshot::channel();
+        self.tell(Peering::Leave(placement, answer)).await;
+        told.await.unwrap_or(true)
+    }
+
+    /// An error of a read: damage is reported, so that it is repaired.
+    pub(crate) fn read_failed(&self, error: &ReadError) {
+        if matches!(error, ReadError::Corrupt(_)) {
+            self.0.damaged.report(self.id());
+        }
     }
 
     /// Writes one batch with acks `all` and waits for its fate.
@@ -156,6 +194,9 @@ impl Handle {
 /// What a driver starts from.
 pub(crate) struct Start {
     pub(crate) id: TopicPartition,
+    pub(crate) replica: ReplicaId,
+    pub(crate) peers: Peers,
+    pub(crate) damaged: Damaged,
     /// Topic and partition, for people.
     pub(crate) name: String,
     pub(crate) machine: Partition,
@@ -165,6 +206,8 @@ pub(crate) struct Start {
     pub(crate) reader: LogReader<AnyDisk>,
     /// Where the log ends.
     pub(crate) recovered_end: Offset,
+    /// What this replica has promised.
+    pub(crate) ballot: Ballot,
     pub(crate) metrics: Arc<TopicMetrics>,
     /// The largest batch that is taken.
     pub(crate) max_batch_bytes: usize,
@@ -174,328 +217,32 @@ pub(crate) struct Start {
 
 /// Makes the handle and the task that serves it.
 pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
-    let Start {
-        id,
-        name,
-        machine,
-        log,
-        store,
-        completions,
-        reader,
-        recovered_end,
-        metrics,
-        max_batch_bytes,
-        clock,
-        stop,
-    } = start;
     let (inbox, messages) = mpsc::channel(INBOX);
-    let (publish, view) = watch::channel(View::of(&machine));
-    let shell = PartitionShell {
-        id,
-        name,
-        votes: log.completions(),
-        log,
-        store,
-        metrics,
-        publish,
-        pending: BTreeMap::new(),
-        asked: BTreeMap::new(),
-        asked_ends: Vec::new(),
-        bars: Bars::default(),
-        next_token: 0,
-        max_batch_bytes,
-        full: false,
-        tasks: Vec::new(),
-        answers: Vec::new(),
-        closing: false,
-        closed: false,
-    };
+    let (peering, urgent) = mpsc::channel(SAID);
+    let (publish, view) = watch::channel(View::of(&start.machine, 0, None));
+    let ballot = Arc::new(Mutex::new(start.ballot.clone()));
     let handle = Handle(Arc::new(Shared {
-        id,
+        id: start.id,
         inbox,
+        peering,
+        damaged: start.damaged.clone(),
         view,
-        reader,
-        recovered_end,
+        reader: start.reader.clone(),
+        recovered_end: start.recovered_end,
+        ballot: Arc::clone(&ballot),
         streams: Streams::default(),
-        stop: stop.clone(),
+        stop: start.stop.clone(),
     }));
-    let sources = Sources { inbox: messages, completions, stop };
+    let (shell, machine, completions, clock, stop) = PartitionShell::new(start, publish, ballot);
+    let reach = shell.reach();
+    let sources = Sources { inbox: messages, urgent, completions, reach, stop };
     (handle, mailbox::run(shell, machine, sources, clock, Some(Input::Tick)))
 }
 
-/// A batch that the machine has not answered yet.
-#[derive(Debug)]
-struct Pending {
-    answer: Option<oneshot::Sender<Answer>>,
-    producer: ProducerId,
-    stream: Option<Stream>,
-    batch: Option<(BatchHeader, Vec<Bytes>, Option<OwnedSemaphorePermit>)>,
-    acks: Acks,
-    since: std::time::Instant,
-}
-
-struct PartitionShell {
-    id: TopicPartition,
-    name: String,
-    log: LogHandle,
-    store: StoreHandle,
-    votes: mpsc::UnboundedSender<Completion>,
-    metrics: Arc<TopicMetrics>,
-    publish: watch::Sender<View>,
-    pending: BTreeMap<Token, Pending>,
-    asked: BTreeMap<Token, oneshot::Sender<Option<bool>>>,
-    /// Answered at the end of this step, from the machine as it is then.
-    asked_ends: Vec<(LeaderEpoch, oneshot::Sender<History>)>,
-    bars: Bars,
-    next_token: u64,
-    max_batch_bytes: usize,
-    /// The last append, or the vote, found no room on the disk.
-    full: bool,
-    /// What the log writers get at the end of this step.
-    tasks: Vec<Task>,
-    /// What producers are told at the end of this step.
-    answers: Vec<(oneshot::Sender<Answer>, Answer)>,
-    /// The machine has resigned and the log is being closed.
-    closing: bool,
-    closed: bool,
-}
-
-impl PartitionShell {
-    fn produce(&mut self, produce: Produce) -> Input {
-        let Produce { header, chunks, acks, stream, room, answer } = produce;
-        let token = Token(self.next_token);
-        self.next_token += 1;
-        let batch = BatchFacts::of(&header, header.total_len() as u64);
-        let since = std::time::Instant::now();
-        let (producer, held) = (header.producer_id, Some((header, chunks, room)));
-        self.pending.insert(token, Pending { answer, producer, stream, batch: held, acks, since });
-        Input::Produce { token, batch, acks }
-    }
-
-    fn append(&mut self, token: Token, base_offset: Offset, epoch: LeaderEpoch) {
-        let pending = self.pending.get_mut(&token).expect("the machine appends what it was given");
-        let (header, chunks, room) = pending.batch.take().expect("a batch is appended once");
-        self.metrics.appended(&header);
-        let prompt = pending.acks == Acks::One;
-        let append = Append { base_offset, epoch, header, chunks, prompt, _room: room };
-        self.tasks.push(Task::Append(append));
-    }
-
-    fn persist(&self, vote: Vote) {
-        let value = postcard::to_stdvec(&vote).expect("memory takes a vote");
-        let key = vote_key(self.id);
-        let row = Change { table: Table::Votes, key, value: Some(value) };
-        let persisted = self.votes.clone();
-        self.store.write(vec![row], move |result| {
-            let told = match result {
-                Ok(()) => Completion::VotePersisted(vote.epoch),
-                Err(error) if error.is_disk_full() => Completion::VoteUnstored(vote.epoch),
-                Err(error) => Completion::Stopped { reason: error.to_string() },
-            };
-            // A driver that has ended needs no vote.
-            drop(persisted.send(told));
-        });
-    }
-
-    /// Why a batch is not even shown to the machine, if so.
-    fn turned_away(&self, produce: &Produce) -> Option<WireError> {
-        let (header, name) = (&produce.header, &self.name);
-        let (len, max) = (header.total_len(), self.max_batch_bytes);
-        // A job's or a filter's output may have grown, and the limit may have shrunk meanwhile.
-        if max < len {
-            let text = format!("batch of {len} bytes: {name} takes {max} (max.message.bytes)");
-            return Some(WireError::new(ErrorCode::TooLarge, text));
-        }
-        let stream = produce.stream.as_ref()?;
-        let passes = self.bars.let_pass(header.producer_id, stream);
-        passes.err().map(|barred| barred.told(header.producer_id))
-    }
-
-    /// The error that a client is told, once nothing can make it untrue.
-    fn refusal(&mut self, token: Token, error: &ProduceError) -> WireError {
-        let error = WireError::from(error);
-        let gap = [ErrorCode::OutOfOrderSequence, ErrorCode::UnknownProducer].contains(&error.code);
-        let Some(Pending { producer, stream: Some(stream), .. }) = self.pending.get(&token) else {
-            return error;
-        };
-        if gap {
-            self.bars.raise(*producer, stream);
-        }
-        error
-    }
-
-    /// Says so when that changes.
-    fn has_room(&mut self, room: bool) {
-        match (std::mem::replace(&mut self.full, !room), room) {
-            (true, true) => tracing::info!(partition = %self.name, "the disk has room again"),
-            (false, false) => tracing::error!(partition = %self.name, "the disk is full"),
-            _ => {}
-        }
-    }
-
-    fn answer(&mut self, token: Token, answer: Answer) {
-        let pending = self.pending.remove(&token).expect("a batch is answered once");
-        self.metrics.answered(pending.since.elapsed());
-        if let Err(error) = &answer {
-            self.metrics.refused(error.code);
-        }
-        self.answers.extend(pending.answer.map(|to| (to, answer)));
-    }
-}
-
-impl Shell for PartitionShell {
-    type Machine = Partition;
-    type Message = Message;
-    type Completion = Completion;
-
-    fn message(&mut self, message: Message) -> Option<Input> {
-        match message {
-            Message::Produce(produce) => match self.turned_away(&produce) {
-                None => Some(self.produce(produce)),
-                Some(error) => {
-                    self.metrics.refused(error.code);
-                    if let Some(to) = produce.answer {
-                        // A producer that has gone away does not wait for its answer.
-                        drop(to.send(Err(error)));
-                    }
-                    None
-                }
-            },
-            Message::Reconfigure(Reconfigure { log, durability, max_batch_bytes, taken }) => {
-                self.max_batch_bytes = max_batch_bytes;
-                self.tasks.push(Task::Reconfigure(log));
-                // Who asked may have gone away.
-                let _ = taken.send(());
-                Some(Input::Reconfigure { durability, in_flight: InFlightLimits::default() })
-            }
-            Message::Ask(stamp, answer) => {
-                let token = Token(self.next_token);
-                self.next_token += 1;
-                self.asked.insert(token, answer);
-                Some(Input::Ask { token, stamp })
-            }
-            Message::FindEpochEnd(epoch, answer) => {
-                self.asked_ends.push((epoch, answer));
-                Some(Input::Tick)
-            }
-            Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
-            Message::Trim(task) => {
-                self.log.submit(&mut vec![task]);
-                None
-            }
-        }
-    }
-
-    fn completion(&mut self, completion: Completion) -> Option<Input> {
-        match completion {
-            Completion::Appended { end } => {
-                self.has_room(true);
-                Some(Input::Appended { end })
-            }
-            Completion::DiskFull { from } => {
-                self.has_room(false);
-                Some(Input::AppendFailed { from, reason: AppendFailure::DiskFull })
-            }
-            Completion::Written { synced } => {
-                self.has_room(true);
-                Some(Input::Synced { end: synced })
-            }
-            Completion::Synced { end } => Some(Input::Synced { end }),
-            Completion::Stopped { reason } => Some(Input::StorageStopped { reason: reason.into() }),
-            Completion::VotePersisted(epoch) => {
-                self.has_room(true);
-                Some(Input::VotePersisted { epoch })
-            }
-            Completion::VoteUnstored(epoch) => {
-                self.has_room(false);
-                Some(Input::VoteUnstored { epoch })
-            }
-            Completion::Started { start } => Some(Input::LogStart { start }),
-            Completion::Closed => {
-                self.closed = true;
-                None
-            }
-        }
-    }
-
-    fn perform(&mut self, output: Output) {
-        match output {
-            Output::PersistVote { vote } => self.persist(vote),
-            Output::BecameLeader { epoch, start } => {
-                tracing::debug!(partition = %self.name, %epoch, %start, "leading");
-            }
-            Output::Append { token, base_offset, epoch } => self.append(token, base_offset, epoch),
-            Output::Sync => self.tasks.push(Task::Sync),
-            Output::Acknowledge { token, base_offset, duplicate } => {
-                self.answer(token, Ok(ProduceAck { base_offset, duplicate }));
-            }
-            Output::Refuse { token, error } => {
-                let refusal = self.refusal(token, &error);
-                self.answer(token, Err(refusal));
-            }
-            Output::Answer { token, taken } => {
-                let asked = self.asked.remove(&token).expect("a question is answered once");
-                // Who asked may have gone away.
-                let _ = asked.send(taken);
-            }
-            // Published once a step, by `settle`.
-            Output::HighWatermark(_) => {}
-            Output::SnapshotProducers { at, bytes } => {
-                self.tasks.push(Task::SnapshotProducers(at, bytes));
-            }
-            Output::Resigned { reason } => {
-                if reason == Resignation::Shutdown {
-                    tracing::debug!(partition = %self.name, "takes no more writes");
-                } else {
-                    tracing::error!(partition = %self.name, %reason, "takes no more writes");
-                }
-            }
-        }
-    }
-
-    fn settle(&mut self, machine: &Partition) {
-        if machine.stopped() == Some(&Resignation::Shutdown) && !self.closing {
-            self.closing = true;
-            self.tasks.push(Task::Close);
-        }
-        // Together, so that one turn of a writing thread does them.
-        self.log.submit(&mut self.tasks);
-        let view = View::of(machine);
-        self.publish.send_if_modified(|published| {
-            let news = published.is_news(&view);
-            *published = view;
-            news
-        });
-        for (epoch, asked) in self.asked_ends.drain(..) {
-            // Who asked may have gone away.
-            let _ = asked.send(History::of(machine, epoch));
-        }
-        // After it: who was told of a batch finds it.
-        for (to, answer) in self.answers.drain(..) {
-            // A producer that has gone away does not wait for its answer.
-            drop(to.send(answer));
-        }
-    }
-
-    fn accepts(&self, machine: &Partition) -> bool {
-        machine.accepts() || machine.stopped().is_some() || machine.awaits_room()
-    }
-
-    fn stop(&mut self) -> Option<Input> {
-        Some(Input::Stop)
-    }
-
-    fn tick(&mut self) -> Input {
-        Input::Tick
-    }
-
-    fn ended(&self, machine: &Partition) -> bool {
-        if machine.stopped().is_some() && !self.closing {
-            // Its storage stopped earlier: there is nothing left to sync.
-            return true;
-        }
-        self.closed
-    }
+/// The row of a ballot among the votes.
+pub(crate) fn ballot_row(id: TopicPartition, ballot: &Ballot) -> Change {
+    let value = postcard::to_stdvec(ballot).expect("memory takes a ballot");
+    Change { table: Table::Votes, key: vote_key(id), value: Some(value) }
 }
 
 /// The key of a partition's row among the votes.

@@ -74,6 +74,10 @@ families! {
         "records in them",
     APPEND_BYTES: Counter "millstream_append_bytes_total" ["topic"]
         "bytes of them",
+    REPLICATED_RECORDS: Counter "millstream_replicated_records_total" ["topic"]
+        "records that this broker took from a partition's leader",
+    REPLICATED_BYTES: Counter "millstream_replicated_bytes_total" ["topic"]
+        "bytes of their batches",
     PRODUCE_SECONDS: Histogram "millstream_produce_seconds" ["topic"]
         "from a batch's arrival at its partition to its answer",
     PRODUCE_REFUSED: Counter "millstream_produce_refused_total" ["topic", "code"]

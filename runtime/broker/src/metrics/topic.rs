@@ -21,6 +21,8 @@ pub(crate) struct TopicMetrics {
     append_batches: Counter,
     append_records: Counter,
     append_bytes: Counter,
+    replicated_records: Counter,
+    replicated_bytes: Counter,
     produce: Histogram,
     /// By code. A refusal is rare, and costs more than a lock.
     refused: Mutex<BTreeMap<&'static str, u64>>,
@@ -52,6 +54,8 @@ impl TopicMetrics {
             append_batches: Counter::default(),
             append_records: Counter::default(),
             append_bytes: Counter::default(),
+            replicated_records: Counter::default(),
+            replicated_bytes: Counter::default(),
             produce: Histogram::of_times(),
             refused: Mutex::default(),
             fetch_streams: Counter::default(),
@@ -76,6 +80,12 @@ impl TopicMetrics {
         self.append_batches.add(1);
         self.append_records.add(header.record_count.into());
         self.append_bytes.add(header.total_len() as u64);
+    }
+
+    /// A batch of the leader's is handed to the log.
+    pub(crate) fn replicated(&self, header: &BatchHeader) {
+        self.replicated_records.add(header.record_count.into());
+        self.replicated_bytes.add(header.total_len() as u64);
     }
 
     /// A batch was answered, so long after it came.
@@ -103,6 +113,8 @@ impl TopicMetrics {
             (of::APPEND_BATCHES, &self.append_batches),
             (of::APPEND_RECORDS, &self.append_records),
             (of::APPEND_BYTES, &self.append_bytes),
+            (of::REPLICATED_RECORDS, &self.replicated_records),
+            (of::REPLICATED_BYTES, &self.replicated_bytes),
             (of::FETCH_STREAMS, &self.fetch_streams),
             (of::FETCH_RECORDS, &self.fetch_records),
             (of::FETCH_READ_BYTES, &self.fetch_read),

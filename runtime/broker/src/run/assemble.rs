@@ -1,41 +1,44 @@
-//! Assembling: from what is stored to a broker whose partitions are led and whose jobs run.
+//! Assembling: from what is stored to a broker whose partitions are open and whose jobs run.
 //!
 //! Invariant: metadata comes first: nothing is opened that the image does not know.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_core::metadata::{Command, Image};
-use millstream_core::replication::{ReplicaId, Vote};
-use millstream_protocol::error::WireError;
-use millstream_protocol::ids::{Offset, TopicName};
+use millstream_core::liveness::LivenessConfig;
+use millstream_core::metadata::Image;
+use millstream_core::replication::{Ballot, Timing};
+use millstream_protocol::ids::{NodeId, Offset, ReplicaId, TopicName, TopicPartition};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::blobs::Blobs;
 use millstream_storage::cache_dir::CacheDir;
 use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::LogConfig;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::error::StartError;
-use super::ground::Ground;
-use super::stored::Stored;
+use super::ground::{self, Ground};
+use super::{join, own};
 use crate::arrivals::Arrivals;
 use crate::broker::{Broker, ProducerIds, Room};
 use crate::clock::Clock;
+use crate::cluster::arrival::Card;
+use crate::cluster::{fencing, members, preferred, reports};
 use crate::config::Config;
 use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
-use crate::drivers::metadata::{self, Applier, Metadata};
-use crate::drivers::partition::{Handle, vote_key};
+use crate::drivers::metadata::{self, Applier, Metadata, Proposer};
+use crate::drivers::partition::Handle;
 use crate::drivers::store::{self, StoreHandle, StoreThread};
 use crate::jobs::Jobs;
 use crate::maintenance;
 use crate::metrics::{BrokerMetrics, TopicMetrics};
 use crate::modules::Modules;
-use crate::opening::Opener;
+use crate::opening::{Opener, Standing};
 use crate::orphans;
 use crate::partitions::Partitions;
+use crate::peers::{Damaged, Introduction, Peers, Watcher};
 use crate::reconcile::Reconciler;
 use crate::serve::Complaints;
 
@@ -46,35 +49,79 @@ const UPLOADS: u64 = 8;
 pub(super) struct Assembled {
     pub(super) broker: Arc<Broker>,
     pub(super) writers: Arc<LogWriters>,
-    pub(super) store: StoreThread,
+    pub(super) store: StoreHandle,
+    pub(super) store_thread: StoreThread,
     pub(super) metadata_log: Handle,
+    pub(super) opener: Opener,
+    pub(super) card: Card,
+    /// It decides alone, and everything is led.
+    pub(super) settled: bool,
+    /// To be cancelled when nothing is said to other brokers any more.
+    pub(super) silent: CancellationToken,
+    /// Cancelled when the broker has to be started anew.
+    pub(super) restart: CancellationToken,
 }
 
-/// Opens everything and waits until it is led.
+/// Opens everything. A broker that decides alone is led when this returns; others are told by their leaders.
 pub(super) async fn assemble(
     config: &Config,
     ground: &Ground,
     disk: AnyDisk,
 ) -> Result<Assembled, StartError> {
     let Ground { data, cores, node, .. } = ground;
-    let stored = Stored::load(&disk, data)?;
+    let mut stored = join::load(config, ground, &disk).await?;
+    let (rows, lost_power) = stored.own.begin();
+    stored.keep(&rows)?;
+    let me = ReplicaId { node: *node, incarnation: stored.identity.incarnation };
+    let (silent, restart) = (CancellationToken::new(), CancellationToken::new());
+    let clock = Clock::start();
+    let (peers, watcher) = Peers::new(introduction(config, ground, me, stored.own.lives));
     let (store, store_thread) = store::start(stored.store)?;
     let writers = Arc::new(LogWriters::start(config.storage.io_threads)?);
+    let (damaged, reports) = Damaged::channel();
     let opener = Opener {
         data: Arc::clone(data),
         disk: disk.clone(),
         writers: Arc::clone(&writers),
         store: store.clone(),
-        replica: ReplicaId { node: *node, incarnation: stored.identity.incarnation },
-        clock: Clock::start(),
+        peers: peers.clone(),
+        damaged,
+        timing: Timing { election: config.replication.election.0, ..Timing::default() },
+        lost_power,
+        opened: Arc::default(),
+        clock,
         stop: CancellationToken::new(),
     };
-    let mut votes = stored.votes;
+    if stored.own.log_damaged {
+        let aside = opener.set_aside(metadata::LOG).await;
+        aside.map_err(StartError::MetadataLog)?;
+        let kept = opener.keep(own::metadata_log_set_aside()).await;
+        kept.map_err(|failed| StartError::MetadataLog(failed.error))?;
+    }
+    let mut ballots = stored.ballots;
     let metadata_metrics = TopicMetrics::new();
-    let (metadata, applier, metadata_log) =
-        open_metadata(&opener, cores, &store, stored.image, &metadata_metrics, &mut votes).await?;
-    cores.all()[0].spawn(applier.run());
-    register(&metadata, &opener, &ground.advertised).await.map_err(StartError::MetadataLog)?;
+    let founders =
+        stored.own.founders.expect("a broker that is part of a cluster knows who founded it");
+    let standing = Standing {
+        voters: founders.1,
+        voters_at: founders.0,
+        ballot: ballots.remove(&metadata::LOG).unwrap_or_default(),
+    };
+    let (metadata, mut applier, proposer, metadata_log) =
+        open_metadata(&opener, cores, &store, stored.image, &metadata_metrics, standing).await?;
+    applier.catch_up().await.map_err(StartError::MetadataLog)?;
+    let alone = metadata_log.view().alone;
+    if alone {
+        orphans::clear(&opener, &metadata_log, &metadata.image()).await;
+    }
+    let core = &cores.all()[0];
+    core.spawn(applier.run());
+    core.spawn(proposer.run());
+    let card = Card { me, address: ground.advertised.clone(), rack: config.server.rack_name() };
+    if alone {
+        card.leave(&metadata).await.map_err(StartError::MetadataLog)?;
+    }
+    meet(ground, (&peers, watcher), (&metadata, &opener), (stored.own.brokers, &silent));
 
     let blobs = Blobs::open(disk.clone(), data.modules_dir())?;
     let cache = CacheDir::open(disk, &data.cache_dir())?;
@@ -88,7 +135,7 @@ pub(super) async fn assemble(
         (Arc::clone(&partitions), Arc::clone(&modules)),
         metadata.clone(),
         Arc::clone(cores),
-        store,
+        store.clone(),
         opener.clock,
         opener.stop.clone(),
         stored.positions,
@@ -97,7 +144,9 @@ pub(super) async fn assemble(
     let broker = Arc::new(Broker {
         node: *node,
         cluster_id: format!("{:032x}", stored.identity.cluster),
+        cluster: stored.identity.cluster,
         metadata,
+        peers,
         partitions,
         modules,
         jobs,
@@ -108,22 +157,76 @@ pub(super) async fn assemble(
         room: Room::new(config.server.in_flight.0),
         batches: Arrivals::new(config.server.in_flight.0),
         uploads: Arrivals::new(config.modules.max_bytes.0.saturating_mul(UPLOADS)),
+        replicated: Room::new(config.server.in_flight.0),
         complaints: Complaints::new(),
         reconciled,
         stop: opener.stop.clone(),
         drained: CancellationToken::new(),
     });
-    cores.all()[0].spawn(reconciler(&broker, opener, cores, votes, done).run());
+    let damage = Damage { reports, metadata_log: metadata_log.clone(), restart: restart.clone() };
+    cores.all()[0].spawn(reconciler(&broker, opener.clone(), cores, ballots, damage, done).run());
     broker.settle().await.map_err(StartError::MetadataLog)?;
     look_after(&broker, cores, config);
-    Ok(Assembled { broker, writers, store: store_thread, metadata_log })
+    Ok(Assembled {
+        broker,
+        writers,
+        store,
+        store_thread,
+        metadata_log,
+        opener,
+        card,
+        settled: alone,
+        silent,
+        restart,
+    })
+}
+
+fn introduction(config: &Config, ground: &Ground, me: ReplicaId, life: u64) -> Introduction {
+    let section = &config.replication;
+    Introduction {
+        me,
+        life,
+        identity: Arc::clone(&ground.identity),
+        settings: ground::transport(config),
+        liveness: LivenessConfig { interval: section.heartbeat.0, timeout: section.timeout.0 },
+        bulk_rate: section.catch_up_rate.0,
+    }
+}
+
+/// Begins to speak to the other brokers.
+fn meet(
+    ground: &Ground,
+    (peers, watcher): (&Peers, Watcher),
+    (metadata, opener): (&Metadata, &Opener),
+    (bootstrap, silent): (BTreeMap<NodeId, String>, &CancellationToken),
+) {
+    let core = &ground.cores.all()[0];
+    core.spawn(watcher.run(peers.clone(), opener.clock, silent.clone()));
+    let members = members::Members {
+        peers: peers.clone(),
+        cores: Arc::clone(&ground.cores),
+        images: metadata.watch(),
+        data: Arc::clone(&opener.data),
+        disk: opener.disk.clone(),
+        bootstrap,
+        stop: silent.clone(),
+    };
+    core.spawn(members.run());
+}
+
+/// What the reconciler does about damage.
+struct Damage {
+    reports: mpsc::Receiver<TopicPartition>,
+    metadata_log: Handle,
+    restart: CancellationToken,
 }
 
 fn reconciler(
     broker: &Broker,
     opener: Opener,
     cores: &Arc<Cores>,
-    votes: BTreeMap<Vec<u8>, Vote>,
+    ballots: BTreeMap<TopicPartition, Ballot>,
+    Damage { reports, metadata_log, restart }: Damage,
     done: watch::Sender<Offset>,
 ) -> Reconciler {
     Reconciler {
@@ -133,7 +236,11 @@ fn reconciler(
         partitions: Arc::clone(&broker.partitions),
         modules: Arc::clone(&broker.modules),
         jobs: Arc::clone(&broker.jobs),
-        votes,
+        ballots,
+        aimed: BTreeMap::new(),
+        reports,
+        metadata_log,
+        restart,
         done,
         served: BTreeMap::new(),
         last: Arc::new(Image::default()),
@@ -142,10 +249,16 @@ fn reconciler(
 
 /// Starts what is done every now and then.
 fn look_after(broker: &Broker, cores: &Cores, config: &Config) {
+    let core = &cores.all()[0];
     let (jobs, every) = (Arc::clone(&broker.jobs), config.storage.position_save.0);
-    cores.all()[0].spawn(async move { jobs.save_positions(every).await });
+    core.spawn(async move { jobs.save_positions(every).await });
     let (partitions, every) = (Arc::clone(&broker.partitions), config.storage.retention_check.0);
-    cores.all()[0].spawn(maintenance::run(partitions, every, broker.stop.clone()));
+    core.spawn(maintenance::run(partitions, every, broker.stop.clone()));
+    let (metadata, peers) = (&broker.metadata, &broker.peers);
+    core.spawn(reports::run(metadata.clone(), peers.clone(), broker.stop.clone()));
+    let (after, every) = (config.replication.fence_after.0, config.replication.leader_balance.0);
+    core.spawn(fencing::run(metadata.clone(), peers.clone(), after, broker.stop.clone()));
+    core.spawn(preferred::run(metadata.clone(), peers.clone(), every, broker.stop.clone()));
 }
 
 async fn open_metadata(
@@ -154,32 +267,17 @@ async fn open_metadata(
     store: &StoreHandle,
     image: Image,
     metrics: &Arc<TopicMetrics>,
-    votes: &mut BTreeMap<Vec<u8>, Vote>,
-) -> Result<(Metadata, Applier, Handle), StartError> {
+    standing: Standing,
+) -> Result<(Metadata, Applier, Proposer, Handle), StartError> {
     // It outlives the partitions: what they still decide while stopping is written there.
     let opener = Opener { stop: CancellationToken::new(), ..opener.clone() };
     let name = TopicName::new("__metadata").expect("a valid name");
-    let vote = votes.remove(&vote_key(metadata::LOG)).unwrap_or_default();
     let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
     let core = &cores.all()[0];
     let (of, takes) = ((&name, metrics), (config, MAX_BATCH_BYTES));
-    let log = opener.open(core, of, metadata::LOG, takes, vote, &image).await;
+    let log = opener.open(core, of, metadata::LOG, takes, standing, &image).await;
     let log = log.map_err(|failed| StartError::MetadataLog(failed.error))?;
-    let (metadata, mut applier) = metadata::open(log.clone(), store.clone(), image);
-    applier.catch_up().await.map_err(StartError::MetadataLog)?;
-    orphans::clear(&opener, &log, &metadata.image()).await;
-    Ok((metadata, applier, log))
-}
-
-/// Tells the cluster that this broker is there, unless it knows.
-async fn register(metadata: &Metadata, opener: &Opener, address: &str) -> Result<(), WireError> {
-    let ReplicaId { node, incarnation } = opener.replica;
-    let image = metadata.image();
-    let known = image.brokers().get(&node);
-    if known.is_some_and(|b| b.address == address && b.incarnation == incarnation) {
-        return Ok(());
-    }
-    let (address, rack) = (address.to_owned(), None);
-    let command = Command::RegisterBroker { node, incarnation, address, rack };
-    metadata.propose(command).await.map(drop)
+    let peers = opener.peers.clone();
+    let (metadata, applier, proposer) = metadata::open(log.clone(), store.clone(), image, peers);
+    Ok((metadata, applier, proposer, log))
 }

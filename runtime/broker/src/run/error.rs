@@ -43,6 +43,9 @@ pub enum StartError {
     /// Stored metadata that is no image of a cluster.
     #[error("the stored metadata cannot be used: {0}")]
     Image(String),
+    /// The cluster that was to be joined.
+    #[error("cannot join the cluster: {0}")]
+    Join(String),
     /// The metadata log.
     #[error("the metadata log cannot be used: {0}")]
     MetadataLog(WireError),

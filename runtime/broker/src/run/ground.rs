@@ -26,8 +26,8 @@ pub(super) struct Ground {
     pub(super) advertised: String,
     pub(super) address: SocketAddr,
     pub(super) admin: AdminPort,
+    pub(super) identity: Arc<Identity>,
     sockets: Vec<ListenerSocket>,
-    identity: Arc<Identity>,
 }
 
 /// The admin port, which answers from the start.
@@ -51,7 +51,13 @@ impl Ground {
         let address = sockets.first().map_or(config.server.listen, ListenerSocket::local_addr);
         let node = NodeId(config.server.node_id);
         let advertised = advertised(config, address);
-        let identity = Arc::new(Identity::open(data.root(), node, &[host_of(&advertised)])?);
+        let hosts = [host_of(&advertised)];
+        let identity = if config.server.join_addresses().is_empty() {
+            Identity::open(data.root(), node, &hosts)?
+        } else {
+            Identity::join(data.root(), node, &hosts)?
+        };
+        let identity = Arc::new(identity);
         let admin = AdminPort::serve(listener, &cores)?;
         Ok(Self { data, cores, node, advertised, address, admin, sockets, identity })
     }
@@ -98,7 +104,7 @@ impl AdminPort {
     }
 }
 
-fn transport(config: &Config) -> TransportSettings {
+pub(super) fn transport(config: &Config) -> TransportSettings {
     let section = &config.transport;
     let mut settings = TransportSettings {
         max_streams: section.max_streams,

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millstream_protocol::error::WireError;
+use millstream_protocol::ids::NodeId;
 use millstream_protocol::message::{Call, Request};
 use millstream_transport::{FrameWriter, StreamError};
 
 use super::connection::Arrived;
-use super::{
-    allocate_producer, cluster_status, find_epoch_end, jobs, list_offsets, modules, topics,
-};
+use super::{allocate_producer, cluster, find_epoch_end, jobs, list_offsets, modules, topics};
 use crate::broker::Broker;
 
 /// Answers one request.
 pub(crate) async fn serve(
     broker: &Arc<Broker>,
+    peer: Option<NodeId>,
     request: Request,
     body: Arrived,
     writer: &mut FrameWriter,
@@ -27,7 +27,7 @@ pub(crate) async fn serve(
         Request::CreateTopic(r) => answer.send(&r, topics::create::serve(broker, &r).await).await,
         Request::ListTopics(r) => answer.send(&r, Ok(topics::list::serve(broker))).await,
         Request::DescribeTopic(r) => {
-            answer.send(&r, topics::describe::serve(broker, &r.name)).await
+            answer.send(&r, topics::describe::serve(broker, &r.name).await).await
         }
         Request::AlterTopic(r) => answer.send(&r, topics::alter::serve(broker, &r).await).await,
         Request::DeleteTopic(r) => answer.send(&r, topics::delete::serve(broker, &r).await).await,
@@ -51,8 +51,54 @@ pub(crate) async fn serve(
         Request::UpdateJob(r) => answer.send(&r, jobs::update::serve(broker, &r).await).await,
         Request::DeleteJob(r) => answer.send(&r, jobs::delete::serve(broker, &r).await).await,
         Request::JobLogs(r) => answer.send(&r, jobs::logs::serve(broker, &r)).await,
-        Request::ClusterStatus(r) => answer.send(&r, Ok(cluster_status::serve(broker))).await,
         Request::FindEpochEnd(r) => answer.send(&r, find_epoch_end::serve(broker, &r).await).await,
+        Request::ClusterStatus(r) => answer.send(&r, Ok(cluster::status::serve(broker))).await,
+        Request::MovePartition(r) => {
+            answer.send(&r, cluster::r#move::serve(broker, &r).await).await
+        }
+        Request::DrainBroker(r) => answer.send(&r, cluster::drain::serve(broker, &r).await).await,
+        Request::RemoveBroker(r) => answer.send(&r, cluster::remove::serve(broker, &r).await).await,
+        Request::BalanceCluster(r) => {
+            answer.send(&r, cluster::balance::serve(broker, &r).await).await
+        }
+        Request::Propose(_)
+        | Request::JoinCluster(_)
+        | Request::PartitionStatus(_)
+        | Request::ReadModule(_)
+        | Request::HandOver(_) => among_brokers(&mut answer, peer, request, body).await,
+    }
+}
+
+/// Answers what only brokers ask.
+async fn among_brokers(
+    answer: &mut Answer<'_>,
+    peer: Option<NodeId>,
+    request: Request,
+    body: Arrived,
+) -> Result<(), StreamError> {
+    let broker = answer.broker;
+    let peer = match cluster::only_brokers(peer) {
+        Ok(peer) => peer,
+        Err(error) => {
+            answer.writer.send(&Err::<(), _>(error), []).await?;
+            return answer.writer.finish();
+        }
+    };
+    match request {
+        Request::Propose(r) => {
+            answer.send(&r, broker.metadata.take(body.bytes.clone()).await).await
+        }
+        Request::JoinCluster(r) => {
+            answer.send(&r, cluster::join::serve(broker, peer, &r).await).await
+        }
+        Request::PartitionStatus(r) => {
+            answer.send(&r, cluster::partition_status::serve(broker, &r)).await
+        }
+        Request::ReadModule(r) => {
+            answer.send(&r, cluster::read_module::serve(broker, &r).await).await
+        }
+        Request::HandOver(r) => answer.send(&r, cluster::hand_over::serve(broker, &r).await).await,
+        _ => unreachable!("clients ask it"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
-use millstream_protocol::limits::MAX_MESSAGE_BYTES;
+use millstream_protocol::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
 use millstream_protocol::message::{Open, Request};
 use millstream_transport::{
     Body, CloseCode, Connection, FrameReader, FrameWriter, Greeting, Incoming, Listener,
@@ -17,7 +17,7 @@ use millstream_transport::{
 };
 
 use super::complaints::Complaint;
-use super::{call, fetch, produce};
+use super::{call, fetch, peer, produce};
 use crate::arrivals::Arrival;
 use crate::broker::{Broker, Shares};
 use crate::cores::Core;
@@ -102,7 +102,7 @@ async fn stream(
     mut writer: FrameWriter,
     mut reader: FrameReader,
 ) {
-    let mut serving = Box::pin(serve(&broker, shares, &mut writer, &mut reader));
+    let mut serving = Box::pin(serve(&broker, &connection, shares, &mut writer, &mut reader));
     let ended = tokio::select! {
         ended = &mut serving => Some(ended),
         // What was decided is still told.
@@ -123,6 +123,7 @@ async fn stream(
 
 async fn serve(
     broker: &Arc<Broker>,
+    connection: &Connection,
     shares: &Shares,
     writer: &mut FrameWriter,
     reader: &mut FrameReader,
@@ -134,8 +135,12 @@ async fn serve(
     match open {
         Open::Produce(open) => Box::pin(produce::serve(broker, shares, open, writer, reader)).await,
         Open::Fetch(open) => Box::pin(fetch::serve(broker, shares, open, writer, reader)).await,
+        Open::Peer(open) => Box::pin(peer::serve(broker, connection, open, reader)).await,
         Open::Call(request) => match arrive(broker, shares, &request, &mut body).await? {
-            Ok(body) => Box::pin(call::serve(broker, request, body, writer)).await,
+            Ok(body) => {
+                let peer = connection.peer_broker();
+                Box::pin(call::serve(broker, peer, request, body, writer)).await
+            }
             Err(error) => {
                 writer.send(&Err::<(), _>(error), []).await?;
                 writer.finish()
@@ -153,7 +158,11 @@ async fn arrive(
 ) -> Result<Result<Arrived, WireError>, StreamError> {
     let (len, name) = (body.remaining(), request.name());
     let upload = matches!(request, Request::UploadModule(_));
-    let allowed = if upload { broker.modules.max_bytes() } else { 0 };
+    let allowed = match request {
+        Request::UploadModule(_) => broker.modules.max_bytes(),
+        Request::Propose(_) => MAX_BATCH_BYTES,
+        _ => 0,
+    };
     if allowed < len {
         let by = if upload { " (modules.max_bytes)" } else { "" };
         let text = format!("{name} carries a body of {len} bytes: the most is {allowed}{by}");

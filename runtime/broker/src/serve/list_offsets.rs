@@ -4,7 +4,7 @@ use millstream_protocol::error::WireError;
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
 
 use crate::broker::Broker;
-use crate::partitions::{Partition, unknown_topic, unreadable};
+use crate::partitions::{Partition, not_leader, unknown_topic, unreadable};
 
 pub(super) fn serve(
     broker: &Broker,
@@ -22,12 +22,18 @@ pub(super) fn serve(
 
 fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireError> {
     let view = partition.view();
+    if !view.serves() {
+        return Err(not_leader(partition));
+    }
     let (offset, timestamp) = match at {
         OffsetSpec::Earliest => (view.log_start, None),
         OffsetSpec::Latest => (view.high_watermark, None),
         OffsetSpec::Timestamp(time) => {
             let found = partition.reader().offset_for_timestamp(time, view.high_watermark);
-            let found = found.map_err(|error| unreadable(&error))?;
+            let found = found.map_err(|error| {
+                partition.read_failed(&error);
+                unreadable(&error)
+            })?;
             found.map_or((view.high_watermark, None), |(offset, time)| (offset, Some(time)))
         }
     };

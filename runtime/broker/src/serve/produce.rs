@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::broker::{Broker, Shares};
 use crate::drivers::partition::{Answer, Message, Produce, Stream};
-use crate::partitions::Partition;
+use crate::partitions::{Partition, not_leader};
 
 /// How long a batch waits for memory while others' come in.
 pub(super) const TURN: Duration = Duration::from_secs(30);
@@ -60,7 +60,11 @@ fn find(broker: &Broker, open: &OpenProduce) -> Result<Partition, WireError> {
     if broker.stop.is_cancelled() {
         return Err(WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
     }
-    broker.partitions.find(&open.topic, open.id, open.partition)
+    let partition = broker.partitions.find(&open.topic, open.id, open.partition)?;
+    if !partition.view().takes_batches() {
+        return Err(not_leader(&partition));
+    }
+    Ok(partition)
 }
 
 /// The receiving half of a stream.

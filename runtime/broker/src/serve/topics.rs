@@ -9,9 +9,10 @@ pub(super) mod list;
 
 use std::collections::BTreeMap;
 
-use millstream_core::metadata::{Rejection, TopicConfig};
+use millstream_core::metadata::{Image, Rejection, TopicConfig};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::TopicName;
+use millstream_protocol::message::topic::BrokerAddress;
 
 use crate::broker::Broker;
 use crate::partitions::Slot;
@@ -23,4 +24,12 @@ fn resolve(configs: &BTreeMap<String, String>) -> Result<TopicConfig, WireError>
 /// The topic's partitions on this broker, or why one of them is not.
 fn slots(broker: &Broker, name: &TopicName) -> Vec<Slot> {
     broker.partitions.topic(name).map(|topic| topic.partitions).unwrap_or_default()
+}
+
+/// Where the brokers are.
+pub(super) fn addresses(image: &Image) -> Vec<BrokerAddress> {
+    let brokers = image.brokers().iter();
+    brokers
+        .map(|(node, known)| BrokerAddress { node: *node, address: known.address.clone() })
+        .collect()
 }

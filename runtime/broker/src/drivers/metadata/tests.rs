@@ -1,7 +1,7 @@
 //! Deciding, on a disk in memory.
 
-use millstream_core::replication::{ReplicaId, Vote};
-use millstream_protocol::ids::{NodeId, TopicName};
+use millstream_core::replication::{Ballot, Timing, VoterSet};
+use millstream_protocol::ids::{NodeId, ReplicaId, TopicName};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::data_dir::DataDir;
 use millstream_storage::disk::{AnyDisk, Disk as _, MemDisk};
@@ -10,11 +10,13 @@ use millstream_storage::metadata::{Identity, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::clock::Clock;
 use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
 use crate::drivers::store;
 use crate::metrics::TopicMetrics;
-use crate::opening::Opener;
+use crate::opening::{Opener, Standing};
+use crate::peers::Damaged;
 
 /// What decides, and the disk under it.
 struct Ground {
@@ -32,12 +34,18 @@ impl Ground {
         let fresh = Identity { cluster: 1, incarnation: 1 };
         let (store, _) = store::start(Store::open(&disk, &data.metadata_file(), fresh).unwrap())
             .expect("a thread");
+        let me = ReplicaId { node: NodeId(1), incarnation: 1 };
+        let peers = Peers::none(me);
         let opener = Opener {
             data,
             disk: AnyDisk::Memory(disk.clone()),
             writers: Arc::new(LogWriters::start(1).unwrap()),
             store: store.clone(),
-            replica: ReplicaId { node: NodeId(1), incarnation: 1 },
+            peers: peers.clone(),
+            damaged: Damaged::channel().0,
+            timing: Timing::default(),
+            lost_power: false,
+            opened: Arc::default(),
             clock: Clock::start(),
             stop: CancellationToken::new(),
         };
@@ -45,13 +53,16 @@ impl Ground {
         let (name, core) = (TopicName::new("__metadata").unwrap(), &cores.all()[0]);
         let config = (LogConfig::default(), MAX_BATCH_BYTES);
         let topic = (&name, &TopicMetrics::new());
-        let log = opener
-            .open(core, topic, LOG, config, Vote::default(), &Image::default())
-            .await
-            .unwrap();
-        let (metadata, mut applier) = open(log, store, Image::default());
+        let standing = Standing {
+            voters: VoterSet::new([me]),
+            voters_at: Default::default(),
+            ballot: Ballot::default(),
+        };
+        let log = opener.open(core, topic, LOG, config, standing, &Image::default()).await.unwrap();
+        let (metadata, mut applier, proposer) = open(log, store, Image::default(), peers);
         applier.catch_up().await.unwrap();
         core.spawn(applier.run());
+        core.spawn(proposer.run());
         Self { disk, dir, metadata, _cores: cores }
     }
 }
@@ -60,8 +71,8 @@ impl Metadata {
     /// What decides nothing, for tests of who follows it.
     pub(crate) fn idle() -> Self {
         let (proposals, _) = mpsc::channel(1);
-        let (image, behind) = (watch::channel(Arc::default()).1, watch::channel(false).1);
-        Self { proposals, image, behind }
+        let (image, behind) = (watch::channel(Arc::default()).1, watch::channel(None).1);
+        Self { proposals, image, behind, log: None }
     }
 }
 

@@ -1,19 +1,20 @@
-//! What a partition is asked, in the words of the broker.
+//! What a partition is asked and told, in the words of the broker.
 //!
 //! Invariant: who waits for an answer gets one, or learns that the partition was closed.
 
 use bytes::Bytes;
 use millstream_core::log::producers::Stamp;
-use millstream_core::replication::Durability;
+use millstream_core::metadata::Placement;
+use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::{JobId, LeaderEpoch};
+use millstream_protocol::ids::{JobId, LeaderEpoch, ReplicaId, Timestamp};
 use millstream_protocol::message::produce::{Acks, ProduceAck};
+use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 use millstream_storage::log::LogConfig;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{History, Stream};
-use crate::drivers::log_writer::Task;
+use super::{Fetched, History, Stream};
 
 /// The fate of a batch.
 pub(crate) type Answer = Result<ProduceAck, WireError>;
@@ -31,8 +32,41 @@ pub(crate) enum Message {
     FindEpochEnd(LeaderEpoch, oneshot::Sender<History>),
     /// A job was deleted: its identities will not write again.
     ForgetJob(JobId),
-    /// Look after the log: retention, checkpoint.
-    Trim(Task),
+    /// Delete what retention no longer keeps.
+    Retain(Timestamp),
+    /// Note down what is durable.
+    Checkpoint,
+}
+
+/// What a partition is told at any time.
+#[derive(Debug)]
+pub(crate) enum Peering {
+    /// Another replica says something.
+    Said { from: ReplicaId, message: ReplicaMessage, behind: Behind },
+    /// Who should vote.
+    Target(Target),
+    /// Give the leadership away; to the best placed when nobody is named.
+    Transfer(Option<ReplicaId>),
+    /// Stop, if the placement lets go of what this replica holds; says whether it does.
+    Leave(Placement, oneshot::Sender<bool>),
+}
+
+/// What came behind a message.
+#[derive(Debug)]
+pub(crate) enum Behind {
+    Nothing,
+    Batches(Fetched),
+    Producers(Bytes),
+}
+
+/// Who should vote, as the cluster's metadata has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) replicas: VoterSet,
+    /// Who votes, and where that stands in the log, as far as the metadata knows.
+    pub(crate) known: Option<(LogEnd, VoterSet)>,
+    /// The placement's version.
+    pub(crate) version: u32,
 }
 
 /// A topic's configuration, as it matters to a partition.

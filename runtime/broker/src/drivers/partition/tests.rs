@@ -4,7 +4,7 @@ use std::sync::mpsc as std_mpsc;
 use std::task::{Context, Wake, Waker};
 
 use millstream_core::metadata::Image;
-use millstream_core::replication::{ReplicaId, Vote};
+use millstream_core::replication::{Timing, VoterSet};
 use millstream_protocol::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
 use millstream_protocol::ids::{NodeId, PartitionIndex, Timestamp, TopicId, TopicName};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
@@ -17,7 +17,7 @@ use super::*;
 use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
 use crate::drivers::store;
-use crate::opening::Opener;
+use crate::opening::{Opener, Standing};
 
 /// Looks at the partition in the very moment in which its answer is there.
 struct AtAnswer {
@@ -38,12 +38,17 @@ async fn partition(cores: &Cores) -> (Handle, tempfile::TempDir) {
     disk.create_dir_all(dir.path()).unwrap();
     let fresh = Identity { cluster: 1, incarnation: 1 };
     let store = Store::open(&disk, &data.metadata_file(), fresh).unwrap();
+    let me = ReplicaId { node: NodeId(1), incarnation: 1 };
     let opener = Opener {
         data,
         disk: AnyDisk::Memory(disk),
         writers: Arc::new(LogWriters::start(1).unwrap()),
         store: store::start(store).unwrap().0,
-        replica: ReplicaId { node: NodeId(1), incarnation: 1 },
+        peers: Peers::none(me),
+        damaged: Damaged::channel().0,
+        timing: Timing::default(),
+        lost_power: false,
+        opened: Arc::default(),
         clock: Clock::start(),
         stop: CancellationToken::new(),
     };
@@ -51,8 +56,16 @@ async fn partition(cores: &Cores) -> (Handle, tempfile::TempDir) {
     let id = TopicPartition { topic: TopicId(1), partition: PartitionIndex(0) };
     let config = (LogConfig::default(), MAX_BATCH_BYTES);
     let core = &cores.all()[0];
-    let opened = opener.open(core, topic, id, config, Vote::default(), &Image::default()).await;
-    (opened.unwrap(), dir)
+    let standing = Standing {
+        voters: VoterSet::new([me]),
+        voters_at: Default::default(),
+        ballot: Ballot::default(),
+    };
+    let opened = opener.open(core, topic, id, config, standing, &Image::default()).await;
+    let handle = opened.unwrap();
+    // Who decides alone leads soon.
+    handle.watch().wait_for(View::serves).await.unwrap();
+    (handle, dir)
 }
 
 fn one_record() -> Batch {

@@ -2,8 +2,11 @@
 //!
 //! Invariant: its offsets are of one moment.
 
-use millstream_core::replication::Partition;
-use millstream_protocol::ids::{LeaderEpoch, Offset};
+use std::sync::Arc;
+
+use millstream_core::replication::{Partition, VoterSet};
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset};
+use millstream_protocol::message::replica::LogEnd;
 
 /// What everybody may know of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +15,24 @@ pub(crate) struct View {
     pub(crate) high_watermark: Offset,
     pub(crate) log_end: Offset,
     pub(crate) epoch: LeaderEpoch,
+    /// It takes batches.
     pub(crate) leads: bool,
+    /// It leads and knows what is committed: it serves readers.
+    pub(crate) established: bool,
+    /// Who leads, as far as is known here.
+    pub(crate) leader: Option<NodeId>,
+    /// Who votes, as far as is known here.
+    pub(crate) voters: Arc<VoterSet>,
+    /// Where in the log that stands.
+    pub(crate) voters_at: LogEnd,
+    /// It leads, the voters are committed, and no others are on their way.
+    pub(crate) settled: bool,
+    /// The version of the placement that it goes by.
+    pub(crate) placement: u32,
+    /// It is the only voter.
+    pub(crate) alone: bool,
+    /// Leader, candidate, follower or stopped.
+    pub(crate) role: &'static str,
     /// Why it takes no more writes, if so.
     pub(crate) stopped: Option<String>,
     /// It cannot lead before there is room on the disk.
@@ -20,26 +40,51 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(super) fn of(machine: &Partition) -> Self {
+    /// `voters` are those of the view before, to be shared while they are the same.
+    pub(super) fn of(machine: &Partition, placement: u32, voters: Option<&Arc<VoterSet>>) -> Self {
         let offsets = machine.offsets();
+        let same = voters.filter(|known| ***known == *machine.voters());
+        let voters = same.map_or_else(|| Arc::new(machine.voters().clone()), Arc::clone);
         Self {
             log_start: offsets.start(),
-            high_watermark: offsets.high_watermark(),
+            high_watermark: machine.readable(),
             log_end: offsets.end(),
             epoch: machine.epoch(),
             leads: machine.is_leader(),
+            established: machine.is_established(),
+            leader: machine.leader().map(|leader| leader.node),
+            voters,
+            voters_at: machine.voters_at(),
+            settled: machine.are_voters_settled(),
+            placement,
+            alone: machine.is_alone(),
+            role: machine.role(),
             stopped: machine.stopped().map(ToString::to_string),
             awaits_room: machine.awaits_room(),
         }
     }
 
-    /// Whether requests are answered: with what was asked for, or with why not.
+    /// Whether requests are answered: with what was asked for, or with why not. Where others vote too, they
+    /// are answered elsewhere when this replica cannot.
     pub(crate) fn serves(&self) -> bool {
-        self.leads || self.stopped.is_some() || self.awaits_room
+        self.established || (self.alone && (self.stopped.is_some() || self.awaits_room))
+    }
+
+    /// Whether a producer is told its batches' fate here.
+    pub(crate) fn takes_batches(&self) -> bool {
+        self.leads || self.serves()
     }
 
     /// Whether those who wait have to look. What is written and not committed is nobody's business yet.
     pub(super) fn is_news(&self, next: &Self) -> bool {
-        Self { log_end: next.log_end, ..self.clone() } != *next
+        let offsets = |view: &Self| (view.log_start, view.high_watermark, view.epoch);
+        let role = |view: &Self| (view.leads, view.established, view.leader, view.role);
+        let voters = |view: &Self| (view.voters_at, view.settled, view.placement, view.alone);
+        offsets(self) != offsets(next)
+            || role(self) != role(next)
+            || voters(self) != voters(next)
+            || self.awaits_room != next.awaits_room
+            || self.stopped != next.stopped
+            || self.voters != next.voters
     }
 }

@@ -14,12 +14,12 @@ use crate::partitions::{Partition, older, unsettled};
 /// is committed.
 pub(super) async fn check(partition: &Partition, open: &OpenFetch) -> Result<(), WireError> {
     let (offset, known) = (open.offset, partition.view());
-    if offset < known.log_start {
-        return Err(out_of_range(partition, offset, &known));
-    }
     let asked = open.epoch.unwrap_or(known.epoch);
     if !known.serves() || known.epoch < asked {
         return Err(older(partition, asked));
+    }
+    if offset < known.log_start {
+        return Err(out_of_range(partition, offset, &known));
     }
     if open.epoch.is_none() && offset <= known.high_watermark {
         return Ok(());

@@ -31,7 +31,7 @@ pub(crate) async fn serve(
             break;
         }
     }
-    describe::serve(broker, &request.name)
+    describe::serve(broker, &request.name).await
 }
 
 async fn alter(broker: &Broker, image: &Image, request: &AlterTopic) -> Result<(), WireError> {

@@ -21,5 +21,5 @@ pub(crate) async fn serve(
     let response = broker.metadata.propose(command).await?;
     assert!(matches!(response, Response::Topic(_)), "a topic was made");
     broker.settle().await?;
-    describe::serve(broker, &request.name)
+    describe::serve(broker, &request.name).await
 }

@@ -1,29 +1,44 @@
-//! Describe a topic: settings, and how each of its partitions stands.
+//! Describe a topic: settings, and how each of its partitions stands, as its leader says.
 
-use millstream_core::metadata::TopicConfig;
-use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{PartitionIndex, TopicName};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use millstream_core::metadata::{Topic, TopicConfig};
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::{NodeId, PartitionIndex, TopicId, TopicName, TopicPartition};
+use millstream_protocol::message::peer::PartitionStatus;
 use millstream_protocol::message::topic::{PartitionDescription, TopicDescription};
 
-use super::slots;
 use crate::broker::Broker;
-use crate::partitions::{Slot, unknown_topic};
+use crate::partitions::{Slot, elsewhere, unknown_topic};
 
-pub(crate) fn serve(broker: &Broker, name: &TopicName) -> Result<TopicDescription, WireError> {
+/// How long another broker may take to say how its partitions stand.
+const ANSWER: Duration = Duration::from_secs(2);
+
+pub(crate) async fn serve(
+    broker: &Broker,
+    name: &TopicName,
+) -> Result<TopicDescription, WireError> {
     let image = broker.image();
     let (id, topic) = image.topic(name).ok_or_else(|| unknown_topic(name))?;
-    let slots = slots(broker, name);
-    let missing = || {
-        let text = "this broker does not hold the partition (yet)";
-        Err(WireError::new(ErrorCode::NotLeader, text))
-    };
-    let partitions = (0_u32..)
-        .zip(&topic.partitions)
-        .map(|(index, replicas)| PartitionDescription {
-            replicas: replicas.clone(),
-            ..partition(broker, index, &slots.get(index as usize).cloned().unwrap_or_else(missing))
-        })
-        .collect();
+    let indexes = (0_u32..).zip(&topic.partitions).map(|(index, _)| PartitionIndex(index));
+    let mut partitions: Vec<_> = indexes.map(|index| here(broker, (id, topic), index)).collect();
+    let others = led_elsewhere(broker, id, &partitions);
+    let asked = others.into_iter().map(|(node, partitions)| async move {
+        let request = PartitionStatus { topic: id, partitions };
+        broker.peers.call(node, request, ANSWER).await
+    });
+    for told in futures::future::join_all(asked).await {
+        // Who does not answer is described as it looks from here.
+        for said in told.into_iter().flatten() {
+            if let Some(known) = partitions.get_mut(said.index.0 as usize)
+                && said.leader.is_some()
+                && known.leader_epoch <= said.leader_epoch
+            {
+                *known = said;
+            }
+        }
+    }
     Ok(TopicDescription {
         name: name.clone(),
         id,
@@ -33,34 +48,73 @@ pub(crate) fn serve(broker: &Broker, name: &TopicName) -> Result<TopicDescriptio
     })
 }
 
-fn partition(broker: &Broker, index: u32, slot: &Slot) -> PartitionDescription {
+/// Whom to ask about which partitions.
+fn led_elsewhere(
+    broker: &Broker,
+    topic: TopicId,
+    known: &[PartitionDescription],
+) -> BTreeMap<NodeId, Vec<PartitionIndex>> {
+    let mut others: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for PartitionDescription { index, leader, .. } in known {
+        let gossip = broker.peers.leaders().of(TopicPartition { topic, partition: *index }).1;
+        if let Some(node) = leader.or(gossip).filter(|node| *node != broker.node) {
+            others.entry(node).or_default().push(*index);
+        }
+    }
+    others
+}
+
+/// A partition as it looks from here.
+pub(crate) fn here(
+    broker: &Broker,
+    (id, topic): (TopicId, &Topic),
+    index: PartitionIndex,
+) -> PartitionDescription {
+    let placement = &topic.partitions[index.0 as usize];
+    let (epoch, leader) = broker.peers.leaders().of(TopicPartition { topic: id, partition: index });
     let mut description = PartitionDescription {
-        index: PartitionIndex(index),
-        leader: None,
-        leader_epoch: Default::default(),
-        replicas: Vec::new(),
+        index,
+        leader,
+        leader_epoch: epoch,
+        replicas: placement.replicas.clone(),
         log_start: Default::default(),
         high_watermark: Default::default(),
         log_end: Default::default(),
         size_bytes: 0,
         status: String::new(),
+        voters: placement.voters.iter().map(|voter| voter.node).collect(),
     };
-    match slot {
-        Ok(partition) => {
-            let view = partition.view();
-            description.leader = view.leads.then_some(broker.node);
-            description.leader_epoch = view.epoch;
-            description.log_start = view.log_start;
-            description.high_watermark = view.high_watermark;
-            description.log_end = view.log_end;
-            description.size_bytes = partition.size_bytes();
-            description.status = match view.stopped {
-                Some(why) => why,
-                None if view.awaits_room => "the disk is full: writes resume with room".to_owned(),
-                None => "online".to_owned(),
-            };
-        }
-        Err(error) => description.status = error.message.clone(),
-    }
+    let slots = super::slots(broker, &topic.name);
+    let missing = || Err(elsewhere(&topic.name, index));
+    let slot = slots.get(index.0 as usize).cloned().unwrap_or_else(missing);
+    fill(broker, &mut description, &slot);
     description
+}
+
+fn fill(broker: &Broker, description: &mut PartitionDescription, slot: &Slot) {
+    let partition = match slot {
+        Ok(partition) => partition,
+        Err(error) => {
+            description.status.clone_from(&error.message);
+            return;
+        }
+    };
+    let view = partition.view();
+    if description.leader_epoch <= view.epoch {
+        description.leader = if view.leads { Some(broker.node) } else { view.leader };
+        description.leader_epoch = view.epoch;
+        description.voters = view.voters.iter().map(|voter| voter.node).collect();
+    }
+    description.log_start = view.log_start;
+    description.high_watermark = view.high_watermark;
+    description.log_end = view.log_end;
+    description.size_bytes = partition.size_bytes();
+    description.status = match view.stopped {
+        Some(why) => why,
+        None if view.awaits_room => "the disk is full: writes resume with room".to_owned(),
+        None if description.leader.is_none() => {
+            "nobody leads it: bring its brokers back".to_owned()
+        }
+        None => "online".to_owned(),
+    };
 }
