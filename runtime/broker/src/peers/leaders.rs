@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use millstream_protocol::ids::{LeaderEpoch, NodeId, TopicId, TopicPartition};
 use millstream_protocol::message::peer::Leadership;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Leaders {
     known: RwLock<BTreeMap<TopicPartition, Known>>,
+    changed: watch::Sender<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +28,23 @@ impl Leaders {
     /// A broker leads a partition, or does not.
     pub(crate) fn heard(&self, node: NodeId, said: &Leadership) {
         let Leadership { partition, epoch, leads } = *said;
-        let mut all = self.known.write();
         let new = Known { epoch, leader: leads.then_some(node) };
-        let Some(known) = all.get_mut(&partition) else {
-            all.insert(partition, new);
-            return;
-        };
-        let resigns = known.epoch == epoch && known.leader == Some(node) && !leads;
-        if known.epoch < epoch || (known.epoch == epoch && leads) || resigns {
-            *known = new;
+        {
+            let mut all = self.known.write();
+            let known = all.entry(partition).or_insert(new);
+            let resigns = known.epoch == epoch && known.leader == Some(node) && !leads;
+            if known.epoch < epoch || (known.epoch == epoch && leads) || resigns {
+                *known = new;
+            }
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Waits until somebody leads each of these.
+    pub(crate) async fn wait_for(&self, partitions: &[TopicPartition]) {
+        let mut changed = self.changed.subscribe();
+        while partitions.iter().any(|partition| self.of(*partition).1.is_none()) {
+            changed.changed().await.expect("the sender is this one's");
         }
     }
 

@@ -1,23 +1,58 @@
 //! List offsets: earliest, latest, by timestamp.
 
-use millstream_protocol::error::WireError;
+use std::time::Duration;
+
+use millstream_protocol::error::{ErrorCode, WireError};
+use millstream_protocol::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
 
 use crate::broker::Broker;
-use crate::partitions::{Partition, not_leader, unknown_topic, unreadable};
+use crate::partitions::{Partition, Slot, not_leader, unknown_topic, unreadable};
 
-pub(super) fn serve(
+/// How long another broker may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+pub(super) async fn serve(
     broker: &Broker,
+    peer: Option<NodeId>,
     request: &ListOffsets,
 ) -> Result<Vec<PartitionOffset>, WireError> {
-    let slots = match request.partition {
-        Some(index) => vec![broker.partitions.find(&request.topic, None, index)],
-        None => {
-            let topic = broker.partitions.topic(&request.topic);
-            topic.ok_or_else(|| unknown_topic(&request.topic))?.partitions
+    if let Some(index) = request.partition {
+        let slot = broker.partitions.find(&request.topic, None, index);
+        let topic = broker.image().topic(&request.topic).map(|(id, _)| id);
+        return match topic {
+            // Another broker is not sent on: it has come to whom it takes for the leader.
+            Some(topic) if peer.is_none() => {
+                Ok(vec![wherever(broker, request, (topic, index.0), slot).await?])
+            }
+            _ => Ok(vec![one(&slot?, request.at)?]),
+        };
+    }
+    let topic = broker.partitions.topic(&request.topic);
+    let topic = topic.ok_or_else(|| unknown_topic(&request.topic))?;
+    let slots = (0..).zip(topic.partitions);
+    let each = slots.map(|(index, slot)| wherever(broker, request, (topic.id, index), slot));
+    futures::future::try_join_all(each).await
+}
+
+/// As the leader says, which may be another broker.
+async fn wherever(
+    broker: &Broker,
+    request: &ListOffsets,
+    (topic, index): (TopicId, u32),
+    slot: Slot,
+) -> Result<PartitionOffset, WireError> {
+    let here = slot.and_then(|partition| one(&partition, request.at));
+    let index = PartitionIndex(index);
+    let leader = broker.peers.leaders().of(TopicPartition { topic, partition: index }).1;
+    match (here, leader.filter(|leader| *leader != broker.node)) {
+        (Err(error), Some(leader)) if error.code == ErrorCode::NotLeader => {
+            let request = ListOffsets { partition: Some(index), ..request.clone() };
+            let told = broker.peers.call(leader, request, ANSWER).await?;
+            told.into_iter().next().ok_or(error)
         }
-    };
-    slots.into_iter().map(|slot| one(&slot?, request.at)).collect()
+        (here, _) => here,
+    }
 }
 
 fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireError> {

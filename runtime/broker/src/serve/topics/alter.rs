@@ -28,6 +28,11 @@ pub(crate) async fn serve(
         let newer = image.jobs_ever() < broker.image().jobs_ever();
         if altered.is_ok() || !newer || tries.next() == Some(TRIES) {
             altered?;
+            if request.partitions.is_some()
+                && let Some((id, _)) = broker.image().topic(&request.name)
+            {
+                super::wait_until_led(broker, id).await;
+            }
             break;
         }
     }

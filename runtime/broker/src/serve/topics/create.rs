@@ -19,7 +19,9 @@ pub(crate) async fn serve(
     let config = resolve(&request.configs)?;
     try_filter(&broker.modules, &image, &request.name, &config).await?;
     let response = broker.metadata.propose(command).await?;
-    assert!(matches!(response, Response::Topic(_)), "a topic was made");
+    let Response::Topic(id) = response else { unreachable!("a topic was made") };
     broker.settle().await?;
+    let led = super::wait_until_led(broker, id).await;
+    tracing::debug!(topic = %request.name, led, "created");
     describe::serve(broker, &request.name).await
 }
