@@ -7,7 +7,7 @@ use millstream_protocol::frame::{FrameHeader, FrameLimits, HEADER_SIZE, decode, 
 use millstream_protocol::limits::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES};
 use millstream_protocol::message::hello::{Hello, Welcome};
 use millstream_protocol::message::produce::{self, ProduceAnswers, ProduceBatch};
-use millstream_protocol::message::{Open, cluster, fetch, job, module, offsets, topic};
+use millstream_protocol::message::{Open, cluster, fetch, job, module, offsets, peer, replica, topic};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -49,6 +49,10 @@ fuzz_target!(|data: &[u8]| {
     comes_back::<Answer<Vec<job::JobSummary>>>(message);
     comes_back::<Answer<job::JobLogPage>>(message);
     comes_back::<Answer<cluster::ClusterDescription>>(message);
+    comes_back::<Answer<cluster::PlacementPlan>>(message);
+    comes_back::<Answer<peer::JoinedCluster>>(message);
+    comes_back::<peer::PeerFrame>(message);
+    comes_back::<replica::Envelope>(message);
 });
 
 fn comes_back<M: Serialize + DeserializeOwned>(bytes: &[u8]) {

@@ -35,7 +35,9 @@ pub(crate) async fn serve(
         Request::AllocateProducer(r) => {
             answer.send(&r, allocate_producer::serve(broker).await).await
         }
-        Request::ListOffsets(r) => answer.send(&r, list_offsets::serve(broker, peer, &r).await).await,
+        Request::ListOffsets(r) => {
+            answer.send(&r, list_offsets::serve(broker, peer, &r).await).await
+        }
         Request::UploadModule(r) => {
             answer.send(&r, modules::upload::serve(broker, &r, body).await).await
         }

@@ -4,12 +4,12 @@
 
 use millstream_protocol::error::WireError;
 use millstream_protocol::message::{
-    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, produce::*, topic::*,
+    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, produce::*, topic::*,
 };
 use proptest::prelude::*;
 
 use crate::check::{comes_back, damage};
-use crate::strategies::{answer, cluster as c, job as j, list, module as m, topic as t};
+use crate::strategies::{answer, cluster as c, job as j, list, module as m, peer as p, topic as t};
 
 /// Holds the strategy of an answer against the type that the table names.
 fn answers<C: Call>(
@@ -73,4 +73,14 @@ calls! {
     job_logs_comes_back: JobLogs(j::job_logs()) -> j::job_log_page();
     cluster_status_comes_back: ClusterStatus(Just(ClusterStatus {})) -> c::cluster_description();
     find_epoch_end_comes_back: FindEpochEnd(c::find_epoch_end()) -> c::epoch_end();
+    propose_comes_back: Propose(Just(Propose {})) -> Just(());
+    join_cluster_comes_back: JoinCluster(p::join_cluster()) -> p::joined_cluster();
+    partition_status_comes_back:
+        PartitionStatus(p::partition_status()) -> list(t::partition_description());
+    read_module_comes_back: ReadModule(p::read_module()) -> any::<Vec<u8>>();
+    hand_over_comes_back: HandOver(p::hand_over()) -> Just(());
+    move_partition_comes_back: MovePartition(c::move_partition()) -> Just(());
+    drain_broker_comes_back: DrainBroker(c::drain_broker()) -> c::placement_plan();
+    remove_broker_comes_back: RemoveBroker(c::remove_broker()) -> Just(());
+    balance_cluster_comes_back: BalanceCluster(c::balance_cluster()) -> c::placement_plan();
 }

@@ -10,8 +10,9 @@ use millstream_protocol::message::hello::{Hello, Welcome};
 use millstream_protocol::message::produce::{
     AllocateProducer, OpenProduce, ProduceAnswers, ProduceBatch, ProduceReady,
 };
+use millstream_protocol::message::replica::Envelope;
 use millstream_protocol::message::{
-    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, topic::*,
+    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, topic::*,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +44,8 @@ calls! {
     CreateTopic ListTopics DescribeTopic AlterTopic DeleteTopic FindTopic AllocateProducer
     ListOffsets UploadModule ListModules DescribeModule DeleteModule DeployJob ListJobs DescribeJob
     SetJobState UpdateJob DeleteJob JobLogs ClusterStatus FindEpochEnd
+    Propose JoinCluster PartitionStatus ReadModule HandOver MovePartition DrainBroker RemoveBroker
+    BalanceCluster
 }
 
 pub(crate) fn every_type(visitor: &mut impl Visitor) {
@@ -64,4 +67,7 @@ pub(crate) fn every_type(visitor: &mut impl Visitor) {
     visitor.visit::<FetchData>();
     visitor.visit::<Answer<FetchData>>();
     visitor.visit::<Credit>();
+    visitor.visit::<OpenPeer>();
+    visitor.visit::<PeerFrame>();
+    visitor.visit::<Envelope>();
 }

@@ -5,7 +5,7 @@ use millstream_protocol::message::produce::ProduceBatch;
 use proptest::prelude::*;
 
 use crate::check::{comes_back, damage};
-use crate::strategies::{answer, stream as s, wire_error};
+use crate::strategies::{answer, peer as p, stream as s, wire_error};
 
 macro_rules! messages {
     ($($test:ident: $message:expr;)*) => {
@@ -38,4 +38,8 @@ messages! {
     fetched_data_or_an_error_comes_back: answer(s::fetch_data());
     credit_comes_back: s::credit();
     an_error_comes_back: wire_error();
+    open_peer_comes_back: p::open_peer();
+    a_stream_opened_by_a_broker_comes_back: p::open_peer().prop_map(Open::Peer);
+    what_brokers_say_comes_back: p::peer_frame();
+    a_message_between_replicas_comes_back: p::envelope();
 }

@@ -1,18 +1,19 @@
 //! One call of each kind, for the golden bytes of the table.
 
-use millstream_protocol::ids::{LeaderEpoch, Timestamp};
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Timestamp, TopicId, TopicPartition};
 use millstream_protocol::message::produce::AllocateProducer;
 use millstream_protocol::message::{
-    Open, Request, cluster::*, job::*, module::*, offsets::*, topic::*,
+    Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, topic::*,
 };
 
-use super::samples::{PARTITION, SHA256, job_spec, map, module, open_call, topic};
+use super::samples::{PARTITION, REPLICA, SHA256, job_spec, map, module, open_call, topic};
 
 /// One call of each kind in the order of the table.
 pub(crate) fn every_call() -> Vec<Request> {
     let (name, job) = (topic(), job_spec().name);
     let (set, reset) = (map("a", "b"), vec!["c".to_owned()]);
     let upload = UploadModule { name: module().name, sha256: SHA256.to_owned(), size: 70_000 };
+    let to = NodeId(300);
     let at = OffsetSpec::Timestamp(Timestamp(1_700_000_000_000));
     let open_call = match open_call() {
         Open::Call(call) => call,
@@ -40,6 +41,17 @@ pub(crate) fn every_call() -> Vec<Request> {
         DeleteJob { name: job.clone() }.into(),
         JobLogs { name: job, after: 128, limit: 50 }.into(),
         ClusterStatus {}.into(),
-        FindEpochEnd { topic: name, partition: PARTITION, epoch: LeaderEpoch(5) }.into(),
+        FindEpochEnd { topic: name.clone(), partition: PARTITION, epoch: LeaderEpoch(5) }.into(),
+        Propose {}.into(),
+        JoinCluster { replica: REPLICA, address: "b:9440".to_owned(), rack: Some("r".to_owned()) }
+            .into(),
+        PartitionStatus { topic: TopicId(7), partitions: vec![PARTITION] }.into(),
+        ReadModule { sha256: SHA256.to_owned(), offset: 70_000 }.into(),
+        HandOver { partition: TopicPartition { topic: TopicId(7), partition: PARTITION }, to }
+            .into(),
+        MovePartition { topic: name, partition: PARTITION, replicas: vec![to, NodeId(2)] }.into(),
+        DrainBroker { node: to, drain: true }.into(),
+        RemoveBroker { node: to }.into(),
+        BalanceCluster { dry_run: true }.into(),
     ]
 }

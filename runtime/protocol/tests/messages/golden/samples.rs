@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{
-    JobId, LeaderEpoch, ModuleRef, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicName,
+    JobId, LeaderEpoch, ModuleRef, NodeId, Offset, PartitionIndex, ReplicaId, Timestamp, TopicId,
+    TopicName,
 };
 use millstream_protocol::message::fetch::{FetchData, FetchFilter, OpenFetch};
 use millstream_protocol::message::hello::{Hello, Welcome};
@@ -13,6 +14,7 @@ use millstream_protocol::message::{Open, cluster::*, job::*, module::*, offsets:
 
 type Answer<M> = Result<M, WireError>;
 
+pub(super) const REPLICA: ReplicaId = ReplicaId { node: NodeId(300), incarnation: 1 << 100 };
 pub(super) const PARTITION: PartitionIndex = PartitionIndex(3);
 pub(super) const SHA256: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
@@ -112,6 +114,7 @@ pub(crate) fn topic_description() -> Answer<TopicDescription> {
             log_end: Offset(1_000_301),
             size_bytes: 1 << 33,
             status: "online".to_owned(),
+            voters: vec![NodeId(300)],
         }],
     })
 }
@@ -205,5 +208,17 @@ pub(crate) fn cluster_description() -> Answer<ClusterDescription> {
         topics: 4,
         partitions: 300,
         jobs: 1,
+        standings: vec![BrokerStanding {
+            node: NodeId(300),
+            rack: Some("r".to_owned()),
+            reachable: true,
+            controller: true,
+            draining: false,
+            replicas: 300,
+            leads: 4,
+        }],
+        voters: vec![NodeId(2)],
+        leaderless: 1,
+        moving: 2,
     })
 }

@@ -1,7 +1,10 @@
 //! Arbitrary requests and answers about offsets, producers and the cluster.
 
 use millstream_protocol::ids::{ProducerEpoch, ProducerId};
-use millstream_protocol::message::cluster::ClusterDescription;
+use millstream_protocol::message::cluster::{
+    BalanceCluster, BrokerStanding, ClusterDescription, DrainBroker, MovePartition, PlacementPlan,
+    PlannedMove, RemoveBroker,
+};
 use millstream_protocol::message::offsets::{
     EpochEnd, FindEpochEnd, ListOffsets, OffsetSpec, PartitionOffset,
 };
@@ -56,15 +59,60 @@ pub(crate) fn epoch_end() -> impl Strategy<Value = EpochEnd> {
 }
 
 pub(crate) fn cluster_description() -> impl Strategy<Value = ClusterDescription> {
-    let counts = (large(), large(), large());
-    (text(), option::of(node()), list(broker_address()), counts).prop_map(
-        |(cluster_id, controller, brokers, (topics, partitions, jobs))| ClusterDescription {
-            cluster_id,
-            controller,
-            brokers,
-            topics,
-            partitions,
-            jobs,
+    let counts = (large(), large(), large(), large(), large());
+    let brokers = (list(broker_address()), list(standing()), list(node()));
+    (text(), option::of(node()), brokers, counts).prop_map(
+        |(cluster_id, controller, (brokers, standings, voters), counts)| {
+            let (topics, partitions, jobs, leaderless, moving) = counts;
+            ClusterDescription {
+                cluster_id,
+                controller,
+                brokers,
+                topics,
+                partitions,
+                jobs,
+                standings,
+                voters,
+                leaderless,
+                moving,
+            }
         },
     )
+}
+
+fn standing() -> impl Strategy<Value = BrokerStanding> {
+    (node(), option::of(text()), any::<[bool; 3]>(), large(), large()).prop_map(
+        |(node, rack, [reachable, controller, draining], replicas, leads)| BrokerStanding {
+            node,
+            rack,
+            reachable,
+            controller,
+            draining,
+            replicas,
+            leads,
+        },
+    )
+}
+
+pub(crate) fn move_partition() -> impl Strategy<Value = MovePartition> {
+    (topic_name(), partition(), list(node()))
+        .prop_map(|(topic, partition, replicas)| MovePartition { topic, partition, replicas })
+}
+
+pub(crate) fn drain_broker() -> impl Strategy<Value = DrainBroker> {
+    (node(), any::<bool>()).prop_map(|(node, drain)| DrainBroker { node, drain })
+}
+
+pub(crate) fn remove_broker() -> impl Strategy<Value = RemoveBroker> {
+    node().prop_map(|node| RemoveBroker { node })
+}
+
+pub(crate) fn balance_cluster() -> impl Strategy<Value = BalanceCluster> {
+    any::<bool>().prop_map(|dry_run| BalanceCluster { dry_run })
+}
+
+pub(crate) fn placement_plan() -> impl Strategy<Value = PlacementPlan> {
+    let planned = (topic_name(), partition(), list(node()), list(node()))
+        .prop_map(|(topic, partition, from, to)| PlannedMove { topic, partition, from, to });
+    (list(planned), large()).prop_map(|(moves, leaders)| PlacementPlan { moves, leaders })
 }

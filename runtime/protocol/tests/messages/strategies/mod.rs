@@ -5,6 +5,7 @@
 pub(crate) mod cluster;
 pub(crate) mod job;
 pub(crate) mod module;
+pub(crate) mod peer;
 pub(crate) mod stream;
 pub(crate) mod topic;
 

@@ -73,11 +73,11 @@ fn config_entry() -> impl Strategy<Value = ConfigEntry> {
     })
 }
 
-fn partition_description() -> impl Strategy<Value = PartitionDescription> {
-    let leadership = (option::of(node()), epoch(), list(node()));
+pub(crate) fn partition_description() -> impl Strategy<Value = PartitionDescription> {
+    let leadership = (option::of(node()), epoch(), list(node()), list(node()));
     let offsets = (offset(), offset(), offset());
     (partition(), leadership, offsets, large(), text()).prop_map(
-        |(index, (leader, leader_epoch, replicas), offsets, size_bytes, status)| {
+        |(index, (leader, leader_epoch, replicas, voters), offsets, size_bytes, status)| {
             let (log_start, high_watermark, log_end) = offsets;
             PartitionDescription {
                 index,
@@ -89,6 +89,7 @@ fn partition_description() -> impl Strategy<Value = PartitionDescription> {
                 log_end,
                 size_bytes,
                 status,
+                voters,
             }
         },
     )
