@@ -11,7 +11,8 @@
 //! Reading order: [`config`], `run` (start and stop), `cores` (threads), `broker` (what requests
 //! reach), `arrivals` (memory for what comes in), `serve` (one file a request), `drivers` (one
 //! shell per machine), `reconcile` (what the image asks for), `opening`, `orphans`, `partitions`,
-//! `ingress`, `jobs`, `modules`, `filter`, `maintenance`, `metrics`, `admin`, `clock`.
+//! `ingress`, `peers` (what is said to other brokers), `cluster` (what is done for them unasked),
+//! `jobs`, `modules`, `filter`, `maintenance`, `metrics`, `admin`, `clock`.
 //!
 //! This crate decides nothing that the core could decide, and holds no state that is not rebuilt from
 //! the logs and the store.

@@ -14,6 +14,8 @@
 //! - [`blobs`]: files named by their digest.
 //! - [`cache_dir`]: files that can be made again.
 //! - [`data_dir`]: who holds the directory, and where everything is in it.
+//! - [`members`]: where the other brokers are, for one that has lost everything else.
+//! - [`machine`]: which run of the machine this is.
 //! - [`dump`]: what is in a segment file, checked.
 //!
 //! This crate decides nothing about what is committed, knows no topics by name, starts no threads, and never reads a
@@ -27,5 +29,6 @@ pub mod data_dir;
 pub mod disk;
 pub mod dump;
 pub mod log;
+pub mod machine;
 pub mod members;
 pub mod metadata;

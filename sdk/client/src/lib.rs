@@ -11,8 +11,8 @@
 //! A leader may move or die, and any broker may be away: streams find the new leader by themselves,
 //! calls another broker.
 //!
-//! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`, `search`, `finder`, [`admin`],
-//! [`producer`], [`consumer`], [`error`], `race`, `backoff`.
+//! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`,
+//! `search`, `finder`, [`admin`], [`producer`], [`consumer`], [`error`], `race`, `backoff`.
 //!
 //! It never skips the verification of a broker's certificate, never buffers without a bound, never
 //! sends a record again in a way that could write it twice (unless `idempotent` is off), never moves

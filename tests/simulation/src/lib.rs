@@ -12,8 +12,8 @@
 //! A run has three phases: faults, with every safety invariant watched; healing, after which everything must work again
 //! within a bound; an audit of what is left. Two runs of one seed are the same to the last bit.
 //!
-//! Reading order: `plan`, `world`, `faults`, `broker`, `clients`, `invariants`, then `agenda`, `network`, `packet`, `chance`,
-//! `trace`.
+//! Reading order: `plan`, `world`, `faults`, `broker`, `clients`, `invariants`, then `agenda`,
+//! `network`, `packet`, `chance`, `trace`.
 //!
 //! This crate never reads a clock, never draws an unseeded number and never looks into a machine to make a test pass.
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use millstream_core::replication::VoterSet;
 use millstream_protocol::ids::NodeId;
 use millstream_protocol::message::replica::LogEnd;
+use millstream_storage::machine::boot_id;
 use millstream_storage::metadata::{Change, Table};
 use serde::{Deserialize, Serialize};
 
@@ -89,9 +90,7 @@ fn row(key: &[u8], value: &impl Serialize) -> Change {
 
 /// Names this run of the machine; where the system does not say, every run is another one.
 fn boot() -> String {
-    let named = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    named
-        .map_or_else(|_| format!("{:032x}", super::stored::random()), |name| name.trim().to_owned())
+    boot_id().unwrap_or_else(|| format!("{:032x}", super::stored::random()))
 }
 
 #[cfg(test)]

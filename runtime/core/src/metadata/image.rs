@@ -66,7 +66,8 @@ impl Placement {
     }
 
     /// Whether what a replica holds may be deleted: it is none of this partition's, and a leader that knew so has
-    /// said that it does not vote. A placement alone is not enough: the leader may have made it a voter on the one before.
+    /// said that it does not vote. A placement alone is not enough: the leader may have made it a
+    /// voter on the one before.
     #[must_use]
     pub fn releases(&self, replica: ReplicaId) -> bool {
         !self.keeps(replica) && self.confirmed == self.version

@@ -105,9 +105,9 @@ mod tests {
     fn voters_count_only_with_their_batch_in_the_log() {
         let epochs =
             EpochTable::new(vec![(LeaderEpoch(2), Offset(5)), (LeaderEpoch(4), Offset(20))]);
-        let mut ballot = Ballot::default();
         // Deleted by retention, there, written over in another epoch, cut off by the crash.
-        ballot.voters = vec![at(3, 1), at(8, 2), at(22, 3), at(30, 4)];
+        let voters = vec![at(3, 1), at(8, 2), at(22, 3), at(30, 4)];
+        let mut ballot = Ballot { voters, ..Ballot::default() };
         ballot.settle(Offset(5), Offset(30), &epochs);
         assert_eq!(ballot.voters, [at(3, 1), at(8, 2)]);
     }

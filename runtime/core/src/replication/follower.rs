@@ -149,8 +149,9 @@ impl Follower {
         self.fetch(log, now, out);
     }
 
-    /// Its leader can be reached. A leader speaks to those who, it knows, should fetch until they do; but it may know of
-    /// other voters than this replica believes in. So everybody asks now and then whether it still follows the right one.
+    /// Its leader can be reached. A leader speaks to those who, it knows, should fetch until they
+    /// do; but it may know of other voters than this replica believes in. So everybody asks now and
+    /// then whether it still follows the right one.
     fn rest(&mut self, log: &mut Log, now: Time) {
         let times = if log.is_voter() { VOTER_PAUSE } else { OBSERVER_PAUSE };
         let pause = log.random.jitter(log.timing().election * times);

@@ -104,8 +104,8 @@ impl Followers {
         log.is_up(replica) && self.known.get(&replica).is_some_and(|known| known.caught_up)
     }
 
-    /// Whether it is fit to become a voter: one that knows of the placement that wants it, and does not leave on account of
-    /// an earlier one.
+    /// Whether it is fit to become a voter: one that knows of the placement that wants it, and does
+    /// not leave on account of an earlier one.
     pub(super) fn may_join(&self, log: &Log, replica: ReplicaId) -> bool {
         let knows = |known: &Known| log.placement <= known.placement;
         self.is_fit(log, replica) && self.known.get(&replica).is_some_and(knows)

@@ -362,8 +362,9 @@ impl Log {
         }
     }
 
-    /// Has what lies before `to` deleted. A producer's last batch may be there, which must not make a retry of it fresh: so
-    /// what is known up to there is kept first. It may be, however durable it is: nobody will take back what is deleted.
+    /// Has what lies before `to` deleted. A producer's last batch may be there, which must not make
+    /// a retry of it fresh: so what is known up to there is kept first. It may be, however durable
+    /// it is: nobody will take back what is deleted.
     pub(super) fn retain(&mut self, to: Offset, out: &mut Vec<Output>) {
         let to = to.min(self.offsets.high_watermark());
         if self.offsets.start() < to && self.cutting.is_none() {

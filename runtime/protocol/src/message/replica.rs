@@ -81,8 +81,8 @@ pub enum Content {
         progress: Progress,
         /// Counts the sender's lives: what it reported in one may be lost in the next.
         life: u64,
-        /// The version of the partition's placement that the sender knows. Who knows one that names it does not act on an
-        /// earlier one that let it go.
+        /// The version of the partition's placement that the sender knows. Who knows one that names
+        /// it does not act on an earlier one that let it go.
         placement: u32,
     },
     /// The sender's disk has come further.

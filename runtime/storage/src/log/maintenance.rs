@@ -331,9 +331,9 @@ pub(super) fn is_aside(name: &str) -> bool {
     name.ends_with(ASIDE_SUFFIX)
 }
 
-/// Sets the files of a damaged log aside, under names that end with `.damaged`, so that an empty one can be opened in its
-/// place and filled from other replicas. Nothing is deleted but what was set aside before. May be repeated if it was cut
-/// short.
+/// Sets the files of a damaged log aside, under names that end with `.damaged`, so that an empty
+/// one can be opened in its place and filled from other replicas. Nothing is deleted but what was
+/// set aside before. May be repeated if it was cut short.
 ///
 /// # Errors
 /// What the file system says.

@@ -9,8 +9,8 @@
 //!      start-over                                        everything else here is to go (only while it goes)
 //! ```
 //!
-//! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`, `start_over`; under them `segment`, `index`, `walk`,
-//! `checkpoint`, `epochs`.
+//! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`, `start_over`; under them
+//! `segment`, `index`, `walk`, `checkpoint`, `epochs`.
 //!
 //! Invariant: what [`PartitionLog::sync`] has said to be durable is found again after any crash, or
 //! the log says where it is damaged and stops; it is never dropped in silence, and never deleted

@@ -237,8 +237,7 @@ mod tests {
         drop(open(&disk));
         let file = disk.create(&Path::new(DIR).join(FILE)).unwrap();
         disk::write_all_vectored(&file, &mut [io::IoSlice::new(b"MSOVER01")], 0).unwrap();
-        let opened =
-            PartitionLog::open(disk.clone(), DIR.as_ref(), LogConfig::default(), Timestamp(0));
+        let opened = PartitionLog::open(disk, DIR.as_ref(), LogConfig::default(), Timestamp(0));
         assert!(opened.is_err());
         let whole = to(60).encode();
         assert_eq!(StartOver::decode(&whole), Some(to(60)));
