@@ -33,6 +33,12 @@ pub(crate) struct Args {
     /// The broker's number in the cluster [default: 1].
     #[arg(long, value_name = "N")]
     node_id: Option<u32>,
+    /// Brokers of the cluster to be part of, HOST:PORT with commas between. Matters until it is.
+    #[arg(long, value_name = "ADDRS")]
+    join: Option<String>,
+    /// What the broker shares the fate of, such as a rack or a zone: replicas are spread over them.
+    #[arg(long, value_name = "NAME")]
+    rack: Option<String>,
     /// How log lines look [default: text].
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<Format>,
@@ -86,6 +92,8 @@ fn load(args: Args) -> Result<Config> {
         .set("server", "data_dir", args.data_dir.map(|dir| dir.display().to_string()))
         .set("server", "listen", args.listen)
         .set("server", "node_id", args.node_id)
+        .set("server", "join", args.join)
+        .set("server", "rack", args.rack)
         .set("admin", "listen", args.admin)
         .set("log", "format", args.log_format.map(Format::name))
         .set("log", "level", args.log_level);

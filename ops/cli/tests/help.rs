@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 34] = [
+const COMMANDS: [&[&str]; 39] = [
     &[],
     &["serve"],
     &["topic"],
@@ -29,7 +29,12 @@ const COMMANDS: [&[&str]; 34] = [
     &["job", "logs"],
     &["job", "delete"],
     &["cluster"],
+    &["cluster", "status"],
     &["cluster", "add"],
+    &["cluster", "drain"],
+    &["cluster", "move"],
+    &["cluster", "balance"],
+    &["cluster", "remove"],
     &["log", "dump"],
     &["bench"],
     &["bench", "produce"],
