@@ -5,16 +5,17 @@
 //!      ▲ kill, terminate, restart            ◀── read_all ─────────▶ log ──────┴─▶ oracle::check
 //! ```
 //!
-//! Reading order: [`process`] (a broker), [`binary`] (what is run), [`load`] and [`reading`] (what
-//! goes in, what comes out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`raw`] (what no
-//! honest client says), [`small_disk`], [`example`] (what documentation runs against), [`wait`],
-//! [`random`].
+//! Reading order: [`process`] (a broker), [`cluster`] (several), [`binary`] (what is run), [`load`]
+//! and [`reading`] (what goes in, what comes out), [`oracle`] (whether that is right), [`jobs`],
+//! [`pace`], [`raw`] (what no honest client says), [`small_disk`], [`example`] (what documentation
+//! runs against), [`wait`], [`random`].
 //!
 //! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
 //! deadline, and a test that misses it fails with the broker's own words. The only sleeps of a
 //! given length are those at random before a kill, so that it hits any moment.
 
 pub mod binary;
+pub mod cluster;
 pub mod example;
 pub mod jobs;
 pub mod load;

@@ -72,7 +72,25 @@ const SHOWN: usize = 20;
 /// # Panics
 /// With the first violations, if there are any.
 pub fn check(history: &[Sent], log: &[Seen]) {
-    let found = violations(history, log);
+    refuse(&violations(history, log));
+}
+
+/// The same for a log that several brokers led: each leader begins with a record of its own, which
+/// no reader sees, so that offsets may be left out; they never come again.
+///
+/// # Panics
+/// With the first violations, if there are any.
+pub fn check_replicated(history: &[Sent], log: &[Seen]) {
+    let mut found = violations(history, log);
+    let left_out = |violation: &Violation| match violation {
+        Violation::NotContiguous(last, next) => last.offset < next.offset,
+        _ => false,
+    };
+    found.retain(|violation| !left_out(violation));
+    refuse(&found);
+}
+
+fn refuse(found: &[Violation]) {
     let (count, first) = (found.len(), &found[..found.len().min(SHOWN)]);
     assert!(found.is_empty(), "{count} violations, of them: {}", Lines(first));
 }

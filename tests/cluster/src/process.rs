@@ -24,13 +24,27 @@ const START: Duration = Duration::from_secs(60);
 /// Bytes of the broker's log that a failing test shows.
 const SHOWN: usize = 16 << 10;
 
+/// A test's turn: tests of one process take turns.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _taken: MutexGuard<'static, ()>,
+}
+
+impl Turn {
+    /// Waits for it.
+    pub(crate) async fn take() -> Self {
+        static TURN: Mutex<()> = Mutex::const_new(());
+        Self { _taken: TURN.lock().await }
+    }
+}
+
 /// A running broker, or one that was stopped and can be started again.
 #[derive(Debug)]
 pub struct Broker {
     /// Held for the directory's life; nothing where the test brought its own.
     temp: Option<TempDir>,
     /// Tests of one process take turns: a pace that is measured beside another test says nothing.
-    turn: Option<MutexGuard<'static, ()>>,
+    turn: Option<Turn>,
     data: PathBuf,
     log: PathBuf,
     listen: SocketAddr,
@@ -52,8 +66,7 @@ impl Broker {
     /// # Panics
     /// If it does not become ready.
     pub async fn start_with(config: &[(&str, &str)]) -> Self {
-        static TURN: Mutex<()> = Mutex::const_new(());
-        let turn = TURN.lock().await;
+        let turn = Turn::take().await;
         let mut broker = Self::fresh(config).await;
         broker.turn = Some(turn);
         broker

@@ -1,0 +1,110 @@
+//! Three brokers: whichever dies, what was acknowledged is there once, in order, wherever it is read.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use millstream_client::Client;
+use millstream_tests_cluster::cluster::Cluster;
+use millstream_tests_cluster::load::{Plan, unacknowledged};
+use millstream_tests_cluster::oracle::{Seen, Sent, check_agreement, check_replicated};
+use millstream_tests_cluster::{Load, Random, read_all};
+
+const PARTITIONS: u32 = 4;
+
+async fn with_topic(cluster: &Cluster) -> Client {
+    let create = ["topic", "create", "load", "--partitions", "4", "--replication-factor", "3"];
+    let created = cluster.cli(1, &create);
+    assert!(created.status.success(), "{created:?}");
+    let client = cluster.client().await;
+    cluster.settles(&client, "load").await;
+    client
+}
+
+/// Every send was acknowledged, and is where its producer was told.
+async fn audit(client: &Client, history: &[Sent]) -> Vec<Seen> {
+    assert_eq!(unacknowledged(history), Vec::<&_>::new(), "every send outlives the faults");
+    let log = read_all(client, "load").await;
+    assert_eq!(log.len(), history.len());
+    check_replicated(history, &log);
+    log
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaders_that_are_killed_under_load_lose_nothing_and_repeat_nothing() {
+    let (mut random, mut cluster) = (Random::new(), Cluster::start(3).await);
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    for kill in 0..12 {
+        load.acknowledges(200 + random.below(400)).await;
+        let leader = cluster.leader(&client, "load", kill % PARTITIONS as usize).await;
+        tokio::time::sleep(Duration::from_micros(random.below(3_000))).await;
+        cluster.broker(leader).kill();
+        // The others go on without it.
+        load.acknowledges(500).await;
+        cluster.broker(leader).restart().await;
+    }
+    load.acknowledges(500).await;
+    let log = audit(&client, &load.finish().await).await;
+    // Whoever leads after one more death agrees with who led before.
+    let leader = cluster.leader(&client, "load", 0).await;
+    cluster.broker(leader).kill();
+    check_agreement(&log, &read_all(&cluster.client().await, "load").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_under_load_fails_no_send() {
+    let mut cluster = Cluster::start(3).await;
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    for broker in [1, 2, 3, 1] {
+        load.acknowledges(500).await;
+        cluster.broker(broker).stop().await;
+        load.acknowledges(500).await;
+        cluster.broker(broker).restart().await;
+    }
+    load.acknowledges(500).await;
+    drop(audit(&client, &load.finish().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_acknowledged_outlives_the_death_of_all_brokers_at_once() {
+    let mut cluster = Cluster::start(3).await;
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    for _ in 0..3 {
+        load.acknowledges(1_000).await;
+        for broker in 1..=3 {
+            cluster.broker(broker).kill();
+        }
+        for broker in 1..=3 {
+            cluster.broker(broker).spawn();
+        }
+        load.acknowledges(500).await;
+    }
+    drop(audit(&client, &load.finish().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_joins_takes_over_what_a_drained_one_kept_and_no_client_notices() {
+    let mut cluster = Cluster::start(3).await;
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    load.acknowledges(1_000).await;
+    assert_eq!(cluster.add().await, 4);
+    let drained = cluster.cli(4, &["cluster", "drain", "1"]);
+    assert!(drained.status.success(), "{drained:?}");
+    millstream_tests_cluster::until("the move", Duration::from_secs(60), async || {
+        let topic = client.admin().describe_topic("load").await.map_err(|e| e.to_string())?;
+        let gone = |p: &millstream_client::protocol::message::topic::PartitionDescription| {
+            let one = |node: &millstream_client::protocol::ids::NodeId| node.get() == 1;
+            !p.voters.iter().any(one) && p.voters.len() == 3
+        };
+        if topic.partitions.iter().all(gone) { Ok(()) } else { Err(format!("{topic:?}")) }
+    })
+    .await;
+    load.acknowledges(500).await;
+    cluster.broker(1).kill();
+    load.acknowledges(500).await;
+    drop(audit(&client, &load.finish().await).await);
+}
