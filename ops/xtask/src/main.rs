@@ -11,6 +11,7 @@ mod ci;
 mod demo;
 mod guests;
 mod shell;
+mod sim;
 mod test;
 mod tidy;
 mod tour;
@@ -42,6 +43,8 @@ enum Verb {
     Guests,
     /// Run the README's commands against a broker of their own
     Tour(tour::Options),
+    /// Simulate whole clusters under faults: one random seed, SEED again, --seeds N or --minutes M
+    Sim(sim::Options),
     /// Build the release binary and run `millstream bench` with it
     Bench(bench::Options),
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Tidy => tidy::run(),
         Verb::Guests => guests::run(),
         Verb::Tour(options) => tour::run(&options),
+        Verb::Sim(options) => sim::run(&options),
         Verb::Bench(options) => bench::run(&options),
     };
     match done {

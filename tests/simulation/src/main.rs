@@ -33,6 +33,9 @@ struct Arguments {
     /// Put a bug back (only in builds for that: `cargo xtask sim --mutations`)
     #[arg(long, value_name = "NAME")]
     mutation: Option<String>,
+    /// Put each bug back in turn, and say how many seeds it takes to find it
+    #[arg(long, conflicts_with_all = ["seed", "seeds", "minutes", "mutation"])]
+    grade: bool,
 }
 
 fn default_threads() -> usize {
@@ -44,6 +47,10 @@ fn main() -> std::process::ExitCode {
     if let Err(error) = mutate(arguments.mutation.as_deref()) {
         eprintln!("error: {error}");
         return std::process::ExitCode::from(2);
+    }
+    if arguments.grade {
+        let all = grade(arguments.from);
+        return if all { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE };
     }
     let ended = match arguments.seed {
         Some(seed) => replay(seed, arguments.quiet),
@@ -61,6 +68,39 @@ fn mutate(name: Option<&str>) -> Result<(), String> {
     let found = Mutation::ALL.into_iter().find(|mutation| mutation.name() == name);
     activate(Some(found.ok_or_else(|| format!("there is no mutation {name}"))?));
     Ok(())
+}
+
+/// Seeds within which a bug has to be found.
+#[cfg(millstream_mutations)]
+const FOUND_WITHIN: u64 = 2_000;
+
+/// Whether each bug is found.
+#[cfg(millstream_mutations)]
+fn grade(from: u64) -> bool {
+    use millstream_core::mutation::{Mutation, activate};
+    let mut caught = 0;
+    for mutation in Mutation::ALL {
+        activate(Some(mutation));
+        let mut seeds = (from..).take(usize::try_from(FOUND_WITHIN).expect("a few"));
+        let found = seeds.find_map(|seed| Some((seed, guarded(seed, Detail::Hash).err()?)));
+        match found {
+            Some((seed, failure)) => {
+                caught += 1;
+                let after = seed - from + 1;
+                println!("{:<28} caught by seed {after}: {}", mutation.name(), failure.violation);
+            }
+            None => println!("{:<28} NOT caught in {FOUND_WITHIN} seeds", mutation.name()),
+        }
+    }
+    activate(None);
+    println!("{caught} of {} caught", Mutation::ALL.len());
+    caught == Mutation::ALL.len()
+}
+
+#[cfg(not(millstream_mutations))]
+fn grade(_: u64) -> bool {
+    eprintln!("error: this build has no mutations in it: cargo xtask sim --mutations");
+    false
 }
 
 #[cfg(not(millstream_mutations))]
