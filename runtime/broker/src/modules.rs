@@ -4,6 +4,8 @@
 //! are removed only while no version has them and nobody uploads them; what no version came of does not
 //! stay. Who waits to be compiled takes no thread.
 
+pub(crate) mod copies;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -22,6 +24,7 @@ use millstream_storage::disk::AnyDisk;
 use parking_lot::Mutex;
 
 use crate::config;
+use crate::peers::Peers;
 
 /// Bytes of a module that go to another broker in one answer.
 const PART_BYTES: usize = 256 << 10;
@@ -34,6 +37,7 @@ pub(crate) struct Modules {
     config: EngineConfig,
     image: Newest,
     blobs: Blobs<AnyDisk>,
+    peers: Peers,
     /// Started with the first module: a broker without any carries no compiler in its memory.
     engine: OnceLock<Engine>,
     loaded: Mutex<BTreeMap<BlobId, Module>>,
@@ -46,6 +50,7 @@ impl Modules {
         section: &config::Modules,
         blobs: Blobs<AnyDisk>,
         cache: CacheDir<AnyDisk>,
+        peers: Peers,
         image: impl Fn() -> Arc<Image> + Send + Sync + 'static,
     ) -> Self {
         let default = EngineConfig::default();
@@ -61,6 +66,7 @@ impl Modules {
             config,
             image: Box::new(image),
             blobs,
+            peers,
             engine: OnceLock::new(),
             loaded: Mutex::default(),
             uploading: Mutex::default(),
@@ -209,6 +215,9 @@ impl Modules {
         let id: BlobId = known.sha256.parse().map_err(internal)?;
         if let Some(module) = self.loaded.lock().get(&id) {
             return Ok(module.clone());
+        }
+        if !self.has(id).await? {
+            self.fetch(id, known.size).await?;
         }
         let this = Arc::clone(self);
         blocking(move || {

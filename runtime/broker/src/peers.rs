@@ -176,6 +176,11 @@ impl Peers {
         self.0.reach.clone()
     }
 
+    /// The other brokers that are part of the cluster.
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.0.links.load().keys().copied().collect()
+    }
+
     /// Who is there besides this broker, and where.
     pub(crate) async fn set(
         &self,

@@ -108,3 +108,51 @@ async fn a_broker_that_joins_takes_over_what_a_drained_one_kept_and_no_client_no
     load.acknowledges(500).await;
     drop(audit(&client, &load.finish().await).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_module_runs_wherever_its_topic_is_led_also_when_who_took_it_is_gone() {
+    let mut cluster = Cluster::start(3).await;
+    let client = cluster.client().await;
+    let file = millstream_tests_cluster::binary::guest_file("keep-late");
+    let file = file.to_string_lossy();
+    let uploaded = cluster.cli(1, &["module", "upload", &file, "--name", "keep-late"]);
+    assert!(uploaded.status.success(), "{uploaded:?}");
+    let created = cluster.cli(
+        2,
+        &[
+            "topic",
+            "create",
+            "late",
+            "--partitions",
+            "3",
+            "--replication-factor",
+            "3",
+            "--config",
+            "filter=keep-late@1",
+            "--config",
+            "filter.params.column=0",
+            "--config",
+            "filter.params.above=5",
+        ],
+    );
+    assert!(created.status.success(), "{created:?}");
+    cluster.settles(&client, "late").await;
+    cluster.broker(1).kill();
+
+    let producer = client.producer(millstream_client::ProducerConfig::default()).unwrap();
+    let mut deliveries = Vec::new();
+    for number in 0..30_u32 {
+        let partition = millstream_client::protocol::ids::PartitionIndex(number % 3);
+        let value = (number / 3).to_string();
+        let record = millstream_client::ProducerRecord::new("late").partition(partition);
+        deliveries.push(producer.send(record.value(value.as_bytes())).await.unwrap());
+    }
+    producer.flush().await.unwrap();
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    let read = cluster.cli(2, &["consume", "late", "--from", "earliest", "--until-end"]);
+    assert!(read.status.success(), "{read:?}");
+    let lines = String::from_utf8(read.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 3 * 4, "6 to 9 of each partition: {lines}");
+}

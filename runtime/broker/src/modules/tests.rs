@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use millstream_protocol::ids::{NodeId, ReplicaId};
 use millstream_storage::disk::MemDisk;
 
 use super::*;
@@ -11,7 +12,9 @@ pub(crate) fn modules(disk: &MemDisk) -> Arc<Modules> {
     let disk = AnyDisk::Memory(disk.clone());
     let blobs = Blobs::open(disk.clone(), "modules".into()).expect("blobs");
     let cache = CacheDir::open(disk, "cache".as_ref()).expect("a cache");
-    let mut modules = Modules::new(&config::Modules::default(), blobs, cache, Arc::default);
+    let me = ReplicaId { node: NodeId(1), incarnation: 1 };
+    let peers = Peers::none(me);
+    let mut modules = Modules::new(&config::Modules::default(), blobs, cache, peers, Arc::default);
     modules.config.compilers = 1;
     Arc::new(modules)
 }

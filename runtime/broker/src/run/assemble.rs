@@ -34,7 +34,7 @@ use crate::drivers::store::{self, StoreHandle, StoreThread};
 use crate::jobs::Jobs;
 use crate::maintenance;
 use crate::metrics::{BrokerMetrics, TopicMetrics};
-use crate::modules::Modules;
+use crate::modules::{Modules, copies};
 use crate::opening::{Opener, Standing};
 use crate::orphans;
 use crate::partitions::Partitions;
@@ -126,7 +126,9 @@ pub(super) async fn assemble(
     let blobs = Blobs::open(disk.clone(), data.modules_dir())?;
     let cache = CacheDir::open(disk, &data.cache_dir())?;
     let newest = metadata.clone();
-    let modules = Arc::new(Modules::new(&config.modules, blobs, cache, move || newest.image()));
+    let modules =
+        Modules::new(&config.modules, blobs, cache, peers.clone(), move || newest.image());
+    let modules = Arc::new(modules);
     if let Err(error) = modules.sweep() {
         tracing::warn!(%error, "modules without a version, if any, are left where they are");
     }
@@ -255,6 +257,8 @@ fn look_after(broker: &Broker, cores: &Cores, config: &Config) {
     let (partitions, every) = (Arc::clone(&broker.partitions), config.storage.retention_check.0);
     core.spawn(maintenance::run(partitions, every, broker.stop.clone()));
     let (metadata, peers) = (&broker.metadata, &broker.peers);
+    let modules = Arc::clone(&broker.modules);
+    core.spawn(copies::follow(modules, metadata.clone(), broker.stop.clone()));
     core.spawn(reports::run(metadata.clone(), peers.clone(), broker.stop.clone()));
     let (after, every) = (config.replication.fence_after.0, config.replication.leader_balance.0);
     core.spawn(fencing::run(metadata.clone(), peers.clone(), after, broker.stop.clone()));

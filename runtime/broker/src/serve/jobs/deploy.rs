@@ -4,8 +4,8 @@
 //! saved before the answer; and nowhere but at the start of a log that is not open, as where it ends,
 //! or what it had at a time, is not known then.
 
-use millstream_core::metadata::plan;
-use millstream_protocol::error::WireError;
+use millstream_core::metadata::{Image, plan};
+use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::message::job::{DeployJob, JobDescription, JobSpec, StartPosition};
 
 use super::{describe, try_job};
@@ -18,6 +18,7 @@ pub(crate) async fn serve(
 ) -> Result<JobDescription, WireError> {
     let image = broker.image();
     let commands = plan::deploy_job(&image, request).map_err(|e| WireError::from(&e))?;
+    one_broker(&image)?;
     starts_are_known(broker, &request.spec)?;
     try_job(broker, &image, &request.spec).await?;
     for command in commands {
@@ -26,6 +27,19 @@ pub(crate) async fn serve(
     broker.settle().await?;
     broker.jobs.save_now().await?;
     describe::serve(broker, &request.spec.name)
+}
+
+/// A job's position is kept on one broker, and its inputs may be led by any.
+fn one_broker(image: &Image) -> Result<(), WireError> {
+    let brokers = image.brokers().len();
+    if 1 < brokers {
+        let text = format!(
+            "this cluster has {brokers} brokers, and jobs run only where one broker is all there is: \
+             filter on fetch, or make the module the topic's filter"
+        );
+        return Err(WireError::new(ErrorCode::InvalidRequest, text));
+    }
+    Ok(())
 }
 
 fn starts_are_known(broker: &Broker, spec: &JobSpec) -> Result<(), WireError> {
