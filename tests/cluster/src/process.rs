@@ -154,6 +154,16 @@ impl Broker {
         kill_process(Pid::from_child(child), Signal::TERM).expect("a child can be signalled");
     }
 
+    /// Freezes it, or lets it go on: SIGSTOP, SIGCONT.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn freeze(&self, frozen: bool) {
+        let child = self.child.as_ref().expect("it runs");
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(child), signal).expect("a child can be signalled");
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Panics

@@ -156,3 +156,19 @@ async fn a_module_runs_wherever_its_topic_is_led_also_when_who_took_it_is_gone()
     let lines = String::from_utf8(read.stdout).unwrap();
     assert_eq!(lines.lines().count(), 3 * 4, "6 to 9 of each partition: {lines}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_frozen_is_replaced_and_what_it_still_believes_harms_nobody() {
+    let mut cluster = Cluster::start(3).await;
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    for partition in 0..4 {
+        load.acknowledges(500).await;
+        let leader = cluster.leader(&client, "load", partition).await;
+        cluster.broker(leader).freeze(true);
+        load.acknowledges(500).await;
+        cluster.broker(leader).freeze(false);
+    }
+    load.acknowledges(500).await;
+    drop(audit(&client, &load.finish().await).await);
+}
