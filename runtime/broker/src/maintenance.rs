@@ -42,6 +42,8 @@ async fn rounds<K: Copy + Ord, F: Future<Output = ()>>(
     let (mut working, mut busy) = (FuturesUnordered::new(), BTreeSet::new());
     loop {
         tokio::select! {
+            // In this order: nothing is begun by who should stop, and who has ended may begin again.
+            biased;
             () = stop.cancelled() => return,
             Some(ended) = working.next() => {
                 busy.remove(&ended);
