@@ -27,7 +27,7 @@ use crate::drivers::partition::{self, Handle, Start, ballot_row};
 use crate::drivers::store::StoreHandle;
 use crate::metrics::TopicMetrics;
 use crate::modules::blocking;
-use crate::peers::{Damaged, Peers};
+use crate::peers::{Opening, Peers, Reports};
 use recovery::{Found, recover};
 
 /// What it takes to open partitions.
@@ -38,7 +38,7 @@ pub(crate) struct Opener {
     pub(crate) writers: Arc<LogWriters>,
     pub(crate) store: StoreHandle,
     pub(crate) peers: Peers,
-    pub(crate) damaged: Damaged,
+    pub(crate) damage: Reports,
     pub(crate) timing: Timing,
     /// The machine lost its power, or was started anew, while the broker ran: what was in memory only is gone.
     pub(crate) lost_power: bool,
@@ -110,10 +110,9 @@ impl Opener {
             log.stopped(reason);
         }
         let (handle, driver) = partition::open(Start {
-            id,
             replica: self.replica(),
             peers: self.peers.clone(),
-            damaged: self.damaged.clone(),
+            damaged: self.damage.of(Opening { partition: id, number }),
             name,
             machine,
             log,

@@ -203,6 +203,18 @@ pub(crate) fn unsettled() -> WireError {
     WireError::new(ErrorCode::NotLeader, text)
 }
 
+/// Why a partition could not be read, for a client. What is damaged here and kept by others is repaired: the client is
+/// sent to them.
+pub(crate) fn unread(partition: &Partition, error: &ReadError) -> WireError {
+    partition.read_failed(error);
+    if matches!(error, ReadError::Corrupt(_)) && !partition.view().alone {
+        let (topic, index) = (partition.topic(), partition.id().partition);
+        let text = format!("{topic}/{index} is damaged on this broker: look up who leads it now");
+        return WireError::new(ErrorCode::NotLeader, text);
+    }
+    unreadable(error)
+}
+
 /// Why a log could not be read, for a client: only what is damaged is called so.
 pub(crate) fn unreadable(error: &ReadError) -> WireError {
     let code = match error {

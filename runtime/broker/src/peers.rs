@@ -10,6 +10,7 @@
 //!
 //! Invariant: to tell a broker something never waits, and promises nothing: who has to be heard says it again.
 
+mod damage;
 mod hosted;
 mod leaders;
 mod line;
@@ -34,9 +35,10 @@ use millstream_protocol::message::replica::Envelope;
 use millstream_protocol::message::{Call, Open, Request};
 use millstream_transport::{Identity, StreamError, TransportSettings};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use damage::{Damaged, Opening, Reports};
 pub(crate) use hosted::Hosted;
 pub(crate) use leaders::Leaders;
 pub(crate) use line::{Batches, Cargo, Load};
@@ -74,28 +76,12 @@ struct Inner {
     settings: TransportSettings,
 }
 
-/// Where it is reported that a log turned out to be damaged.
-#[derive(Clone, Debug)]
-pub(crate) struct Damaged(mpsc::Sender<TopicPartition>);
-
-impl Damaged {
-    /// Reports, and who hears them.
-    pub(crate) fn channel() -> (Self, mpsc::Receiver<TopicPartition>) {
-        let (report, reports) = mpsc::channel(256);
-        (Self(report), reports)
-    }
-
-    /// The log of a partition is damaged. Said again by whoever reads it again, should it be missed.
-    pub(crate) fn report(&self, partition: TopicPartition) {
-        let _ = self.0.try_send(partition);
-    }
-}
-
 /// What a broker has to know to speak to others.
 pub(crate) struct Introduction {
     pub(crate) me: ReplicaId,
     pub(crate) life: u64,
-    pub(crate) identity: Arc<Identity>,
+    /// None for who never calls anybody.
+    pub(crate) identity: Option<Arc<Identity>>,
     pub(crate) settings: TransportSettings,
     pub(crate) liveness: LivenessConfig,
     /// Bytes a second for replicas that catch up; 0 is no limit.
@@ -120,7 +106,7 @@ impl Peers {
             events,
             settled: Notify::new(),
             bulk: Rate::new(bulk_rate),
-            identity: Some(identity),
+            identity,
             settings,
         };
         (Self(Arc::new(inner)), watcher)
@@ -129,21 +115,8 @@ impl Peers {
     /// For a broker that is alone for good, in tests.
     #[cfg(test)]
     pub(crate) fn none(me: ReplicaId) -> Self {
-        let (events, reach, _) = Watcher::new(LivenessConfig::default());
-        Self(Arc::new(Inner {
-            me,
-            life: 0,
-            links: ArcSwap::default(),
-            changing: Mutex::default(),
-            leaders: Leaders::default(),
-            hosted: Hosted::default(),
-            reach,
-            events,
-            settled: Notify::new(),
-            bulk: Rate::new(0),
-            identity: None,
-            settings: TransportSettings::default(),
-        }))
+        let (settings, liveness) = (TransportSettings::default(), LivenessConfig::default());
+        Self::new(Introduction { me, life: 0, identity: None, settings, liveness, bulk_rate: 0 }).0
     }
 
     /// This broker, and the incarnation of its disk.

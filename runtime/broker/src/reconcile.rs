@@ -32,6 +32,7 @@ use crate::metrics::TopicMetrics;
 use crate::modules::Modules;
 use crate::opening::{NotOpened, Opener, Standing};
 use crate::partitions::{Partition, Partitions, Settings, Slot, Topic};
+use crate::peers::Opening;
 
 /// Logs that are opened at the same time.
 const OPENING: usize = 16;
@@ -55,7 +56,7 @@ pub(crate) struct Reconciler {
     /// What each replica was last told of who should vote.
     pub(crate) aimed: BTreeMap<TopicPartition, Target>,
     /// Logs that turned out to be damaged.
-    pub(crate) reports: mpsc::Receiver<TopicPartition>,
+    pub(crate) reports: mpsc::Receiver<Opening>,
     /// The log that everything is decided in.
     pub(crate) metadata_log: Handle,
     /// To be cancelled when the broker has to start anew.
@@ -148,8 +149,8 @@ impl Reconciler {
             let next_attempt = self.next_attempt();
             filters = tokio::select! {
                 () = stop.cancelled() => break,
-                Some(id) = self.reports.recv() => {
-                    self.repair(id).await;
+                Some(log) = self.reports.recv() => {
+                    self.repair(log).await;
                     false
                 }
                 changed = images.changed() => {

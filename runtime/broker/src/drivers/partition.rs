@@ -47,7 +47,7 @@ pub(crate) use view::View;
 
 use crate::clock::Clock;
 use crate::metrics::TopicMetrics;
-use crate::peers::{Damaged, Peers};
+use crate::peers::{Damaged, Opening, Peers};
 
 /// Messages that may wait for the driver.
 const INBOX: usize = 64;
@@ -60,7 +60,6 @@ pub(crate) struct Handle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    id: TopicPartition,
     inbox: mpsc::Sender<Message>,
     peering: mpsc::Sender<Peering>,
     damaged: Damaged,
@@ -75,7 +74,12 @@ struct Shared {
 
 impl Handle {
     pub(crate) fn id(&self) -> TopicPartition {
-        self.0.id
+        self.0.damaged.log().partition
+    }
+
+    /// Which of the openings of its log this is.
+    pub(crate) fn opening(&self) -> Opening {
+        self.0.damaged.log()
     }
 
     pub(crate) fn view(&self) -> View {
@@ -138,7 +142,7 @@ impl Handle {
     /// An error of a read: damage is reported, so that it is repaired.
     pub(crate) fn read_failed(&self, error: &ReadError) {
         if matches!(error, ReadError::Corrupt(_)) {
-            self.0.damaged.report(self.id());
+            self.0.damaged.report();
         }
     }
 
@@ -193,9 +197,9 @@ impl Handle {
 
 /// What a driver starts from.
 pub(crate) struct Start {
-    pub(crate) id: TopicPartition,
     pub(crate) replica: ReplicaId,
     pub(crate) peers: Peers,
+    /// Names the partition too.
     pub(crate) damaged: Damaged,
     /// Topic and partition, for people.
     pub(crate) name: String,
@@ -222,7 +226,6 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
     let (publish, view) = watch::channel(View::of(&start.machine, 0, None));
     let ballot = Arc::new(Mutex::new(start.ballot.clone()));
     let handle = Handle(Arc::new(Shared {
-        id: start.id,
         inbox,
         peering,
         damaged: start.damaged.clone(),

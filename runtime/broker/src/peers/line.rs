@@ -242,7 +242,7 @@ impl Loads {
         }
         let body = batches.read(cursor).map_err(|error| {
             if matches!(error, ReadError::Corrupt(_)) {
-                batches.damaged.report(envelope.partition);
+                batches.damaged.report();
             }
             tracing::debug!(partition = %envelope.partition, %error, "not sent");
         });

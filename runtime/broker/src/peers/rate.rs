@@ -17,12 +17,12 @@ pub(crate) struct Rate {
 
 impl Rate {
     /// 0 is no limit.
-    pub(super) const fn new(bytes_per_second: u64) -> Self {
+    pub(crate) const fn new(bytes_per_second: u64) -> Self {
         Self { bytes_per_second, free: Mutex::new(None) }
     }
 
     /// Waits until so many bytes may go.
-    pub(super) async fn take(&self, bytes: usize) {
+    pub(crate) async fn take(&self, bytes: usize) {
         if self.bytes_per_second == 0 {
             return;
         }

@@ -10,10 +10,12 @@ use millstream_core::replication::VoterSet;
 use millstream_protocol::ids::{PartitionIndex, TopicId, TopicPartition};
 
 use super::{Guise, Reconciler, Served};
+use crate::cluster::preferred::give;
 use crate::drivers::metadata::LOG;
 use crate::drivers::partition::{Handle, Peering, Target, ballot_row};
 use crate::opening::Standing;
 use crate::partitions::{Slot, elsewhere};
+use crate::peers::Opening;
 use crate::run::metadata_log_damaged;
 
 impl Reconciler {
@@ -121,11 +123,15 @@ impl Reconciler {
     }
 
     /// Sets a damaged log aside and has it filled from the other brokers, if there are any that have what was in it.
-    pub(super) async fn repair(&mut self, id: TopicPartition) {
+    pub(super) async fn repair(&mut self, log: Opening) {
+        let id = log.partition;
         let handle = if id == LOG { Some(self.metadata_log.clone()) } else { self.find(id) };
-        let Some(handle) = handle.filter(|handle| !handle.view().alone) else {
-            return tracing::error!(partition = %id, "the log is damaged, and no other broker has it");
+        let Some(handle) = handle.filter(|handle| handle.opening() == log) else {
+            return tracing::debug!(partition = %id, "the damaged log was set aside before");
         };
+        if handle.view().alone {
+            return tracing::error!(partition = %id, "the log is damaged, and no other broker has it");
+        }
         if id == LOG {
             // Everything here follows it: the broker begins anew, and sets it aside before.
             tracing::error!("the metadata log is damaged: starting anew");
@@ -140,6 +146,10 @@ impl Reconciler {
             return;
         }
         tracing::error!(partition = %id, "the log is damaged: set aside, to be filled by other brokers");
+        if handle.view().leads {
+            // So that nobody has to wait for an election.
+            give(&handle, None).await;
+        }
         self.opener.close(&handle).await;
         self.aimed.remove(&id);
         let mut ballot = handle.ballot();

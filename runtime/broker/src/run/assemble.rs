@@ -38,8 +38,9 @@ use crate::modules::{Modules, copies};
 use crate::opening::{Opener, Standing};
 use crate::orphans;
 use crate::partitions::Partitions;
-use crate::peers::{Damaged, Introduction, Peers, Watcher};
+use crate::peers::{Introduction, Opening, Peers, Reports, Watcher};
 use crate::reconcile::Reconciler;
+use crate::scrub;
 use crate::serve::Complaints;
 
 /// Modules of the largest size for which there is memory while they come in.
@@ -78,14 +79,14 @@ pub(super) async fn assemble(
     let (peers, watcher) = Peers::new(introduction(config, ground, me, stored.own.lives));
     let (store, store_thread) = store::start(stored.store)?;
     let writers = Arc::new(LogWriters::start(config.storage.io_threads)?);
-    let (damaged, reports) = Damaged::channel();
+    let (damage, reports) = Reports::channel();
     let opener = Opener {
         data: Arc::clone(data),
         disk: disk.clone(),
         writers: Arc::clone(&writers),
         store: store.clone(),
         peers: peers.clone(),
-        damaged,
+        damage,
         timing: Timing { election: config.replication.election.0, ..Timing::default() },
         lost_power,
         opened: Arc::default(),
@@ -188,7 +189,7 @@ fn introduction(config: &Config, ground: &Ground, me: ReplicaId, life: u64) -> I
     Introduction {
         me,
         life,
-        identity: Arc::clone(&ground.identity),
+        identity: Some(Arc::clone(&ground.identity)),
         settings: ground::transport(config),
         liveness: LivenessConfig { interval: section.heartbeat.0, timeout: section.timeout.0 },
         bulk_rate: section.catch_up_rate.0,
@@ -218,7 +219,7 @@ fn meet(
 
 /// What the reconciler does about damage.
 struct Damage {
-    reports: mpsc::Receiver<TopicPartition>,
+    reports: mpsc::Receiver<Opening>,
     metadata_log: Handle,
     restart: CancellationToken,
 }
@@ -259,6 +260,7 @@ fn look_after(broker: &Broker, cores: &Cores, config: &Config) {
     let (metadata, peers) = (&broker.metadata, &broker.peers);
     let modules = Arc::clone(&broker.modules);
     core.spawn(copies::follow(modules, metadata.clone(), broker.stop.clone()));
+    core.spawn(scrub::run(peers.clone(), config.storage.scrub_rate.0, broker.stop.clone()));
     core.spawn(reports::run(metadata.clone(), peers.clone(), broker.stop.clone()));
     let (after, every) = (config.replication.fence_after.0, config.replication.leader_balance.0);
     core.spawn(fencing::run(metadata.clone(), peers.clone(), after, broker.stop.clone()));

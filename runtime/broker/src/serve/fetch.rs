@@ -16,7 +16,7 @@ use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::ids::Offset;
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
-use millstream_storage::log::{Cursor, ReadError};
+use millstream_storage::log::Cursor;
 use millstream_transport::{FrameReader, FrameWriter, StreamError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 
@@ -24,7 +24,7 @@ use crate::broker::{Broker, Shares};
 use crate::drivers::partition::View;
 use crate::filter::FetchFilter;
 use crate::metrics::Fetched;
-use crate::partitions::{Partition, not_leader, unreadable};
+use crate::partitions::{Partition, not_leader, unread};
 
 const CREDIT: FrameLimits = FrameLimits { message: 64, body: 0 };
 const MAX_CREDIT: i64 = MAX_FETCH_CREDIT_BYTES.cast_signed();
@@ -114,10 +114,8 @@ impl Outlet {
         };
         let view = partition.watch();
         position::check(&partition, &open).await?;
-        let cursor = partition.reader().cursor_at(open.offset).map_err(|error| {
-            partition.read_failed(&error);
-            unreadable(&error)
-        })?;
+        let cursor = partition.reader().cursor_at(open.offset);
+        let cursor = cursor.map_err(|error| unread(&partition, &error))?;
         let purse = Purse::default();
         purse.earn(open.credit);
         let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
@@ -176,7 +174,7 @@ impl Outlet {
             let (up_to, before) = (view.high_watermark, self.cursor.clone());
             let begun = Instant::now();
             let read = self.partition.reader().read(&mut self.cursor, up_to, wanted);
-            match read.map_err(|e| self.unread(&e))? {
+            match read.map_err(|e| unread(&self.partition, &e))? {
                 Some(sealed) if share < sealed.len() => {
                     (batch, self.cursor) = (sealed.len(), before);
                 }
@@ -188,11 +186,6 @@ impl Outlet {
                 None => self.next = self.next.max(up_to),
             }
         }
-    }
-
-    fn unread(&self, error: &ReadError) -> WireError {
-        self.partition.read_failed(error);
-        unreadable(error)
     }
 
     /// Waits until something beyond `next` is committed.

@@ -7,7 +7,7 @@ use millstream_protocol::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
 
 use crate::broker::Broker;
-use crate::partitions::{Partition, Slot, not_leader, unknown_topic, unreadable};
+use crate::partitions::{Partition, Slot, not_leader, unknown_topic, unread};
 
 /// How long another broker may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -65,10 +65,7 @@ fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireErr
         OffsetSpec::Latest => (view.high_watermark, None),
         OffsetSpec::Timestamp(time) => {
             let found = partition.reader().offset_for_timestamp(time, view.high_watermark);
-            let found = found.map_err(|error| {
-                partition.read_failed(&error);
-                unreadable(&error)
-            })?;
+            let found = found.map_err(|error| unread(partition, &error))?;
             found.map_or((view.high_watermark, None), |(offset, time)| (offset, Some(time)))
         }
     };

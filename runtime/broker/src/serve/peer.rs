@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use millstream_core::liveness::Input;
 use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::ids::ReplicaId;
@@ -83,7 +82,7 @@ async fn batches(
                     continue;
                 }
             },
-            Content::StartOver { .. } => Behind::Producers(Bytes::copy_from_slice(&bytes)),
+            Content::StartOver { .. } => Behind::Producers(bytes),
             _ => Behind::Nothing,
         };
         deliver(broker, from, envelope, behind);

@@ -135,6 +135,19 @@ impl Partition {
         self.log.voters()
     }
 
+    /// The voters that keep up with this leader, itself among them. Nobody when it does not lead.
+    pub fn in_sync(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        let leader = match &self.role {
+            Role::Leader(leader) => Some(leader),
+            _ => None,
+        };
+        let fit = |leader: &Leader, voter| {
+            voter == self.log.me() || leader.followers.is_fit(&self.log, voter)
+        };
+        let voters = leader.into_iter().flat_map(|_| self.log.voters().iter());
+        voters.filter(move |voter| leader.is_some_and(|leader| fit(leader, *voter)))
+    }
+
     /// Whether it is the only voter.
     #[must_use]
     pub fn is_alone(&self) -> bool {

@@ -94,6 +94,8 @@ pub struct PartitionDescription {
     pub status: String,
     /// The brokers that vote on it: these, where none is on its way.
     pub voters: Vec<NodeId>,
+    /// Of those, the ones that keep up with the leader, itself among them.
+    pub in_sync: Vec<NodeId>,
 }
 
 /// Changes a topic while it is in use.

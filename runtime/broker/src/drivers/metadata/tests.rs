@@ -16,7 +16,7 @@ use crate::drivers::log_writer::LogWriters;
 use crate::drivers::store;
 use crate::metrics::TopicMetrics;
 use crate::opening::{Opener, Standing};
-use crate::peers::Damaged;
+use crate::peers::Reports;
 
 /// What decides, and the disk under it.
 struct Ground {
@@ -42,7 +42,7 @@ impl Ground {
             writers: Arc::new(LogWriters::start(1).unwrap()),
             store: store.clone(),
             peers: peers.clone(),
-            damaged: Damaged::channel().0,
+            damage: Reports::channel().0,
             timing: Timing::default(),
             lost_power: false,
             opened: Arc::default(),

@@ -104,7 +104,7 @@ impl PartitionShell {
     ) -> (Self, Partition, mpsc::UnboundedReceiver<Completion>, Clock, CancellationToken) {
         let Start { machine, completions, clock, stop, .. } = start;
         let shell = Self {
-            id: start.id,
+            id: start.damaged.log().partition,
             replica: start.replica,
             name: start.name,
             ballots: start.log.completions(),
@@ -471,7 +471,7 @@ impl Shell for PartitionShell {
         self.log.submit(&mut self.tasks);
         self.has_followers = machine.has_followers();
         self.publish.send_if_modified(|published| {
-            let view = View::of(machine, self.placement, Some(&published.voters));
+            let view = View::of(machine, self.placement, Some(published));
             let news = published.is_news(&view);
             let voters = |view: &View| (view.settled, view.voters_at, view.placement);
             if view.settled && voters(published) != voters(&view) {

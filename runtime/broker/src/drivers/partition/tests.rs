@@ -18,6 +18,7 @@ use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
 use crate::drivers::store;
 use crate::opening::{Opener, Standing};
+use crate::peers::Reports;
 
 /// Looks at the partition in the very moment in which its answer is there.
 struct AtAnswer {
@@ -45,7 +46,7 @@ async fn partition(cores: &Cores) -> (Handle, tempfile::TempDir) {
         writers: Arc::new(LogWriters::start(1).unwrap()),
         store: store::start(store).unwrap().0,
         peers: Peers::none(me),
-        damaged: Damaged::channel().0,
+        damage: Reports::channel().0,
         timing: Timing::default(),
         lost_power: false,
         opened: Arc::default(),

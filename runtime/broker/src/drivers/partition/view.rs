@@ -23,7 +23,9 @@ pub(crate) struct View {
     pub(crate) leader: Option<NodeId>,
     /// Who votes, as far as is known here.
     pub(crate) voters: Arc<VoterSet>,
-    /// Where in the log that stands.
+    /// Where it leads, the voters that keep up with it, itself among them.
+    pub(crate) in_sync: Arc<[NodeId]>,
+    /// Where in the log the voters stand.
     pub(crate) voters_at: LogEnd,
     /// It leads, the voters are committed, and no others are on their way.
     pub(crate) settled: bool,
@@ -40,11 +42,15 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// `voters` are those of the view before, to be shared while they are the same.
-    pub(super) fn of(machine: &Partition, placement: u32, voters: Option<&Arc<VoterSet>>) -> Self {
+    /// What is as it was in the view before is shared with it.
+    pub(super) fn of(machine: &Partition, placement: u32, before: Option<&Self>) -> Self {
         let offsets = machine.offsets();
-        let same = voters.filter(|known| ***known == *machine.voters());
+        let same = before.map(|view| &view.voters).filter(|voters| ***voters == *machine.voters());
         let voters = same.map_or_else(|| Arc::new(machine.voters().clone()), Arc::clone);
+        let in_sync = || machine.in_sync().map(|voter| voter.node);
+        let same =
+            before.map(|view| &view.in_sync).filter(|known| in_sync().eq(known.iter().copied()));
+        let in_sync = same.map_or_else(|| in_sync().collect(), Arc::clone);
         Self {
             log_start: offsets.start(),
             high_watermark: machine.readable(),
@@ -54,6 +60,7 @@ impl View {
             established: machine.is_established(),
             leader: machine.leader().map(|leader| leader.node),
             voters,
+            in_sync,
             voters_at: machine.voters_at(),
             settled: machine.are_voters_settled(),
             placement,

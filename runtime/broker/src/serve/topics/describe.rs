@@ -83,6 +83,7 @@ pub(crate) fn here(
         size_bytes: 0,
         status: String::new(),
         voters: placement.voters.iter().map(|voter| voter.node).collect(),
+        in_sync: Vec::new(),
     };
     let slots = super::slots(broker, &topic.name);
     let missing = || Err(elsewhere(&topic.name, index));
@@ -104,6 +105,7 @@ fn fill(broker: &Broker, description: &mut PartitionDescription, slot: &Slot) {
         description.leader = if view.leads { Some(broker.node) } else { view.leader };
         description.leader_epoch = view.epoch;
         description.voters = view.voters.iter().map(|voter| voter.node).collect();
+        description.in_sync = view.in_sync.to_vec();
     }
     description.log_start = view.log_start;
     description.high_watermark = view.high_watermark;

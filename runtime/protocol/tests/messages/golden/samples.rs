@@ -115,6 +115,7 @@ pub(crate) fn topic_description() -> Answer<TopicDescription> {
             size_bytes: 1 << 33,
             status: "online".to_owned(),
             voters: vec![NodeId(300)],
+            in_sync: vec![NodeId(300)],
         }],
     })
 }

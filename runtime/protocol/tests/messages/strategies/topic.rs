@@ -74,10 +74,11 @@ fn config_entry() -> impl Strategy<Value = ConfigEntry> {
 }
 
 pub(crate) fn partition_description() -> impl Strategy<Value = PartitionDescription> {
-    let leadership = (option::of(node()), epoch(), list(node()), list(node()));
+    let leadership = (option::of(node()), epoch(), list(node()), list(node()), list(node()));
     let offsets = (offset(), offset(), offset());
     (partition(), leadership, offsets, large(), text()).prop_map(
-        |(index, (leader, leader_epoch, replicas, voters), offsets, size_bytes, status)| {
+        |(index, leadership, offsets, size_bytes, status)| {
+            let (leader, leader_epoch, replicas, voters, in_sync) = leadership;
             let (log_start, high_watermark, log_end) = offsets;
             PartitionDescription {
                 index,
@@ -90,6 +91,7 @@ pub(crate) fn partition_description() -> impl Strategy<Value = PartitionDescript
                 size_bytes,
                 status,
                 voters,
+                in_sync,
             }
         },
     )
