@@ -2,6 +2,7 @@
 //!
 //! Invariant: each is part of the cluster and ready when `start` returns; the first founded it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use millstream_client::protocol::ids::NodeId;
@@ -9,11 +10,14 @@ use millstream_client::{BackoffConfig, Client, ClientConfig};
 use tempfile::TempDir;
 
 use crate::binary;
+use crate::links::Links;
 use crate::process::{Broker, Turn};
 use crate::wait::until;
 
 /// How long the brokers may take to agree on who leads.
 const AGREE: Duration = Duration::from_secs(30);
+/// How many vote on metadata at the most.
+const MOST_CONTROLLERS: u32 = 5;
 
 /// Brokers 1 to N.
 #[derive(Debug)]
@@ -21,19 +25,39 @@ pub struct Cluster {
     /// Dropped before the directory that they lie in.
     brokers: Vec<Broker>,
     temp: TempDir,
+    links: Option<Links>,
+    shape: Shape,
     _turn: Turn,
 }
 
+/// What of a cluster is not as it is by default.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// Whether everything that is said to a broker goes by [`Links`], to be cut and to lose datagrams.
+    pub links: bool,
+    /// Where a broker keeps its data, if not beside the others.
+    pub elsewhere: Option<(u32, PathBuf)>,
+}
+
 impl Cluster {
-    /// Starts so many brokers; each votes on metadata when this returns.
+    /// Starts so many brokers; each votes on metadata when this returns, if there are no more than may.
     ///
     /// # Panics
     /// If one of them does not become ready.
     pub async fn start(count: u32) -> Self {
+        Self::start_with(count, Shape::default()).await
+    }
+
+    /// The same, with something that is not as it is by default.
+    ///
+    /// # Panics
+    /// If one of them does not become ready.
+    pub async fn start_with(count: u32, shape: Shape) -> Self {
         let turn = Turn::take().await;
         let temp = tempfile::Builder::new().prefix("millstream-").tempdir();
         let temp = temp.expect("a temporary directory");
-        let mut cluster = Self { brokers: Vec::new(), temp, _turn: turn };
+        let links = shape.links.then(Links::default);
+        let mut cluster = Self { brokers: Vec::new(), temp, links, shape, _turn: turn };
         for _ in 0..count {
             cluster.add().await;
         }
@@ -41,7 +65,9 @@ impl Cluster {
         until("every broker's vote", AGREE, async || {
             let status = client.admin().cluster_status().await.map_err(|e| e.to_string())?;
             let voters = status.voters.len();
-            if voters == count as usize { Ok(()) } else { Err(format!("{voters} of {count}")) }
+            // An odd number of them.
+            let wanted = (count.min(MOST_CONTROLLERS) - 1) as usize / 2 * 2 + 1;
+            if voters == wanted { Ok(()) } else { Err(format!("{voters} of {count}")) }
         })
         .await;
         cluster
@@ -53,7 +79,9 @@ impl Cluster {
     /// If it does not become ready.
     pub async fn add(&mut self) -> u32 {
         let number = u32::try_from(self.brokers.len()).expect("a few") + 1;
-        let data = self.temp.path().join(format!("data-{number}"));
+        let elsewhere = self.shape.elsewhere.as_ref().filter(|(of, _)| *of == number);
+        let beside = || self.temp.path().join(format!("data-{number}"));
+        let data = elsewhere.map_or_else(beside, |(_, data)| data.clone());
         let log = self.temp.path().join(format!("broker-{number}.log"));
         let (id, join) = (number.to_string(), self.addresses().join(","));
         if let Some(first) = self.brokers.first() {
@@ -74,7 +102,12 @@ impl Cluster {
         }
         let config = [("SERVER_NODE_ID", id.as_str()), ("SERVER_JOIN", join.as_str())];
         let mut broker = Broker::stopped(data, log, &config);
+        if let Some(links) = &self.links {
+            let front = links.lead_to(number, broker.address()).await;
+            broker.advertise(front);
+        }
         broker.restart().await;
+        self.note(number, &broker);
         self.brokers.push(broker);
         number
     }
@@ -87,8 +120,47 @@ impl Cluster {
         &mut self.brokers[number as usize - 1]
     }
 
+    /// Starts a broker again and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it runs, or does not become ready.
+    pub async fn restart(&mut self, number: u32) {
+        self.spawn(number);
+        self.broker(number).ready().await;
+    }
+
+    /// Starts a broker again and does not wait.
+    ///
+    /// # Panics
+    /// If it runs.
+    pub fn spawn(&mut self, number: u32) {
+        self.broker(number).spawn();
+        self.note(number, &self.brokers[number as usize - 1]);
+    }
+
+    fn note(&self, number: u32, broker: &Broker) {
+        if let Some(links) = &self.links {
+            links.spoken_on_by(number, broker.id());
+        }
+    }
+
+    /// What lies between the brokers.
+    ///
+    /// # Panics
+    /// If the cluster was started without.
+    #[must_use]
+    pub const fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster was started with links")
+    }
+
+    /// How many brokers there are.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.brokers.len()).expect("a few")
+    }
+
     fn addresses(&self) -> Vec<String> {
-        self.brokers.iter().map(|broker| broker.address().to_string()).collect()
+        self.brokers.iter().map(|broker| broker.advertised().to_string()).collect()
     }
 
     /// A client that knows all brokers, and does not pause for long between attempts.
@@ -123,7 +195,7 @@ impl Cluster {
         leader
     }
 
-    /// Waits until every replica of a topic has what is committed, and votes.
+    /// Waits until every replica of a topic votes, and keeps up with its leader.
     ///
     /// # Panics
     /// If that takes long.
@@ -131,7 +203,7 @@ impl Cluster {
         until("every replica's vote", AGREE, async || {
             let topic = client.admin().describe_topic(topic).await.map_err(|e| e.to_string())?;
             let whole = |p: &millstream_client::protocol::message::topic::PartitionDescription| {
-                p.voters.len() == p.replicas.len() && p.leader.is_some()
+                p.voters.len() == p.replicas.len() && p.in_sync.len() == p.replicas.len()
             };
             if topic.partitions.iter().all(whole) { Ok(()) } else { Err(format!("{topic:?}")) }
         })

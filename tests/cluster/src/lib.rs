@@ -5,8 +5,8 @@
 //!      ▲ kill, terminate, restart            ◀── read_all ─────────▶ log ──────┴─▶ oracle::check
 //! ```
 //!
-//! Reading order: [`process`] (a broker), [`cluster`] (several), [`binary`] (what is run), [`load`]
-//! and [`reading`] (what goes in, what comes out), [`oracle`] (whether that is right), [`jobs`],
+//! Reading order: [`process`] (a broker), [`cluster`] (several), [`links`] (what lies between them), [`fault`] (what
+//! happens to them), [`binary`] (what is run), [`load`], [`audience`] and [`reading`] (what goes in, what comes out), [`oracle`] (whether that is right), [`jobs`],
 //! [`pace`], [`raw`] (what no honest client says), [`small_disk`], [`example`] (what documentation
 //! runs against), [`wait`], [`random`].
 //!
@@ -14,10 +14,13 @@
 //! deadline, and a test that misses it fails with the broker's own words. The only sleeps of a
 //! given length are those at random before a kill, so that it hits any moment.
 
+pub mod audience;
 pub mod binary;
 pub mod cluster;
 pub mod example;
+pub mod fault;
 pub mod jobs;
+pub mod links;
 pub mod load;
 pub mod oracle;
 pub mod pace;
@@ -28,6 +31,7 @@ pub mod reading;
 pub mod small_disk;
 pub mod wait;
 
+pub use audience::Audience;
 pub use load::Load;
 pub use process::Broker;
 pub use random::Random;

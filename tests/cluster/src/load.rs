@@ -54,6 +54,7 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
     tasks: JoinSet<Vec<Sent>>,
+    topic: String,
 }
 
 impl Load {
@@ -70,7 +71,13 @@ impl Load {
             let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
             tasks.spawn(work(name, producer, plan.clone(), stop, acknowledged));
         }
-        Self { stop, acknowledged, tasks }
+        Self { stop, acknowledged, tasks, topic: plan.topic.clone() }
+    }
+
+    /// Where it sends to.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// How many records were acknowledged.

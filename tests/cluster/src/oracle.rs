@@ -62,6 +62,8 @@ pub enum Violation {
     NeverSent(Seen),
     /// Two readers saw different records at one place.
     Disagreement(Seen, Seen),
+    /// A reader saw a record that was not there any more for a later one.
+    Forgotten(Seen),
 }
 
 /// Violations that are shown; there may be a million.
@@ -95,16 +97,18 @@ fn refuse(found: &[Violation]) {
     assert!(found.is_empty(), "{count} violations, of them: {}", Lines(first));
 }
 
-/// Holds what one reader saw against what another saw of the same places.
+/// Holds what one reader saw against what another saw who read everything later: all of it is still there.
 ///
 /// # Panics
 /// With the first disagreements.
-pub fn check_agreement(one: &[Seen], other: &[Seen]) {
+pub fn check_agreement(earlier: &[Seen], later: &[Seen]) {
     let place = |seen: &Seen| ((seen.partition, seen.offset), *seen);
-    let known: BTreeMap<_, _> = one.iter().map(place).collect();
-    let differ = other.iter().filter_map(|other| {
-        let one = *known.get(&(other.partition, other.offset))?;
-        (one != *other).then_some(Violation::Disagreement(one, *other))
+    let known: BTreeMap<_, _> = later.iter().map(place).collect();
+    let differ = earlier.iter().filter_map(|earlier| {
+        match known.get(&(earlier.partition, earlier.offset)) {
+            None => Some(Violation::Forgotten(*earlier)),
+            Some(later) => (earlier != later).then_some(Violation::Disagreement(*earlier, *later)),
+        }
     });
     let differ: Vec<_> = differ.take(SHOWN).collect();
     assert!(differ.is_empty(), "{}", Lines(&differ));
@@ -235,6 +239,12 @@ mod tests {
     #[test]
     #[should_panic(expected = "Disagreement")]
     fn two_values_at_one_offset_are_a_violation() {
-        check_agreement(&[seen(0, 0), seen(1, 3)], &[seen(1, 1)]);
+        check_agreement(&[seen(0, 0), seen(1, 3)], &[seen(0, 0), seen(1, 1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "Forgotten")]
+    fn what_a_reader_saw_and_is_gone_is_a_violation() {
+        check_agreement(&[seen(0, 0), seen(1, 3)], &[seen(0, 0)]);
     }
 }

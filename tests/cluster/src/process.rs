@@ -49,6 +49,7 @@ pub struct Broker {
     log: PathBuf,
     listen: SocketAddr,
     admin: SocketAddr,
+    advertised: Option<SocketAddr>,
     environment: Vec<(String, String)>,
     child: Option<Child>,
     /// Where in the log the words of this life begin.
@@ -99,7 +100,8 @@ impl Broker {
         if let Ok(level) = std::env::var("MILLSTREAM_TEST_LOG") {
             environment.push(("MILLSTREAM_LOG_LEVEL".to_owned(), level));
         }
-        Self { temp: None, turn: None, data, log, listen, admin, environment, child: None, life: 0 }
+        let (temp, turn, advertised, child) = (None, None, None, None);
+        Self { temp, turn, data, log, listen, admin, advertised, environment, child, life: 0 }
     }
 
     /// Starts it, on the same directory and ports, and waits until it is ready.
@@ -108,6 +110,14 @@ impl Broker {
     /// If it does not become ready.
     pub async fn restart(&mut self) {
         self.spawn();
+        self.ready().await;
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Panics
+    /// If it ends instead, or takes long.
+    pub async fn ready(&mut self) {
         let admin = self.admin;
         until("readiness", START, async || {
             if let Some(status) = self.ended() {
@@ -218,6 +228,18 @@ impl Broker {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Where clients and other brokers are told to find it.
+    #[must_use]
+    pub fn advertised(&self) -> SocketAddr {
+        self.advertised.unwrap_or(self.listen)
+    }
+
+    /// Has it say that it is found elsewhere, from its next start on.
+    pub fn advertise(&mut self, at: SocketAddr) {
+        self.advertised = Some(at);
+        self.environment.push(("MILLSTREAM_SERVER_ADVERTISE".to_owned(), at.to_string()));
     }
 
     /// Everything it has said since it was last started.

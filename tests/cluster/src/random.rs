@@ -19,6 +19,12 @@ impl Random {
         Self { seed, state: seed }
     }
 
+    /// What it was seeded with.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The next number.
     pub fn draw(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -8,9 +8,11 @@ use millstream_client::Client;
 use millstream_tests_cluster::cluster::Cluster;
 use millstream_tests_cluster::load::{Plan, unacknowledged};
 use millstream_tests_cluster::oracle::{Seen, Sent, check_agreement, check_replicated};
-use millstream_tests_cluster::{Load, Random, read_all};
+use millstream_tests_cluster::{Load, Random, read_all, until};
 
 const PARTITIONS: u32 = 4;
+/// The first segment of a log.
+const SEGMENT: &str = "00000000000000000000.log";
 
 async fn with_topic(cluster: &Cluster) -> Client {
     let create = ["topic", "create", "load", "--partitions", "4", "--replication-factor", "3"];
@@ -94,7 +96,7 @@ async fn a_broker_that_joins_takes_over_what_a_drained_one_kept_and_no_client_no
     assert_eq!(cluster.add().await, 4);
     let drained = cluster.cli(4, &["cluster", "drain", "1"]);
     assert!(drained.status.success(), "{drained:?}");
-    millstream_tests_cluster::until("the move", Duration::from_secs(60), async || {
+    until("the move", Duration::from_secs(60), async || {
         let topic = client.admin().describe_topic("load").await.map_err(|e| e.to_string())?;
         let gone = |p: &millstream_client::protocol::message::topic::PartitionDescription| {
             let one = |node: &millstream_client::protocol::ids::NodeId| node.get() == 1;
@@ -171,4 +173,41 @@ async fn a_leader_that_is_frozen_is_replaced_and_what_it_still_believes_harms_no
     }
     load.acknowledges(500).await;
     drop(audit(&client, &load.finish().await).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_byte_in_every_log_of_one_broker_is_repaired_by_the_others() {
+    let mut cluster = Cluster::start(3).await;
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    load.acknowledges(2_000).await;
+    cluster.broker(3).kill();
+    let partitions = cluster.broker(3).data_dir().join("partitions");
+    let logs = || std::fs::read_dir(&partitions).unwrap().map(|dir| dir.unwrap().path());
+    let mut flipped = 0;
+    for dir in logs() {
+        let segment = dir.join(SEGMENT);
+        let mut bytes = std::fs::read(&segment).unwrap();
+        let middle = bytes.len() / 3;
+        bytes[middle] ^= 4;
+        std::fs::write(&segment, bytes).unwrap();
+        flipped += 1;
+    }
+    assert_eq!(flipped, 5, "four partitions and the metadata");
+    load.acknowledges(500).await;
+    cluster.broker(3).restart().await;
+    until("every log to be set aside", Duration::from_secs(30), async || {
+        let aside = logs().filter(|dir| dir.join(format!("{SEGMENT}.damaged")).exists()).count();
+        if aside == flipped { Ok(()) } else { Err(aside) }
+    })
+    .await;
+    cluster.settles(&client, "load").await;
+    load.acknowledges(500).await;
+    // The repaired broker has to do with one other.
+    cluster.broker(1).kill();
+    load.acknowledges(500).await;
+    let log = audit(&client, &load.finish().await).await;
+    cluster.broker(1).restart().await;
+    cluster.broker(2).kill();
+    check_agreement(&log, &read_all(&cluster.client().await, "load").await);
 }
