@@ -23,16 +23,17 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Any broker of the cluster.
+    /// Any broker of the cluster; better several, with commas between: one of them may be away.
     #[arg(
         long,
         global = true,
         value_name = "HOST:PORT",
+        value_delimiter = ',',
         env = "MILLSTREAM_BROKER",
         hide_env_values = true,
         default_value = "127.0.0.1:9440"
     )]
-    broker: String,
+    broker: Vec<String>,
     /// The cluster's certificate authority [default: ca.pem in the data directory].
     #[arg(long, global = true, value_name = "FILE", env = "MILLSTREAM_CA", hide_env_values = true)]
     ca: Option<PathBuf>,
@@ -59,7 +60,7 @@ impl Connection {
     }
 
     async fn open(&self) -> Result<Client> {
-        let config = ClientConfig::new([self.broker.as_str()]).ca_file(self.authority()?);
+        let config = ClientConfig::new(&self.broker).ca_file(self.authority()?);
         Ok(Client::connect(config.client_id("millstream-cli")).await?)
     }
 
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     fn connection(ca: Option<&str>, data_dir: &Path) -> Connection {
-        let broker = "127.0.0.1:9440".to_owned();
+        let broker = vec!["127.0.0.1:9440".to_owned()];
         Connection { broker, ca: ca.map(PathBuf::from), data_dir: data_dir.to_owned() }
     }
 

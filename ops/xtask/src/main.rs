@@ -8,10 +8,12 @@
 
 mod bench;
 mod ci;
+mod cluster;
 mod demo;
 mod guests;
 mod shell;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 mod tour;
@@ -45,6 +47,10 @@ enum Verb {
     Tour(tour::Options),
     /// Simulate whole clusters under faults: one random seed, SEED again, --seeds N or --minutes M
     Sim(sim::Options),
+    /// Start a local cluster to play with
+    Cluster(cluster::Options),
+    /// Kill, freeze and cut off brokers under load, for ten minutes
+    Soak(soak::Options),
     /// Build the release binary and run `millstream bench` with it
     Bench(bench::Options),
 }
@@ -58,6 +64,8 @@ fn main() -> ExitCode {
         Verb::Guests => guests::run(),
         Verb::Tour(options) => tour::run(&options),
         Verb::Sim(options) => sim::run(&options),
+        Verb::Cluster(options) => cluster::run(&options),
+        Verb::Soak(options) => soak::run(&options),
         Verb::Bench(options) => bench::run(&options),
     };
     match done {

@@ -96,12 +96,12 @@ impl Producing {
     }
 }
 
-/// The broker's process, when it is on this machine.
-#[derive(Clone, Copy, Debug, clap::Args)]
+/// The broker's process, when it is on this machine; of a cluster, all of them.
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct Watched {
-    /// The broker's process id, to report its CPU seconds and memory.
-    #[arg(long, value_name = "PID")]
-    pub(super) broker_pid: Option<u32>,
+    /// The broker's process id, to report its CPU seconds and memory; of several, with commas, the sums.
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub(super) broker_pid: Vec<u32>,
 }
 
 /// What earlier work has left the disk to do, when the broker is on this machine.

@@ -77,7 +77,7 @@ impl Read {
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let params = collect(args.filter_param, "--filter-param")?;
     let filter = args.filter.map(|module| FetchFilter { module, params });
-    let read = read_all(client, &args.topic, filter, args.watched.broker_pid).await?;
+    let read = read_all(client, &args.topic, filter, &args.watched.broker_pid).await?;
     let document = Document { topic: args.topic, throughput: read.throughput(), read };
     print(&Told(document), output)
 }
@@ -87,7 +87,7 @@ pub(super) async fn read_all(
     client: &Client,
     topic: &TopicName,
     filter: Option<FetchFilter>,
-    broker: Option<u32>,
+    brokers: &[u32],
 ) -> Result<Read> {
     let mut ends = topic::ends(client, topic).await?;
     let starts = topic::starts(client, topic).await?;
@@ -102,7 +102,7 @@ pub(super) async fn read_all(
     let (mut examined, mut records, mut value_bytes, mut sum) = (0, 0, 0, 0_u64);
 
     let bar = progress::records("reading", expected);
-    let meter = Meter::start(broker)?;
+    let meter = Meter::start(brokers)?;
     consumer.assign_all(topic.as_str(), StartAt::Earliest).await?;
     while !ends.is_empty() {
         let fetched = consumer.next().await?;

@@ -104,12 +104,12 @@ struct Job {
 pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let params = collect(args.param, "--param")?;
     let module = upload(client, &args.module).await?;
-    let broker = args.watched.broker_pid;
+    let brokers = args.watched.broker_pid.as_slice();
     let mut document =
         Document { topic: args.topic.clone(), module: module.clone(), fetch: None, job: None };
     if args.only != Some(Part::Job) {
         let filter = FetchFilter { module: module.clone(), params: params.clone() };
-        document.fetch = Some(on_fetch(client, &args.topic, &filter, broker).await?);
+        document.fetch = Some(on_fetch(client, &args.topic, &filter, brokers).await?);
     }
     if args.only != Some(Part::Fetch) {
         let name = format!("{}-kept", args.topic);
@@ -124,7 +124,7 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
             start: StartPosition::Earliest,
         };
         let configs = collect(args.config, "--config")?;
-        document.job = Some(as_job(client, spec, configs, broker).await?);
+        document.job = Some(as_job(client, spec, configs, brokers).await?);
     }
     print(&Told(document), output)
 }
@@ -144,12 +144,12 @@ async fn on_fetch(
     client: &Client,
     topic: &TopicName,
     filter: &FetchFilter,
-    broker: Option<u32>,
+    brokers: &[u32],
 ) -> Result<Fetch> {
     let mut turns = Vec::new();
     for _ in 0..TURNS {
         for filter in [None, Some(filter)] {
-            let read = read_all(client, topic, filter.cloned(), broker).await?;
+            let read = read_all(client, topic, filter.cloned(), brokers).await?;
             let records_per_second = read.examined as f64 / read.spent.seconds;
             turns.push(Turn { filtered: filter.is_some(), records_per_second, read });
         }
@@ -176,15 +176,15 @@ async fn as_job(
     client: &Client,
     spec: JobSpec,
     configs: std::collections::BTreeMap<String, String>,
-    broker: Option<u32>,
+    brokers: &[u32],
 ) -> Result<Job> {
     let (name, output) = (spec.name.clone(), spec.outputs[0].clone());
     let input = topic::ends(client, &spec.inputs[0]).await?;
     let starts = topic::starts(client, &spec.inputs[0]).await?;
     let partitions = u32::try_from(input.len()).map_err(Failure::new)?;
-    topic::create(client, &output, partitions, configs).await?;
+    topic::create(client, &output, partitions, 1, configs).await?;
 
-    let meter = Meter::start(broker)?;
+    let meter = Meter::start(brokers)?;
     call(client, DeployJob { spec }).await?;
     let bar = progress::records("running the job", topic::distance(&starts, &input));
     let done = until_done(client, &name, &bar).await;

@@ -127,7 +127,7 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
 
     args.settling.clone().wait().await?;
     let schedule = Schedule::new(&args);
-    let meter = Meter::start(args.watched.broker_pid)?;
+    let meter = Meter::start(&args.watched.broker_pid)?;
     let mut arrivals = JoinSet::new();
     arrivals.spawn(receive(consumer, schedule));
     let mut sent = send(&producer, &args.topic, size, partitions, schedule).await?;

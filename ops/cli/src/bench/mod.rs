@@ -1,13 +1,16 @@
 //! `millstream bench`: how fast a broker is, and what bounds it.
 //!
-//! Reading order: `payload` (what is sent), `spent` (what it cost), `report` (how it is told), then a file a verb.
+//! Reading order: `payload` (what is sent), `spent` (what it cost), `report` (how it is told), `brokers` (those that
+//! a verb starts for itself), then a file a verb.
 //!
 //! Invariant: MB are 10^6 bytes and GB 10^9 bytes of record values, nothing else counted; every record goes
 //! through the client's public interface, and what was written is checked to be there.
 
 mod arguments;
+mod brokers;
 mod ceiling;
 mod consume;
+mod failover;
 mod filter;
 mod latency;
 mod pace;
@@ -49,6 +52,7 @@ enum Verb {
     #[command(hide = true)]
     CeilingPeer(ceiling::peer::Args),
     Startup(startup::Args),
+    Failover(failover::Args),
 }
 
 // What a verb needs that talks to a broker. Not a doc comment: that would be every verb's help.
@@ -78,5 +82,6 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
         Verb::Ceiling(args) => ceiling::run(&args, output),
         Verb::CeilingPeer(args) => ceiling::peer::run(&args),
         Verb::Startup(args) => startup::run(&args, output),
+        Verb::Failover(args) => failover::run(&args, output),
     }
 }

@@ -72,7 +72,7 @@ pub(super) async fn run(args: Args, client: &Client, output: Output) -> Result {
     let bar = progress::records("producing", records);
 
     args.settling.wait().await?;
-    let meter = Meter::start(args.watched.broker_pid)?;
+    let meter = Meter::start(&args.watched.broker_pid)?;
     send_all(&producer, &topic, pool.values(records), &timing, &bar).await?;
     producer.flush().await?;
     let spent = meter.stop()?;

@@ -17,7 +17,8 @@ const TICKS: f64 = 100.0;
 pub(super) struct Meter {
     started: Instant,
     client_cpu: Duration,
-    broker: Option<(u32, f64)>,
+    /// Their process ids and CPU seconds.
+    brokers: Vec<(u32, f64)>,
 }
 
 /// What was spent between start and stop.
@@ -29,36 +30,35 @@ pub(super) struct Spent {
     pub(super) client_cpu_seconds: f64,
     /// The most memory this process ever had resident, the values to be sent included.
     pub(super) client_peak_rss_bytes: u64,
-    /// User and system time of the broker.
+    /// User and system time of the brokers.
     pub(super) broker_cpu_seconds: Option<f64>,
-    /// The most memory the broker had resident since its start.
+    /// The most memory the brokers had resident since their starts, added up.
     pub(super) broker_peak_rss_bytes: Option<u64>,
 }
 
 impl Meter {
-    /// Starts; `broker` is the process id of a broker on this machine.
-    pub(super) fn start(broker: Option<u32>) -> Result<Self> {
-        let broker = match broker {
-            Some(pid) => Some((pid, cpu_seconds(pid)?)),
-            None => None,
-        };
-        Ok(Self { client_cpu: own_cpu(), broker, started: Instant::now() })
+    /// Starts; `brokers` are the process ids of brokers on this machine.
+    pub(super) fn start(brokers: &[u32]) -> Result<Self> {
+        let brokers = brokers.iter().map(|pid| Ok((*pid, cpu_seconds(*pid)?)));
+        let brokers = brokers.collect::<Result<_>>()?;
+        Ok(Self { client_cpu: own_cpu(), brokers, started: Instant::now() })
     }
 
     /// Ends the measured stretch.
     pub(super) fn stop(self) -> Result<Spent> {
         let seconds = self.started.elapsed().as_secs_f64();
         let client_cpu = own_cpu().saturating_sub(self.client_cpu);
-        let broker = match self.broker {
-            Some((pid, before)) => Some((cpu_seconds(pid)? - before, memory(pid)?)),
-            None => None,
-        };
+        let mut sums = None;
+        for (pid, before) in self.brokers {
+            let (cpu, peak) = sums.unwrap_or_default();
+            sums = Some((cpu + cpu_seconds(pid)? - before, peak + memory(pid)?.peak));
+        }
         Ok(Spent {
             seconds,
             client_cpu_seconds: client_cpu.as_secs_f64(),
             client_peak_rss_bytes: memory(std::process::id())?.peak,
-            broker_cpu_seconds: broker.map(|(cpu, _)| cpu),
-            broker_peak_rss_bytes: broker.map(|(_, memory)| memory.peak),
+            broker_cpu_seconds: sums.map(|(cpu, _)| cpu),
+            broker_peak_rss_bytes: sums.map(|(_, peak)| peak),
         })
     }
 }
@@ -131,7 +131,10 @@ mod tests {
 
     #[test]
     fn this_process_has_used_time_and_memory() {
-        let spent = Meter::start(Some(std::process::id())).expect("there").stop().expect("there");
+        let me = std::process::id();
+        let spent = Meter::start(&[me, me]).expect("there").stop().expect("there");
+        let twice = memory(me).expect("there").peak * 2;
+        assert!(spent.broker_peak_rss_bytes.expect("two brokers") <= twice);
         assert!(spent.client_peak_rss_bytes > 1 << 20);
         assert!(own_cpu() > Duration::ZERO);
     }

@@ -3,15 +3,15 @@
 //! Invariant: the clock starts before the process does, and every start is that of this very binary.
 
 use std::cmp::Ordering;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use millstream_broker::config::Duration as Span;
 use millstream_client::{Client, ClientConfig, ProducerConfig, ProducerRecord};
 use serde::Serialize;
 
+use super::brokers::{Process, any_addresses};
 use super::report::{Rows, Told};
 use super::spent;
 use crate::failure::{Failure, Result};
@@ -83,48 +83,21 @@ fn median<T: PartialOrd + Copy + Default>(values: impl Iterator<Item = T>) -> T 
 
 async fn one(settle: Duration) -> Result<Run> {
     let dir = tempfile::tempdir()?;
-    let (mut broker, first) = start(dir.path(), true).await?;
+    let (broker, first) = start(dir.path(), true).await?;
     tokio::time::sleep(settle).await;
-    let idle_rss_bytes = spent::memory(broker.0.id())?.now;
+    let idle_rss_bytes = spent::memory(broker.id())?.now;
     broker.stop()?;
-    let (mut broker, later) = start(dir.path(), false).await?;
+    let (broker, later) = start(dir.path(), false).await?;
     broker.stop()?;
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(Run { first_start_ms: ms(first), later_start_ms: ms(later), idle_rss_bytes })
 }
 
-/// A broker that does not outlive its owner.
-struct Broker(Child);
-
-impl Broker {
-    fn stop(&mut self) -> Result {
-        let pid = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw);
-        let pid = pid.ok_or_else(|| Failure::new("the broker has no process id"))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-            .map_err(std::io::Error::from)?;
-        self.0.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // Both fail only when it has ended already, which is what is wanted.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-async fn start(dir: &Path, new: bool) -> Result<(Broker, Duration)> {
-    let listen = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["serve", "--log-level", "error", "--listen", &listen.to_string()]);
-    command.args(["--admin", &admin.to_string()]).arg("--data-dir").arg(dir);
-    command.stdin(Stdio::null()).stdout(Stdio::null());
+async fn start(dir: &Path, new: bool) -> Result<(Process, Duration)> {
+    let addresses = any_addresses()?;
     let started = Instant::now();
-    let broker = Broker(command.spawn()?);
-    let acknowledged = tokio::time::timeout(PATIENCE, first_record(listen, dir, new));
+    let broker = Process::start(dir, addresses, &[])?;
+    let acknowledged = tokio::time::timeout(PATIENCE, first_record(addresses.0, dir, new));
     acknowledged.await.map_err(|_| Failure::new("the broker did not start"))??;
     Ok((broker, started.elapsed()))
 }

@@ -22,6 +22,9 @@ pub(super) struct Making {
     /// How many partitions it gets.
     #[arg(long, value_name = "N", default_value_t = 4)]
     partitions: u32,
+    /// How many brokers keep each of them.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "create")]
+    replication_factor: u16,
     /// A configuration value for it, such as durability=memory; may be repeated.
     #[arg(long, value_name = "K=V", requires = "create")]
     config: Vec<Pair>,
@@ -32,7 +35,7 @@ impl Making {
     pub(super) async fn make(self, client: &Client, name: &TopicName) -> Result {
         if self.create {
             let configs = collect(self.config, "--config")?;
-            create(client, name, self.partitions, configs).await?;
+            create(client, name, self.partitions, self.replication_factor, configs).await?;
         }
         Ok(())
     }
@@ -43,9 +46,10 @@ pub(super) async fn create(
     client: &Client,
     name: &TopicName,
     partitions: u32,
+    replication_factor: u16,
     configs: BTreeMap<String, String>,
 ) -> Result {
-    let request = CreateTopic { name: name.clone(), partitions, replication_factor: 1, configs };
+    let request = CreateTopic { name: name.clone(), partitions, replication_factor, configs };
     call(client, request).await?;
     Ok(())
 }

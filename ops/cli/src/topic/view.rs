@@ -2,6 +2,7 @@
 //!
 //! Invariant: the JSON of a topic is the same whichever verb prints it.
 
+use millstream_protocol::ids::NodeId;
 use millstream_protocol::message::topic::{PartitionDescription, TopicDescription, TopicSummary};
 use serde::Serialize;
 
@@ -31,6 +32,8 @@ struct Partition {
     leader: Option<u32>,
     leader_epoch: u32,
     replicas: Vec<u32>,
+    voters: Vec<u32>,
+    in_sync: Vec<u32>,
     log_start: u64,
     high_watermark: u64,
     log_end: u64,
@@ -57,11 +60,14 @@ impl From<TopicDescription> for Topic {
 
 impl From<PartitionDescription> for Partition {
     fn from(partition: PartitionDescription) -> Self {
+        let numbers = |nodes: &[NodeId]| nodes.iter().map(|node| node.get()).collect();
         Self {
             partition: partition.index.get(),
             leader: partition.leader.map(|node| node.get()),
             leader_epoch: partition.leader_epoch.get(),
-            replicas: partition.replicas.iter().map(|node| node.get()).collect(),
+            replicas: numbers(&partition.replicas),
+            voters: numbers(&partition.voters),
+            in_sync: numbers(&partition.in_sync),
             log_start: partition.log_start.get(),
             high_watermark: partition.high_watermark.get(),
             log_end: partition.log_end.get(),
@@ -92,6 +98,7 @@ impl Report for Topic {
                 "LEADER",
                 "EPOCH",
                 "REPLICAS",
+                "IN SYNC",
                 "START",
                 "COMMITTED",
                 "END",
@@ -106,13 +113,17 @@ impl Report for Topic {
 }
 
 impl Partition {
-    fn row(&self) -> [String; 9] {
-        let replicas: Vec<_> = self.replicas.iter().map(u32::to_string).collect();
+    fn row(&self) -> [String; 10] {
+        let list = |nodes: &[u32]| {
+            let nodes: Vec<_> = nodes.iter().map(u32::to_string).collect();
+            if nodes.is_empty() { "-".to_owned() } else { nodes.join(",") }
+        };
         [
             self.partition.to_string(),
             self.leader.map_or_else(|| "-".to_owned(), |node| node.to_string()),
             self.leader_epoch.to_string(),
-            replicas.join(","),
+            list(&self.replicas),
+            list(&self.in_sync),
             self.log_start.to_string(),
             self.high_watermark.to_string(),
             self.log_end.to_string(),
@@ -194,6 +205,7 @@ mod tests {
             size_bytes: 2_621_440,
             status: status.to_owned(),
             voters: vec![NodeId(1)],
+            in_sync: vec![NodeId(1)],
         };
         Topic::from(TopicDescription {
             name: TopicName::new("flights").expect("a name"),

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, bail};
@@ -29,6 +29,8 @@ pub(crate) struct Broker {
     data: PathBuf,
     log: PathBuf,
     listen: SocketAddr,
+    admin: SocketAddr,
+    started: Instant,
     took: Duration,
 }
 
@@ -47,33 +49,61 @@ impl Broker {
     }
 
     fn attempt(binary: &Path, data: &Path) -> Result<Self> {
+        let addresses = (free_udp()?, free_tcp()?);
+        let mut broker = Self::spawn(binary, data, addresses, |command| command)?;
+        broker.wait()?;
+        Ok(broker)
+    }
+
+    /// Starts one at addresses for clients and for the admin port, and does not wait.
+    pub(crate) fn spawn(
+        binary: &Path,
+        data: &Path,
+        (listen, admin): (SocketAddr, SocketAddr),
+        more: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Result<Self> {
         fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
         let log = data.with_extension("log");
-        let (listen, admin) = (free_udp()?, free_tcp()?);
         let started = Instant::now();
-        let child = Command::new(binary)
+        let mut serve = Command::new(binary);
+        serve
             .arg("serve")
             .arg("--data-dir")
             .arg(data)
             .args(["--listen", &listen.to_string(), "--admin", &admin.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log).context("cannot create the broker's log")?)
-            .spawn()
-            .with_context(|| format!("{} did not start", binary.display()))?;
+            .stderr(File::create(&log).context("cannot create the broker's log")?);
+        let child = more(&mut serve).spawn();
+        let child = child.with_context(|| format!("{} did not start", binary.display()))?;
         let (binary, data) = (binary.to_owned(), data.to_owned());
-        let mut broker = Self { child, binary, data, log, listen, took: Duration::ZERO };
-        wait::until("the broker to be ready", START, || broker.ready(admin))
-            .map_err(|error| broker.explain(error))?;
-        broker.took = started.elapsed();
-        Ok(broker)
+        let took = Duration::ZERO;
+        Ok(Self { child, binary, data, log, listen, admin, started, took })
     }
 
-    fn ready(&mut self, admin: SocketAddr) -> Result<Option<()>> {
-        if let Some(status) = self.child.try_wait()? {
+    /// Waits until it is ready.
+    pub(crate) fn wait(&mut self) -> Result<()> {
+        wait::until("the broker to be ready", START, || self.ready())
+            .map_err(|error| self.explain(error))?;
+        self.took = self.started.elapsed();
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Result<Option<()>> {
+        if let Some(status) = self.ended()? {
             bail!("the broker left: {status}\n{}", tail(&self.log, 20));
         }
-        Ok(answers(admin, "/readyz").then_some(()))
+        Ok(answers(self.admin, "/readyz").then_some(()))
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
+    /// Where it writes what it says.
+    pub(crate) fn log(&self) -> &Path {
+        &self.log
     }
 
     /// Its process.
@@ -104,6 +134,9 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(Some(_))) {
+            return;
+        }
         // Whatever fails here, the last line makes an end of it.
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).stderr(Stdio::null()).status();

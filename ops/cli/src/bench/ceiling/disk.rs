@@ -125,7 +125,7 @@ fn measure(
     let made = disk.make_files()?;
     let batches: Vec<_> = load.batches().collect();
     let share = batches.len().div_ceil(made.len()).max(1);
-    let meter = Meter::start(None)?;
+    let meter = Meter::start(&[])?;
     let written = thread::scope(|scope| {
         let shares = made.iter().zip(batches.chunks(share));
         let write = &write;

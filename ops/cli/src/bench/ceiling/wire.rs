@@ -63,7 +63,7 @@ pub(super) fn measure(load: &Load, lone: &Bytes, streams: u32, bar: &ProgressBar
 }
 
 async fn both<F: Future<Output = Result>>(peer: &Peer, work: impl FnOnce() -> F) -> Result<Spent> {
-    let meter = Meter::start(Some(peer.process.id()))?;
+    let meter = Meter::start(&[peer.process.id()])?;
     work().await?;
     meter.stop()
 }
