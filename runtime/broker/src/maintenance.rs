@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
+use millstream_protocol::ids::Offset;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::drivers::partition::Message;
+use crate::drivers::metadata::Metadata;
+use crate::drivers::partition::{Handle, Message};
 use crate::partitions::{Partition, Partitions};
 
 /// Runs until the broker stops.
@@ -25,10 +27,30 @@ pub(crate) async fn run(partitions: Arc<Partitions>, every: Duration, stop: Canc
 }
 
 async fn look_after(partition: Partition) {
-    for task in [Message::Retain(Clock::wall()), Message::Checkpoint] {
+    for task in [Message::Retain(Clock::wall(), Offset::MAX), Message::Checkpoint] {
         // An error means that the partition is being closed.
         drop(partition.send(task).await);
     }
+}
+
+/// Trims the log of decisions, as far as their effect is stored here. Runs until the broker stops.
+pub(crate) async fn trim(
+    metadata: Metadata,
+    log: Handle,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let trims = async || {
+        loop {
+            tokio::time::sleep(every).await;
+            let stored = metadata.image().applied();
+            for task in [Message::Retain(Clock::wall(), stored), Message::Checkpoint] {
+                // An error means that the log is being closed.
+                drop(log.send(task).await);
+            }
+        }
+    };
+    let _: Option<()> = stop.run_until_cancelled(trims()).await;
 }
 
 /// Does what is due, all at once; what has not ended by the next round sits that one out.

@@ -1,48 +1,39 @@
 //! Orphans: directories of logs that belong to no topic.
 //!
-//! A broker that dies between the decision to delete a topic and the removal of its files finds them
-//! at its next start. What the metadata log has a command to delete is deleted then; anything else is
-//! named and left alone, whatever the reason that nobody knows it.
+//! A broker that is away when a topic is deleted, or dies before it has removed its files, finds them at its next
+//! start. What a command has deleted is deleted then: its id was given out, and is nobody's. Anything else is named
+//! and left alone, whatever the reason that nobody knows it.
 //!
 //! Invariant: no file is deleted without a committed command to.
 
-use std::collections::BTreeSet;
-
 use millstream_core::metadata::Image;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{TopicId, TopicPartition};
+use millstream_protocol::ids::TopicPartition;
 use millstream_storage::data_dir::DataDir;
 use millstream_storage::disk::Disk as _;
 
-use crate::drivers::metadata::{LOG, deleted_topics};
-use crate::drivers::partition::Handle;
+use crate::drivers::metadata::LOG;
 use crate::modules::blocking;
 use crate::opening::Opener;
 
 /// Deletes what was to be deleted, and names what else is there.
-pub(crate) async fn clear(opener: &Opener, log: &Handle, image: &Image) {
-    let cleared = try_clear(opener, log, image).await;
+pub(crate) async fn clear(opener: &Opener, image: &Image) {
+    let cleared = try_clear(opener, image).await;
     if let Err(error) = cleared {
         // They take room and do no harm: no reason not to start.
         tracing::warn!(%error, "logs that belong to no topic, if any, are left alone");
     }
 }
 
-async fn try_clear(opener: &Opener, log: &Handle, image: &Image) -> Result<(), WireError> {
+async fn try_clear(opener: &Opener, image: &Image) -> Result<(), WireError> {
     let (disk, dir) = (opener.disk.clone(), opener.data.partitions_dir());
     let names = blocking(move || {
         // Nothing was ever opened on a disk that does not have it.
         let made = disk.create_dir_all(&dir).and_then(|()| disk.list_dirs(&dir));
         made.map_err(|error| WireError::new(ErrorCode::Internal, error))
     });
-    let orphans: Vec<_> = names.await?.into_iter().filter(|name| !is_known(name, image)).collect();
-    if orphans.is_empty() {
-        return Ok(());
-    }
-    let decided = log.clone();
-    let deleted = blocking(move || deleted_topics(&decided)).await?;
-    for name in orphans {
-        one(opener, &name, &deleted, image).await;
+    for name in names.await?.iter().filter(|name| !is_known(name, image)) {
+        one(opener, name, image).await;
     }
     Ok(())
 }
@@ -54,10 +45,9 @@ fn is_known(name: &str, image: &Image) -> bool {
     })
 }
 
-async fn one(opener: &Opener, name: &str, deleted: &BTreeSet<TopicId>, image: &Image) {
+async fn one(opener: &Opener, name: &str, image: &Image) {
     let dir = opener.data.partitions_dir().join(name);
-    let gone = DataDir::partition_of(name)
-        .filter(|id| deleted.contains(&id.topic) && !image.topics().contains_key(&id.topic));
+    let gone = DataDir::partition_of(name).filter(|id| image.has_deleted(id.topic));
     match gone {
         None => tracing::warn!(
             dir = %dir.display(),

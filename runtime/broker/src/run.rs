@@ -83,10 +83,10 @@ pub async fn start_on(config: Config, disk: AnyDisk) -> Result<Running, StartErr
         ground.admin.ready.set(true);
     } else {
         let (opener, card, ready) = (assembled.opener, assembled.card, ground.admin.ready.clone());
-        let (broker, log) = (Arc::clone(&broker), metadata_log.clone());
+        let broker = Arc::clone(&broker);
         ground.cores.all()[0].spawn(async move {
             let stop = broker.stop.clone();
-            let arriving = arrive(&broker, &log, &opener, &card, &ready);
+            let arriving = arrive(&broker, &opener, &card, &ready);
             // Nothing waits for it: a broker that stops earlier is not ready.
             let _ = stop.run_until_cancelled(arriving).await;
         });
@@ -109,17 +109,11 @@ pub async fn start_on(config: Config, disk: AnyDisk) -> Result<Running, StartErr
 }
 
 /// Has the cluster know this broker, and does what was decided until then.
-async fn arrive(
-    broker: &Broker,
-    metadata_log: &Handle,
-    opener: &Opener,
-    card: &Card,
-    ready: &Readiness,
-) {
+async fn arrive(broker: &Broker, opener: &Opener, card: &Card, ready: &Readiness) {
     card.insist(&broker.metadata).await;
     // An error means that the broker is stopping.
     if broker.settle().await.is_ok() {
-        orphans::clear(opener, metadata_log, &broker.image()).await;
+        orphans::clear(opener, &broker.image()).await;
         ready.set(true);
         tracing::info!("ready");
     }

@@ -256,6 +256,8 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::JoinCluster(_)
         | Request::PartitionStatus(_)
         | Request::ReadModule(_)
+        | Request::CopyModule(_)
+        | Request::ReadSnapshot(_)
         | Request::HandOver(_) => false,
     }
 }

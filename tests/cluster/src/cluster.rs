@@ -35,6 +35,8 @@ pub struct Cluster {
 pub struct Shape {
     /// Whether everything that is said to a broker goes by [`Links`], to be cut and to lose datagrams.
     pub links: bool,
+    /// Configuration of every broker, by environment.
+    pub config: Vec<(&'static str, &'static str)>,
     /// Where a broker keeps its data, if not beside the others.
     pub elsewhere: Option<(u32, PathBuf)>,
 }
@@ -100,7 +102,8 @@ impl Cluster {
             ]);
             assert!(made.status.success(), "{made:?}");
         }
-        let config = [("SERVER_NODE_ID", id.as_str()), ("SERVER_JOIN", join.as_str())];
+        let mut config = vec![("SERVER_NODE_ID", id.as_str()), ("SERVER_JOIN", join.as_str())];
+        config.extend(&self.shape.config);
         let mut broker = Broker::stopped(data, log, &config);
         if let Some(links) = &self.links {
             let front = links.lead_to(number, broker.address()).await;

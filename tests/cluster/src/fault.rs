@@ -57,11 +57,17 @@ pub async fn strike(
     let any = |random: &mut Random| 1 + u32::try_from(random.below(count.into())).expect("few");
     let one = any(random);
     let progress = 200 + random.below(500);
+    // Some are over before anybody has noticed, others last until everybody has acted on them.
+    let least = Duration::from_millis(random.below(2) * random.below(2_500));
+    let lasting = async {
+        tokio::time::sleep(least).await;
+        load.acknowledges(progress).await;
+    };
     match fault {
         Fault::KillLeader => {
             let leader = cluster.leader(client, load.topic(), 0).await;
             cluster.broker(leader).kill();
-            load.acknowledges(progress).await;
+            lasting.await;
             cluster.restart(leader).await;
         }
         Fault::KillAll => {
@@ -77,32 +83,32 @@ pub async fn strike(
         }
         Fault::Stop => {
             cluster.broker(one).stop().await;
-            load.acknowledges(progress).await;
+            lasting.await;
             cluster.restart(one).await;
         }
         Fault::Freeze => {
             cluster.broker(one).freeze(true);
-            load.acknowledges(progress).await;
+            lasting.await;
             cluster.broker(one).freeze(false);
         }
         Fault::Isolate => {
             let cut = Link { cut: true, ..Link::default() };
             cluster.links().surround(one, count, cut);
-            load.acknowledges(progress).await;
+            lasting.await;
             cluster.links().heal();
         }
         Fault::Deafen => {
             let other =
                 1 + (one + u32::try_from(random.below(u64::from(count) - 1)).expect("few")) % count;
             cluster.links().set(one, other, Link { cut: true, ..Link::default() });
-            load.acknowledges(progress).await;
+            lasting.await;
             cluster.links().heal();
         }
         Fault::Degrade => {
             let delay = Duration::from_millis(random.below(20));
             let bad = Link { cut: false, loss: 10, repeat: 5, delay };
             cluster.links().surround(one, count, bad);
-            load.acknowledges(progress).await;
+            lasting.await;
             cluster.links().heal();
         }
     }

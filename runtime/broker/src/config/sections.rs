@@ -121,6 +121,8 @@ pub struct Replication {
     pub leader_balance: Duration,
     /// A broker that was not reached for so long is given no new partitions.
     pub fence_after: Duration,
+    /// Bytes of the metadata's log that are kept at least: who is further behind is sent a snapshot.
+    pub metadata_log: Bytes,
 }
 
 impl Default for Replication {
@@ -132,6 +134,7 @@ impl Default for Replication {
             catch_up_rate: Bytes(100 << 20),
             leader_balance: Duration::from_secs(30),
             fence_after: Duration::from_secs(60),
+            metadata_log: Bytes(32 << 20),
         }
     }
 }

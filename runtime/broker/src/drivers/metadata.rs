@@ -7,13 +7,13 @@
 //! ```
 //!
 //! Invariant: the image that is published was made of committed commands only, and is durable; a
-//! command is answered after the image that holds it was published. What the store cannot take (its
+//! command is answered after the image that holds it was published. What the log no longer has comes as a snapshot. What the store cannot take (its
 //! disk is full) is applied again from the log until it can, and nothing is proposed here before.
 
 mod commands;
 mod proposer;
+mod snapshot;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +24,17 @@ use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{
     Offset, PartitionIndex, ProducerEpoch, ProducerId, Sequence, TopicId, TopicPartition,
 };
+use millstream_protocol::message::peer::{ReadSnapshot, SnapshotPart};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::partition::{self, View};
 use super::store::{StoreError, StoreHandle};
 use crate::partitions::unreadable;
 use crate::peers::Peers;
-use commands::{Effects, apply_batches, each_command};
+use commands::{Effects, apply_batches};
 pub(crate) use proposer::Proposer;
 use proposer::{Proposal, Waiting};
+use snapshot::Snapshots;
 
 /// The metadata log among the partitions.
 pub(crate) const LOG: TopicPartition =
@@ -51,6 +53,7 @@ pub(crate) struct Metadata {
     image: watch::Receiver<Arc<Image>>,
     behind: watch::Receiver<Option<WireError>>,
     log: Option<partition::Handle>,
+    snapshots: Snapshots,
 }
 
 impl std::fmt::Debug for Proposal {
@@ -79,6 +82,11 @@ impl Metadata {
     /// How the log stands that everything is decided in.
     pub(crate) fn view(&self) -> Option<View> {
         self.log.as_ref().map(partition::Handle::view)
+    }
+
+    /// A part of a snapshot of what is decided, for another broker.
+    pub(crate) fn read_snapshot(&self, request: ReadSnapshot) -> Result<SnapshotPart, WireError> {
+        self.snapshots.read(request, &self.image())
     }
 
     /// Has a command decided. The image holds its effect when this returns.
@@ -111,6 +119,7 @@ pub(crate) struct Applier {
     behind: watch::Sender<Option<WireError>>,
     again: Arc<Notify>,
     waiting: Waiting,
+    peers: Peers,
 }
 
 /// Makes the handle, and the tasks that have still to be run.
@@ -127,7 +136,7 @@ pub(crate) fn open(
     let (again, waiting) = (Arc::new(Notify::new()), Waiting::new(identity(&peers)));
     let proposer = Proposer {
         log: log.clone(),
-        peers,
+        peers: peers.clone(),
         proposals: received,
         waiting: waiting.clone(),
         behind: is_behind.clone(),
@@ -135,10 +144,15 @@ pub(crate) fn open(
         epoch: ProducerEpoch(0),
         sequence: Sequence(0),
     };
-    let metadata =
-        Metadata { proposals, image: watched, behind: is_behind, log: Some(log.clone()) };
+    let metadata = Metadata {
+        proposals,
+        image: watched,
+        behind: is_behind,
+        log: Some(log.clone()),
+        snapshots: Snapshots::default(),
+    };
     let looked = Offset::ZERO;
-    let applier = Applier { log, store, image, looked, publish, behind, again, waiting };
+    let applier = Applier { log, store, image, looked, publish, behind, again, waiting, peers };
     (metadata, applier, proposer)
 }
 
@@ -212,10 +226,17 @@ impl Applier {
         }
     }
 
+    fn looked_up_to(&self) -> Offset {
+        self.image.applied().max(self.looked)
+    }
+
     async fn apply_committed(&mut self) -> Result<(), WireError> {
         let up_to = self.log.view().high_watermark;
         let reader = self.log.reader().clone();
-        let from = self.image.applied().max(self.looked).max(reader.start());
+        if self.looked_up_to() < reader.start() {
+            self.install_snapshot(reader.start()).await?;
+        }
+        let from = self.looked_up_to();
         if up_to <= from {
             return Ok(());
         }
@@ -241,24 +262,6 @@ impl Applier {
         }
         Ok(())
     }
-}
-
-/// The topics that the log has a command to delete. A topic that has one, and is not in the image,
-/// was deleted: ids are not used again.
-pub(crate) fn deleted_topics(log: &partition::Handle) -> Result<BTreeSet<TopicId>, WireError> {
-    let (reader, up_to) = (log.reader(), log.view().high_watermark);
-    let mut cursor = reader.cursor_at(reader.start()).map_err(|e| unreadable(&e))?;
-    let mut deleted = BTreeSet::new();
-    while let Some(sealed) =
-        reader.read(&mut cursor, up_to, READ_BYTES).map_err(|e| unreadable(&e))?
-    {
-        each_command(sealed, |_, _, command| {
-            if let Command::DeleteTopic { topic } = command {
-                deleted.insert(topic);
-            }
-        })?;
-    }
-    Ok(deleted)
 }
 
 fn unstored(error: &StoreError) -> WireError {

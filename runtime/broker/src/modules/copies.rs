@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use millstream_core::metadata::Image;
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::NodeId;
-use millstream_protocol::message::peer::ReadModule;
+use millstream_protocol::message::peer::{CopyModule, ReadModule};
 use millstream_storage::blobs::BlobId;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +19,8 @@ use crate::drivers::metadata::Metadata;
 
 /// How long another broker may take to give a part.
 const PART: Duration = Duration::from_secs(5);
+/// How long another broker may take to fetch an upload and make it durable.
+const SPREADING: Duration = Duration::from_secs(15);
 /// Before what could not be fetched is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -70,6 +74,60 @@ impl Modules {
             }
         }
         Err(failed)
+    }
+
+    /// Keeps a copy of what another broker has.
+    pub(crate) async fn copy_from(
+        self: &Arc<Self>,
+        node: NodeId,
+        sha256: &str,
+        size: u64,
+    ) -> Result<(), WireError> {
+        let id: BlobId = sha256.parse().map_err(|error| {
+            let text = format!("{sha256:?} names no module: {error}");
+            WireError::new(ErrorCode::InvalidRequest, text)
+        })?;
+        if self.max_bytes() < usize::try_from(size).unwrap_or(usize::MAX) {
+            let text = format!("the module has {size} bytes: the most is {}", self.max_bytes());
+            return Err(WireError::new(ErrorCode::TooLarge, text));
+        }
+        if self.has(id).await? {
+            return Ok(());
+        }
+        self.fetch_from(node, id, size).await
+    }
+
+    /// Has other brokers keep copies of what was uploaded here, until a majority of `brokers` has one.
+    pub(crate) async fn spread(
+        self: &Arc<Self>,
+        sha256: &str,
+        size: u64,
+        brokers: usize,
+    ) -> Result<(), WireError> {
+        let wanted = brokers / 2;
+        let ask = |node| {
+            let request = CopyModule { sha256: sha256.to_owned(), size };
+            async move { (node, self.peers.call(node, request, SPREADING).await) }
+        };
+        let mut asked: FuturesUnordered<_> = self.peers.nodes().into_iter().map(ask).collect();
+        let (mut kept, mut failed) = (0, None);
+        while kept < wanted {
+            match asked.next().await {
+                Some((_, Ok(()))) => kept += 1,
+                Some((node, Err(error))) => failed = Some(format!("broker {node}: {error}")),
+                None => {
+                    let why = failed.unwrap_or_else(|| "none of them is known here".to_owned());
+                    let text = format!(
+                        "the module has to be kept by {} of {brokers} brokers, and is by {}: {why}",
+                        wanted + 1,
+                        kept + 1
+                    );
+                    return Err(WireError::new(ErrorCode::TimedOut, text));
+                }
+            }
+        }
+        // The others fetch it when they learn of the version.
+        Ok(())
     }
 
     async fn fetch_from(

@@ -43,6 +43,8 @@ use crate::reconcile::Reconciler;
 use crate::scrub;
 use crate::serve::Complaints;
 
+/// No less of the metadata's log is kept, whatever was asked for.
+const LEAST_METADATA_LOG: u64 = 64 << 10;
 /// Modules of the largest size for which there is memory while they come in.
 const UPLOADS: u64 = 8;
 
@@ -109,11 +111,12 @@ pub(super) async fn assemble(
         ballot: ballots.remove(&metadata::LOG).unwrap_or_default(),
     };
     let (metadata, mut applier, proposer, metadata_log) =
-        open_metadata(&opener, cores, &store, stored.image, &metadata_metrics, standing).await?;
+        open_metadata(&opener, (cores, config), &store, stored.image, &metadata_metrics, standing)
+            .await?;
     applier.catch_up().await.map_err(StartError::MetadataLog)?;
     let alone = metadata_log.view().alone;
     if alone {
-        orphans::clear(&opener, &metadata_log, &metadata.image()).await;
+        orphans::clear(&opener, &metadata.image()).await;
     }
     let core = &cores.all()[0];
     core.spawn(applier.run());
@@ -169,7 +172,7 @@ pub(super) async fn assemble(
     let damage = Damage { reports, metadata_log: metadata_log.clone(), restart: restart.clone() };
     cores.all()[0].spawn(reconciler(&broker, opener.clone(), cores, ballots, damage, done).run());
     broker.settle().await.map_err(StartError::MetadataLog)?;
-    look_after(&broker, cores, config);
+    look_after(&broker, &metadata_log, cores, config);
     Ok(Assembled {
         broker,
         writers,
@@ -251,13 +254,15 @@ fn reconciler(
 }
 
 /// Starts what is done every now and then.
-fn look_after(broker: &Broker, cores: &Cores, config: &Config) {
+fn look_after(broker: &Broker, metadata_log: &Handle, cores: &Cores, config: &Config) {
     let core = &cores.all()[0];
     let (jobs, every) = (Arc::clone(&broker.jobs), config.storage.position_save.0);
     core.spawn(async move { jobs.save_positions(every).await });
     let (partitions, every) = (Arc::clone(&broker.partitions), config.storage.retention_check.0);
     core.spawn(maintenance::run(partitions, every, broker.stop.clone()));
     let (metadata, peers) = (&broker.metadata, &broker.peers);
+    let log = metadata_log.clone();
+    core.spawn(maintenance::trim(metadata.clone(), log, every, broker.stop.clone()));
     let modules = Arc::clone(&broker.modules);
     core.spawn(copies::follow(modules, metadata.clone(), broker.stop.clone()));
     core.spawn(scrub::run(peers.clone(), config.storage.scrub_rate.0, broker.stop.clone()));
@@ -269,7 +274,7 @@ fn look_after(broker: &Broker, cores: &Cores, config: &Config) {
 
 async fn open_metadata(
     opener: &Opener,
-    cores: &Cores,
+    (cores, config): (&Cores, &Config),
     store: &StoreHandle,
     image: Image,
     metrics: &Arc<TopicMetrics>,
@@ -278,7 +283,9 @@ async fn open_metadata(
     // It outlives the partitions: what they still decide while stopping is written there.
     let opener = Opener { stop: CancellationToken::new(), ..opener.clone() };
     let name = TopicName::new("__metadata").expect("a valid name");
-    let config = LogConfig { segment_bytes: 16 << 20, ..LogConfig::default() };
+    let kept = config.replication.metadata_log.0.max(LEAST_METADATA_LOG);
+    let (segment_bytes, retention_bytes) = (kept / 2, Some(kept));
+    let config = LogConfig { segment_bytes, retention_bytes, ..LogConfig::default() };
     let core = &cores.all()[0];
     let (of, takes) = ((&name, metrics), (config, MAX_BATCH_BYTES));
     let log = opener.open(core, of, metadata::LOG, takes, standing, &image).await;

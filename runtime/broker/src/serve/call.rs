@@ -67,6 +67,8 @@ pub(crate) async fn serve(
         | Request::JoinCluster(_)
         | Request::PartitionStatus(_)
         | Request::ReadModule(_)
+        | Request::CopyModule(_)
+        | Request::ReadSnapshot(_)
         | Request::HandOver(_) => among_brokers(&mut answer, peer, request, body).await,
     }
 }
@@ -99,6 +101,10 @@ async fn among_brokers(
         Request::ReadModule(r) => {
             answer.send(&r, cluster::read_module::serve(broker, &r).await).await
         }
+        Request::CopyModule(r) => {
+            answer.send(&r, cluster::copy_module::serve(broker, peer, &r).await).await
+        }
+        Request::ReadSnapshot(r) => answer.send(&r, cluster::read_snapshot::serve(broker, r)).await,
         Request::HandOver(r) => answer.send(&r, cluster::hand_over::serve(broker, &r).await).await,
         _ => unreachable!("clients ask it"),
     }

@@ -1,12 +1,14 @@
 //! Requests about the cluster, a file each; and what only brokers ask.
 
 pub(super) mod balance;
+pub(super) mod copy_module;
 pub(super) mod drain;
 pub(super) mod hand_over;
 pub(super) mod join;
 pub(super) mod r#move;
 pub(super) mod partition_status;
 pub(super) mod read_module;
+pub(super) mod read_snapshot;
 pub(super) mod remove;
 pub(super) mod status;
 

@@ -181,6 +181,12 @@ impl Image {
         self.applied
     }
 
+    /// Whether there was such a topic and a command has deleted it: ids are not used again.
+    #[must_use]
+    pub fn has_deleted(&self, topic: TopicId) -> bool {
+        topic.0 < self.allocations.topics && !self.topics.contains_key(&topic)
+    }
+
     /// The brokers, by id.
     #[must_use]
     pub const fn brokers(&self) -> &BTreeMap<NodeId, Broker> {

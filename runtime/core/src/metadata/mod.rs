@@ -7,7 +7,8 @@
 //!
 //! Reading order: [`image`](Image) is the state, [`command`](Command) what changes it, `apply` how, one
 //! file a noun; [`config`](TopicConfig) what a topic's configuration means; [`plan`] how a request
-//! becomes commands; [`placement`] which broker keeps what; [`rows`] how the state is stored.
+//! becomes commands; [`placement`] which broker keeps what; [`rows`] how the state is stored, and
+//! `snapshot` how it goes to other brokers whole.
 //!
 //! Invariant: the same commands in the same order give the same image everywhere; a rejection changes
 //! nothing and is the same everywhere; a command carries what it was planned on and is rejected when
@@ -21,6 +22,7 @@ pub mod placement;
 pub mod plan;
 mod rejection;
 pub mod rows;
+mod snapshot;
 
 #[cfg(test)]
 mod model;

@@ -193,10 +193,28 @@ fn run(commands: &[Command]) -> (Image, Vec<Result<Response, Rejection>>) {
     let mut snapshot = Store::new();
     put(&mut snapshot, image.rows());
     assert_eq!(load(image.applied(), &snapshot), image, "by snapshot");
+    assert_eq!(Image::from_snapshot(image.applied(), &image.snapshot()).as_ref(), Ok(&image));
     (image, answers)
 }
 
 proptest! {
+    #[test]
+    fn a_store_becomes_that_of_a_snapshot_whatever_it_was(
+        one in prop::collection::vec(command(), 1..40),
+        other in prop::collection::vec(command(), 1..40),
+    ) {
+        let ((one, _), (other, _)) = (run(&one), run(&other));
+        let mut store = Store::new();
+        put(&mut store, one.rows());
+        put(&mut store, one.changes_to(&other));
+        prop_assert_eq!(load(other.applied(), &store), other);
+    }
+
+    #[test]
+    fn no_bytes_panic_the_reader_of_snapshots(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+        let _ = Image::from_snapshot(Offset::ZERO, &bytes);
+    }
+
     #[test]
     fn a_rejection_changes_nothing_and_rows_rebuild_the_image(
         commands in prop::collection::vec(command(), 1..60)

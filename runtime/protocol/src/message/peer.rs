@@ -11,7 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::replica::{Envelope, LogEnd};
-use crate::ids::{LeaderEpoch, NodeId, PartitionIndex, ReplicaId, TopicId, TopicPartition};
+use crate::ids::{LeaderEpoch, NodeId, Offset, PartitionIndex, ReplicaId, TopicId, TopicPartition};
 
 /// Opens a stream from one broker to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +105,35 @@ pub struct ReadModule {
     pub sha256: String,
     /// Where the part begins.
     pub offset: u64,
+}
+
+/// Has a broker keep a copy of a module before a version of it is decided; only brokers ask, those that have it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyModule {
+    /// SHA-256 of the module, in lowercase hex.
+    pub sha256: String,
+    /// Its bytes.
+    pub size: u64,
+}
+
+/// Asks for a part of a snapshot of everything that is decided; only brokers ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReadSnapshot {
+    /// Which snapshot is read on; a new one when nothing is said.
+    pub applied: Option<Offset>,
+    /// Where the part begins.
+    pub offset: u64,
+}
+
+/// A part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    /// The offset of the metadata log that it is as of.
+    pub applied: Offset,
+    /// Bytes of the whole snapshot.
+    pub size: u64,
+    /// The part.
+    pub bytes: Vec<u8>,
 }
 
 /// Tells a broker to give the leadership of a partition away; only brokers ask.

@@ -109,4 +109,8 @@ requests! {
     RemoveBroker(cluster::RemoveBroker) -> ();
     /// Evens out what brokers keep and lead.
     BalanceCluster(cluster::BalanceCluster) -> cluster::PlacementPlan;
+    /// Has a broker keep a copy of a module, for another broker that has it.
+    CopyModule(peer::CopyModule) -> ();
+    /// Reads a part of a snapshot of everything that is decided, for another broker.
+    ReadSnapshot(peer::ReadSnapshot) -> peer::SnapshotPart;
 }

@@ -83,4 +83,6 @@ calls! {
     drain_broker_comes_back: DrainBroker(c::drain_broker()) -> c::placement_plan();
     remove_broker_comes_back: RemoveBroker(c::remove_broker()) -> Just(());
     balance_cluster_comes_back: BalanceCluster(c::balance_cluster()) -> c::placement_plan();
+    copy_module_comes_back: CopyModule(p::copy_module()) -> Just(());
+    read_snapshot_comes_back: ReadSnapshot(p::read_snapshot()) -> p::snapshot_part();
 }

@@ -21,7 +21,7 @@ const LISTED_AT_A_TIME: usize = 16;
 /// ```
 /// use millstream_client::TopicChange;
 ///
-/// let change = TopicChange::default().partitions(8).set("retention_ms", "3600000").reset("durability");
+/// let change = TopicChange::default().partitions(8).set("retention.ms", "3600000").reset("durability");
 /// assert_eq!(change.partitions, Some(8));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

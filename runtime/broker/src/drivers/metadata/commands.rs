@@ -123,7 +123,7 @@ pub(super) fn batch(commands: &[Vec<u8>], stamp: ProducerStamp) -> Result<Batch,
     Batch::parse(bytes).map_err(|e| failed(&e))
 }
 
-fn change(row: RowChange) -> Change {
+pub(super) fn change(row: RowChange) -> Change {
     let table = match row.table {
         CoreTable::Topics => Table::Topics,
         CoreTable::Configs => Table::Configs,

@@ -72,7 +72,7 @@ impl Metadata {
     pub(crate) fn idle() -> Self {
         let (proposals, _) = mpsc::channel(1);
         let (image, behind) = (watch::channel(Arc::default()).1, watch::channel(None).1);
-        Self { proposals, image, behind, log: None }
+        Self { proposals, image, behind, log: None, snapshots: Snapshots::default() }
     }
 }
 

@@ -8,7 +8,7 @@ use millstream_core::metadata::Placement;
 use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::{JobId, LeaderEpoch, ReplicaId, Timestamp};
+use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, ReplicaId, Timestamp};
 use millstream_protocol::message::produce::{Acks, ProduceAck};
 use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 use millstream_storage::log::LogConfig;
@@ -32,8 +32,8 @@ pub(crate) enum Message {
     FindEpochEnd(LeaderEpoch, oneshot::Sender<History>),
     /// A job was deleted: its identities will not write again.
     ForgetJob(JobId),
-    /// Delete what retention no longer keeps.
-    Retain(Timestamp),
+    /// Delete what retention no longer keeps, before the offset.
+    Retain(Timestamp, Offset),
     /// Note down what is durable.
     Checkpoint,
 }

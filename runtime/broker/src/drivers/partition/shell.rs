@@ -329,8 +329,8 @@ impl Shell for PartitionShell {
                 Some(Input::Tick)
             }
             Message::ForgetJob(job) => Some(Input::ForgetJob { job }),
-            Message::Retain(now) => {
-                let committed = self.publish.borrow().high_watermark;
+            Message::Retain(now, before) => {
+                let committed = self.publish.borrow().high_watermark.min(before);
                 self.log.submit(&mut vec![Task::FindRetained(now, committed)]);
                 None
             }

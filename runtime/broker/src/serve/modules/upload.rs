@@ -1,7 +1,7 @@
 //! Upload a module.
 //!
-//! Invariant: a version exists once its bytes are checked, compiled and stored, not before; they count
-//! as its connection's share until then.
+//! Invariant: a version exists once its bytes are checked, compiled and stored by a majority of brokers, not before;
+//! they count as its connection's share until they are stored here.
 
 use millstream_core::metadata::{Command, Response};
 use millstream_modules::ModuleKind as GuestKind;
@@ -33,17 +33,20 @@ pub(crate) async fn serve(
     // Its memory is for others now.
     drop(body);
     let info = upload.info.clone();
+    let sha256 = info.sha256_hex();
     let command = Command::AddModule {
         name: request.name.clone(),
         kind: match info.kind {
             GuestKind::Filter => ModuleKind::Filter,
         },
-        sha256: info.sha256_hex(),
+        sha256: sha256.clone(),
         size: announced,
         uploaded: Clock::wall(),
         imports: info.imports,
         exports: info.exports,
     };
+    let brokers = broker.image().brokers().len();
+    broker.modules.spread(&sha256, announced, brokers).await?;
     upload.propose();
     let answer = broker.metadata.propose(command).await;
     // The image has the version now, or never will.

@@ -1,6 +1,6 @@
 //! One call of each kind, for the golden bytes of the table.
 
-use millstream_protocol::ids::{LeaderEpoch, NodeId, Timestamp, TopicId, TopicPartition};
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId, TopicPartition};
 use millstream_protocol::message::produce::AllocateProducer;
 use millstream_protocol::message::{
     Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, topic::*,
@@ -53,5 +53,7 @@ pub(crate) fn every_call() -> Vec<Request> {
         DrainBroker { node: to, drain: true }.into(),
         RemoveBroker { node: to }.into(),
         BalanceCluster { dry_run: true }.into(),
+        CopyModule { sha256: SHA256.to_owned(), size: 70_000 }.into(),
+        ReadSnapshot { applied: Some(Offset(300)), offset: 70_000 }.into(),
     ]
 }

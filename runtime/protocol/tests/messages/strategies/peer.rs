@@ -2,8 +2,8 @@
 
 use millstream_protocol::ids::{ReplicaId, TopicPartition};
 use millstream_protocol::message::peer::{
-    HandOver, JoinCluster, JoinedCluster, Leadership, OpenPeer, PartitionStatus, PeerFrame,
-    PeerStream, ReadModule,
+    CopyModule, HandOver, JoinCluster, JoinedCluster, Leadership, OpenPeer, PartitionStatus,
+    PeerFrame, PeerStream, ReadModule, ReadSnapshot, SnapshotPart,
 };
 use millstream_protocol::message::replica::{Content, Envelope, LogEnd, Progress, ReplicaMessage};
 use proptest::option;
@@ -115,6 +115,22 @@ pub(crate) fn partition_status() -> impl Strategy<Value = PartitionStatus> {
 
 pub(crate) fn read_module() -> impl Strategy<Value = ReadModule> {
     (text(), large()).prop_map(|(sha256, offset)| ReadModule { sha256, offset })
+}
+
+pub(crate) fn copy_module() -> impl Strategy<Value = CopyModule> {
+    (text(), large()).prop_map(|(sha256, size)| CopyModule { sha256, size })
+}
+
+pub(crate) fn read_snapshot() -> impl Strategy<Value = ReadSnapshot> {
+    (option::of(offset()), large()).prop_map(|(applied, offset)| ReadSnapshot { applied, offset })
+}
+
+pub(crate) fn snapshot_part() -> impl Strategy<Value = SnapshotPart> {
+    (offset(), large(), any::<Vec<u8>>()).prop_map(|(applied, size, bytes)| SnapshotPart {
+        applied,
+        size,
+        bytes,
+    })
 }
 
 pub(crate) fn hand_over() -> impl Strategy<Value = HandOver> {
