@@ -31,6 +31,10 @@ pub(crate) enum Packet {
     Propose { request: u64, command: Command },
     /// Whether it was written; what it did is seen in the image.
     Proposed { request: u64, result: Result<Offset, Refusal> },
+    /// A broker wants everything that is decided.
+    WantSnapshot,
+    /// Everything that is decided, in the body.
+    Snapshot { applied: Offset },
 }
 
 /// Why a request was not served.

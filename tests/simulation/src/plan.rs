@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     /// Brokers that vote on metadata from the beginning.
     pub(crate) founders: u32,
     pub(crate) topics: Vec<TopicPlan>,
+    /// So little is kept of the metadata log that brokers need snapshots of what is decided.
+    pub(crate) short_metadata: bool,
     pub(crate) producers: u32,
     pub(crate) consumers: u32,
     pub(crate) safety: Time,
@@ -85,6 +87,7 @@ impl Plan {
             brokers,
             founders,
             topics,
+            short_metadata: chance.is(1, 3),
             producers: u32::try_from(1 + chance.below(3)).expect("small"),
             consumers: u32::try_from(1 + chance.below(2)).expect("small"),
             safety: Time::ZERO + SAFETY,

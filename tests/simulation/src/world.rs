@@ -24,6 +24,7 @@ use crate::clients::{Consumer, Operator, Producer, Read};
 use crate::faults::{self, Fault};
 use crate::invariants::acknowledged::{self, Promises};
 use crate::invariants::committed::Committed;
+use crate::invariants::decisions::Decisions;
 use crate::invariants::leaders::Leaders;
 use crate::invariants::quorum::Durable;
 use crate::invariants::votes::Votes;
@@ -73,6 +74,7 @@ pub(crate) struct World {
     durable: Durable,
     committed: Committed,
     promises: Promises,
+    decisions: Decisions,
 }
 
 /// What a run that went well came to.
@@ -105,6 +107,7 @@ impl World {
             brokers: nodes.clone(),
             founders: VoterSet::new(founders),
             topics: plan.topics.clone(),
+            short_metadata: plan.short_metadata,
         };
         let mut chance = Chance::of(plan.seed, "world");
         let skews = plan.faults.skew;
@@ -132,6 +135,7 @@ impl World {
             durable: Durable::default(),
             committed: Committed::default(),
             promises: Promises::default(),
+            decisions: Decisions::default(),
             nodes,
             plan,
         };
@@ -371,6 +375,9 @@ impl World {
                     self.committed.seen(partition, &batch)?;
                 }
                 Ok(())
+            }
+            Observation::Decided { broker, applied, bytes } => {
+                self.decisions.seen(broker, applied, bytes)
             }
             Observation::LogStart { partition, replica, start } => {
                 let end = self.committed.end(partition);

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use millstream_core::machine::Time;
 use millstream_core::replication::VoterSet;
-use millstream_protocol::ids::{LeaderEpoch, Offset, ReplicaId, TopicPartition};
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId, TopicPartition};
 
 use super::replica::DiskWork;
 use crate::network::Place;
@@ -64,6 +64,8 @@ pub(crate) enum Observation {
     },
     /// A replica cuts its log.
     Truncates { partition: TopicPartition, replica: ReplicaId, to: Offset, committed: Offset },
+    /// What is decided, as a broker has it durably.
+    Decided { broker: NodeId, applied: Offset, bytes: Bytes },
     /// A log starts later now.
     LogStart { partition: TopicPartition, replica: ReplicaId, start: Offset },
 }

@@ -60,7 +60,7 @@ pub(super) fn advance(image: &mut Image, sealed: Bytes, from: Offset) -> Vec<Cha
     changes
 }
 
-fn change(row: RowChange) -> Change {
+pub(super) fn change(row: RowChange) -> Change {
     let table = TABLES.iter().find(|(core, _)| *core == row.table).expect("each has one").1;
     Change { table, key: row.key, value: row.value }
 }

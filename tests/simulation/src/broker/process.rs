@@ -19,7 +19,7 @@ use millstream_storage::disk::{Disk as _, MemDisk};
 use millstream_storage::log::{self, LogConfig, PartitionLog};
 use millstream_storage::metadata::{Change, Identity, Store, Table};
 
-use super::effect::Effect;
+use super::effect::{Effect, Observation};
 use super::metadata::{self, LOG};
 use super::replica::{DiskWork, Replica, log_config, producers};
 use crate::network::Place;
@@ -35,14 +35,20 @@ pub(crate) struct Setting {
     pub(crate) founders: VoterSet,
     /// Topics by the order in which they are made: a topic's id is its place.
     pub(crate) topics: Vec<TopicPlan>,
+    pub(crate) short_metadata: bool,
 }
 
 impl Setting {
     fn log_config(&self, id: TopicPartition) -> (LogConfig, Durability) {
         let plan = usize::try_from(id.topic.0).ok().and_then(|topic| self.topics.get(topic));
         let (short, durability) =
-            plan.map_or((false, Durability::Fsync), |plan| (plan.short, plan.durability));
-        (log_config(short, durability), durability)
+            plan.map_or((self.short_metadata, Durability::Fsync), |p| (p.short, p.durability));
+        let mut config = log_config(short, durability);
+        if short && id == LOG {
+            // There are few decisions.
+            (config.segment_bytes, config.retention_bytes) = (512, Some(1 << 10));
+        }
+        (config, durability)
     }
 }
 
@@ -364,8 +370,9 @@ impl Process {
             return;
         };
         let up_to = replica.machine.offsets().high_watermark();
-        let from = self.looked.max(self.image.applied()).max(replica.log.start());
-        if up_to <= from {
+        let from = self.looked.max(self.image.applied());
+        // What the log no longer has comes as a snapshot: see `chores`.
+        if up_to <= from || from < replica.log.start() {
             return;
         }
         let mut next = self.image.clone();
@@ -389,11 +396,52 @@ impl Process {
                 // Tried again with the next thing that happens here.
                 return;
             }
-            self.image = next;
+            self.took(next, out);
         }
         self.looked = up_to;
         self.wanted.retain(|wanted| !is_done(&self.image, wanted));
         self.reconcile(now, setting, false, out);
+    }
+
+    /// The image is another, durably.
+    fn took(&mut self, image: Image, out: &mut Vec<Effect>) {
+        self.image = image;
+        let (applied, bytes) = (self.image.applied(), self.image.snapshot().into());
+        out.push(Effect::Observed(Observation::Decided { broker: self.node, applied, bytes }));
+    }
+
+    /// Whether the log no longer has everything that this broker does not know.
+    fn lacks_decisions(&self) -> bool {
+        let start = self.replicas.get(&LOG).map_or(Offset::ZERO, |replica| replica.log.start());
+        self.looked.max(self.image.applied()) < start
+    }
+
+    /// Another broker gives a snapshot of what is decided.
+    fn install(
+        &mut self,
+        applied: Offset,
+        snapshot: &Bytes,
+        now: Time,
+        setting: &Setting,
+        out: &mut Vec<Effect>,
+    ) {
+        let start = self.replicas.get(&LOG).map_or(Offset::ZERO, |replica| replica.log.start());
+        if !self.lacks_decisions() || applied < start {
+            return;
+        }
+        let next = Image::from_snapshot(applied, snapshot).expect("a broker gives what it has");
+        let changes = self.image.changes_to(&next).into_iter().map(metadata::change);
+        let changes: Vec<_> = changes.collect();
+        if self.store.commit(applied, &changes).is_err() {
+            // Asked for again.
+            return;
+        }
+        out.push(Effect::note(format!("{} takes a snapshot as of {applied}", self.me)));
+        self.looked = applied;
+        self.took(next, out);
+        self.wanted.retain(|wanted| !is_done(&self.image, wanted));
+        self.reconcile(now, setting, false, out);
+        self.apply(now, setting, out);
     }
 
     /// A packet has come.
@@ -434,6 +482,12 @@ impl Process {
             Packet::Fetch { partition, request, position } => {
                 self.fetch(partition, (from, request), position, now, setting, out);
             }
+            Packet::WantSnapshot => {
+                let packet = Packet::Snapshot { applied: self.image.applied() };
+                let bytes = packet.encode(&self.image.snapshot());
+                out.push(Effect::Send { to: from, bytes });
+            }
+            Packet::Snapshot { applied } => self.install(applied, &body, now, setting, out),
             Packet::Proposed { .. } | Packet::Produced { .. } | Packet::Fetched { .. } => {}
         }
     }
@@ -592,19 +646,27 @@ impl Process {
     ) {
         let ids: Vec<_> = self.replicas.keys().copied().collect();
         for id in ids {
-            if id != LOG {
-                self.step(id, now, setting, out, |replica, out| replica.retain(wall, out));
-            }
+            // Of decisions those are kept that are not durable here as rows.
+            let before = if id == LOG { self.image.applied() } else { Offset::MAX };
+            self.step(id, now, setting, out, |replica, out| replica.retain(wall, before, out));
             self.step(id, now, setting, out, |replica, _| replica.scrub(SCRUB_BYTES));
             let behind = self.replicas.get(&id).is_some_and(|replica| self.is_behind(replica));
             if behind {
                 self.report_voters(id);
             }
         }
+        if self.lacks_decisions() {
+            for other in setting.brokers.iter().filter(|other| **other != self.node) {
+                let bytes = Packet::WantSnapshot.encode(&[]);
+                out.push(Effect::Send { to: Place::Broker(*other), bytes });
+            }
+        }
         self.apply(now, setting, out);
         self.reconcile(now, setting, false, out);
         let leader = self.replicas.get(&LOG).and_then(|log| log.machine.leader());
-        for command in self.wanted.clone() {
+        // Where little is kept of what is decided, something always is.
+        let always = setting.short_metadata.then_some(Command::AllocateProducers { count: 1 });
+        for command in self.wanted.clone().into_iter().chain(always) {
             self.requests += 1;
             let packet = Packet::Propose { request: self.requests, command };
             if let Some(leader) = leader {

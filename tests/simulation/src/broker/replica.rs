@@ -366,8 +366,9 @@ impl Replica {
     }
 
     /// Looks after the log.
-    pub(crate) fn retain(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
-        self.tasks.push_back(Task::Retain(now, self.machine.offsets().high_watermark()));
+    pub(crate) fn retain(&mut self, now: Timestamp, before: Offset, out: &mut Vec<Effect>) {
+        let committed = self.machine.offsets().high_watermark();
+        self.tasks.push_back(Task::Retain(now, committed.min(before)));
         self.work(out);
     }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod acknowledged;
 pub(crate) mod committed;
+pub(crate) mod decisions;
 pub(crate) mod leaders;
 pub(crate) mod quorum;
 pub(crate) mod reading;
