@@ -22,6 +22,7 @@ use assemble::{Assembled, assemble};
 pub use error::StartError;
 use ground::{AdminPort, Ground};
 pub(crate) use own::metadata_log_damaged;
+pub(crate) use stored::Stored;
 
 use crate::admin::Readiness;
 use crate::broker::Broker;

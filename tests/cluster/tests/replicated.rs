@@ -397,3 +397,58 @@ async fn who_missed_what_the_metadata_log_no_longer_has_is_given_a_snapshot() {
     cluster.broker(1).kill();
     cluster.client().await.admin().create_topic("new", 2).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_that_lost_its_majority_for_good_goes_on_once_that_is_typed() {
+    let mut cluster = Cluster::start(3).await;
+    let client = with_topic(&cluster).await;
+    let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+    load.acknowledges(1_000).await;
+    let history = load.finish().await;
+    cluster.settles(&client, "load").await;
+    // Everything is there before the others go, so that nothing is lost with them.
+    let log = audit(&client, &history).await;
+    for broker in 1..=3 {
+        cluster.broker(broker).kill();
+    }
+    let data = cluster.broker(2).data_dir().to_string_lossy().into_owned();
+    let recover = |more: &[&str]| {
+        let base = ["cluster", "recover", "--lost", "1,3", "--metadata", "--data-dir", &data];
+        millstream_tests_cluster::binary::run(&[&base, more].concat())
+    };
+    let shown = recover(&["--dry-run", "--output", "json"]);
+    assert!(shown.status.success(), "{shown:?}");
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let logs = shown["logs"].as_array().unwrap();
+    assert_eq!(logs.len(), 5, "{shown:#}");
+    assert!(logs.iter().all(|log| log["becomes"] == "recovered"), "{shown:#}");
+
+    let refused = recover(&["--confirm", "yes"]);
+    assert!(!refused.status.success(), "that is not what was to be typed");
+    let done = recover(&["--confirm", "lose what brokers 1, 3 had"]);
+    assert!(done.status.success(), "{done:?}");
+    cluster.restart(2).await;
+    let client = cluster.client().await;
+    for partition in 0..PARTITIONS as usize {
+        assert_eq!(cluster.leader(&client, "load", partition).await, 2);
+    }
+    check_agreement(&log, &read_all(&client, "load").await);
+
+    // It takes in new brokers, and gives them what the lost ones kept.
+    assert_eq!(cluster.add().await, 4);
+    assert_eq!(cluster.add().await, 5);
+    for broker in ["1", "3"] {
+        until("a broker to be drained", Duration::from_secs(20), async || {
+            let drained = cluster.cli(2, &["cluster", "drain", broker]);
+            if drained.status.success() { Ok(()) } else { Err(drained) }
+        })
+        .await;
+    }
+    cluster.settles(&client, "load").await;
+    for broker in ["1", "3"] {
+        let removed = cluster.cli(2, &["cluster", "remove", broker]);
+        assert!(removed.status.success(), "{removed:?}");
+    }
+    cluster.broker(2).kill();
+    check_agreement(&log, &read_all(&cluster.client().await, "load").await);
+}

@@ -5,6 +5,7 @@ mod balance;
 mod drain;
 mod r#move;
 mod plan;
+mod recover;
 mod remove;
 mod status;
 
@@ -38,6 +39,7 @@ enum Verb {
     Balance(Remote<balance::Args>),
     /// Take a broker that keeps nothing out of the cluster.
     Remove(Remote<remove::Args>),
+    Recover(recover::Args),
 }
 
 // What a broker is asked. No documentation comment: it would be the help of every verb.
@@ -53,6 +55,7 @@ struct Remote<A: clap::Args> {
 pub(crate) fn run(args: Args, output: Output) -> Result {
     match args.verb {
         Verb::Add(args) => add::run(args, output),
+        Verb::Recover(args) => recover::run(args, output),
         Verb::Status(Remote { args, connection }) => {
             connection.session(async |client| status::run(args, client, output).await)
         }

@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use super::log_writer::{Completion, LogHandle};
 use super::mailbox::{self, Sources};
 use super::store::StoreHandle;
-pub(crate) use fetched::Fetched;
+pub(crate) use fetched::{Fetched, control};
 pub(crate) use history::History;
 pub(crate) use message::{Answer, Behind, Message, Peering, Produce, Reconfigure, Target};
 use shell::PartitionShell;

@@ -19,9 +19,9 @@ const ASIDE: &[u8] = b"self/metadata-log-damaged";
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Own {
+pub(crate) struct Own {
     /// Who voted on metadata when this broker came to the cluster, and where in the log that stands.
-    pub(super) founders: Option<(LogEnd, VoterSet)>,
+    pub(crate) founders: Option<(LogEnd, VoterSet)>,
     /// Where the brokers were then.
     pub(super) brokers: BTreeMap<NodeId, String>,
     /// How often the broker was started.

@@ -16,18 +16,18 @@ use super::error::StartError;
 use super::own::Own;
 
 /// What the store holds.
-pub(super) struct Stored {
+pub(crate) struct Stored {
     pub(super) store: Store,
-    pub(super) identity: Identity,
-    pub(super) image: Image,
-    pub(super) ballots: BTreeMap<TopicPartition, Ballot>,
+    pub(crate) identity: Identity,
+    pub(crate) image: Image,
+    pub(crate) ballots: BTreeMap<TopicPartition, Ballot>,
     pub(super) positions: BTreeMap<Vec<u8>, Offset>,
-    pub(super) own: Own,
+    pub(crate) own: Own,
 }
 
 impl Stored {
     /// Reads the store; one that is not there yet begins as `fresh`.
-    pub(super) fn load(disk: &AnyDisk, file: &Path, fresh: Identity) -> Result<Self, StartError> {
+    pub(crate) fn load(disk: &AnyDisk, file: &Path, fresh: Identity) -> Result<Self, StartError> {
         let store = Store::open(disk, file, fresh)?;
         let loaded = store.load()?;
         let unusable = |error: &dyn std::fmt::Display| StartError::Image(error.to_string());
@@ -54,7 +54,7 @@ impl Stored {
     }
 
     /// Makes rows of this broker's own durable.
-    pub(super) fn keep(&mut self, rows: &[Change]) -> Result<(), StartError> {
+    pub(crate) fn keep(&mut self, rows: &[Change]) -> Result<(), StartError> {
         Ok(self.store.write_rows(rows)?)
     }
 }

@@ -66,6 +66,24 @@ impl Ballot {
         });
     }
 
+    /// Who votes, as far as this and what the metadata says (`placed`, as of an offset) tell.
+    #[must_use]
+    pub fn newest<'a>(&'a self, placed: (&'a VoterSet, Offset)) -> &'a VoterSet {
+        let newer = self.voters.last().filter(|last| placed.1 <= last.offset);
+        newer.map_or(placed.0, |last| &last.voters)
+    }
+
+    /// For an operator who knows that the other voters are lost for good: this replica is the only voter from the
+    /// batch on that is to be written at the end of its log next. Returns the epoch to write it in.
+    pub fn force(&mut self, me: ReplicaId, log_end: Offset, epochs: &EpochTable) -> LeaderEpoch {
+        let newest = self.epoch.max(epochs.latest().unwrap_or_default());
+        let epoch = LeaderEpoch(newest.0 + 1);
+        self.voters.retain(|entry| entry.offset < log_end);
+        self.voters.push(VotersAt { offset: log_end, epoch, voters: VoterSet::new([me]) });
+        (self.epoch, self.voted_for, self.doubtful) = (epoch, Some(me), false);
+        epoch
+    }
+
     /// Takes note of a voter set that is about to be written.
     pub(super) fn note(&mut self, entry: VotersAt, committed: Offset) {
         let at = self.voters.partition_point(|known| known.offset < entry.offset);
@@ -99,6 +117,26 @@ mod tests {
         let voter = ReplicaId { node: NodeId(epoch), incarnation: 1 };
         let (offset, epoch) = (Offset(offset), LeaderEpoch(epoch));
         VotersAt { offset, epoch, voters: VoterSet::new([voter]) }
+    }
+
+    #[test]
+    fn a_forced_voter_is_alone_in_an_epoch_of_its_own_once_its_batch_is_there() {
+        let epochs = EpochTable::new(vec![(LeaderEpoch(4), Offset(5))]);
+        let voters = vec![at(8, 4), at(30, 5)];
+        let mut ballot = Ballot { doubtful: true, voters, ..Ballot::default() };
+        let me = ReplicaId { node: NodeId(9), incarnation: 1 };
+        assert_eq!(ballot.force(me, Offset(20), &epochs), LeaderEpoch(5));
+        let alone = VoterSet::new([me]);
+        assert_eq!(ballot.newest((&at(19, 4).voters, Offset(19))), &alone);
+        assert!(!ballot.doubtful && ballot.voted_for == Some(me));
+
+        let mut written = epochs.clone();
+        written.assign(LeaderEpoch(5), Offset(20));
+        let mut there = ballot.clone();
+        there.settle(Offset(0), Offset(21), &written);
+        assert_eq!(there.voters.last().map(|last| &last.voters), Some(&alone));
+        ballot.settle(Offset(0), Offset(20), &epochs);
+        assert_eq!(ballot.voters, vec![at(8, 4)], "a crash before it was written changes nothing");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn voters_in(batch: &Batch) -> Result<Option<VoterSet>, NotFetched> {
 }
 
 /// The batch of a leader's own.
-pub(super) fn control(control: &Control, at: Timestamp) -> Batch {
+pub(crate) fn control(control: &Control, at: Timestamp) -> Batch {
     let (kind, value) = match control {
         Control::LeaderChange { leader } => {
             (ControlType::LeaderChange, postcard::to_stdvec(leader))
