@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 39] = [
+const COMMANDS: [&[&str]; 42] = [
     &[],
     &["serve"],
     &["topic"],
@@ -35,9 +35,12 @@ const COMMANDS: [&[&str]; 39] = [
     &["cluster", "move"],
     &["cluster", "balance"],
     &["cluster", "remove"],
+    &["cluster", "recover"],
+    &["cluster", "upgrade"],
     &["log", "dump"],
     &["bench"],
     &["bench", "produce"],
+    &["bench", "failover"],
     &["bench", "consume"],
     &["bench", "latency"],
     &["bench", "filter"],

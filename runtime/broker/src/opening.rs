@@ -213,6 +213,12 @@ impl Opener {
         handle.ended().await;
     }
 
+    /// Closes a partition that nobody wants any more, at once.
+    pub(crate) async fn discard(&self, handle: &Handle) {
+        handle.quit();
+        self.close(handle).await;
+    }
+
     /// Deletes the files of a partition that is no longer kept here.
     pub(crate) async fn remove(&self, id: TopicPartition) -> Result<(), WireError> {
         let (disk, dir) = (self.disk.clone(), self.data.partition_dir(id));

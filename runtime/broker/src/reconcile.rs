@@ -341,8 +341,10 @@ impl Reconciler {
         };
         self.partitions.remove(&served.name);
         self.opener.peers.leaders().forget(id);
-        for partition in served.slots.iter().flatten() {
-            self.opener.close(partition).await;
+        let open = || served.slots.iter().flatten();
+        let closing = open().map(|partition| self.opener.discard(partition));
+        futures::future::join_all(closing).await;
+        for partition in open() {
             self.aimed.remove(&partition.id());
         }
         let mut gone = Vec::new();

@@ -251,6 +251,7 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::DrainBroker(_)
         | Request::RemoveBroker(_)
         | Request::BalanceCluster(_)
+        | Request::UpgradeCluster(_)
         // Only brokers ask these, and not through this.
         | Request::Propose(_)
         | Request::JoinCluster(_)

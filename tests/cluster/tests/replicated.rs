@@ -452,3 +452,24 @@ async fn a_cluster_that_lost_its_majority_for_good_goes_on_once_that_is_typed() 
     cluster.broker(2).kill();
     check_agreement(&log, &read_all(&cluster.client().await, "load").await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deleted_topic_leaves_every_broker_soon_whoever_led_it() {
+    let mut cluster = Cluster::start(3).await;
+    let dirs: Vec<_> =
+        (1..=3).map(|broker| cluster.broker(broker).data_dir().join("partitions")).collect();
+    for _ in 0..5 {
+        let client = with_topic(&cluster).await;
+        let load = Load::start(&client, &Plan::new("load", PARTITIONS));
+        load.acknowledges(1_000).await;
+        drop(load.finish().await);
+        client.admin().delete_topic("load").await.unwrap();
+        // All that is left is the log of what is decided.
+        until("the files to go", Duration::from_secs(5), async || {
+            let count = |dir| std::fs::read_dir(dir).unwrap().count();
+            let left: Vec<_> = dirs.iter().map(count).collect();
+            if left == [1, 1, 1] { Ok(()) } else { Err(left) }
+        })
+        .await;
+    }
+}

@@ -8,6 +8,7 @@ mod plan;
 mod recover;
 mod remove;
 mod status;
+mod upgrade;
 
 use clap::Subcommand;
 
@@ -40,6 +41,8 @@ enum Verb {
     /// Take a broker that keeps nothing out of the cluster.
     Remove(Remote<remove::Args>),
     Recover(recover::Args),
+    /// Have the cluster use what all of its brokers' versions support. There is no way back to older versions.
+    Upgrade(Remote<upgrade::Args>),
 }
 
 // What a broker is asked. No documentation comment: it would be the help of every verb.
@@ -56,6 +59,9 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
     match args.verb {
         Verb::Add(args) => add::run(args, output),
         Verb::Recover(args) => recover::run(args, output),
+        Verb::Upgrade(Remote { args, connection }) => {
+            connection.session(async |client| upgrade::run(args, client, output).await)
+        }
         Verb::Status(Remote { args, connection }) => {
             connection.session(async |client| status::run(args, client, output).await)
         }

@@ -27,6 +27,8 @@ struct Status {
     leaderless: u64,
     moving: u64,
     jobs: u64,
+    feature_level: u32,
+    newest_feature_level: u32,
     brokers: Vec<Row>,
 }
 
@@ -64,9 +66,21 @@ impl From<ClusterDescription> for Status {
             leaderless: cluster.leaderless,
             moving: cluster.moving,
             jobs: cluster.jobs,
+            feature_level: cluster.feature_level,
+            newest_feature_level: cluster.newest_feature_level,
             brokers: cluster.standings.iter().map(row).collect(),
             cluster_id: cluster.cluster_id,
         }
+    }
+}
+
+impl Status {
+    fn level(&self) -> String {
+        let (level, newest) = (self.feature_level, self.newest_feature_level);
+        if level < newest {
+            return format!("{level}; all brokers support {newest}: `millstream cluster upgrade`");
+        }
+        level.to_string()
     }
 }
 
@@ -82,6 +96,7 @@ impl Report for Status {
             ("WITHOUT LEADER", self.leaderless.to_string()),
             ("MOVING", self.moving.to_string()),
             ("JOBS", self.jobs.to_string()),
+            ("FEATURE LEVEL", self.level()),
         ]);
         let brokers = columns(
             &["BROKER", "ADDRESS", "RACK", "REPLICAS", "LEADS", "STATE"],

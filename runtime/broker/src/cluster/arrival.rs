@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use millstream_core::metadata::{Command, Image};
+use millstream_core::metadata::{Command, Image, Levels};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::ReplicaId;
 
@@ -25,6 +25,11 @@ pub(crate) struct Card {
 impl Card {
     /// Tells the cluster, unless it knows.
     pub(crate) async fn leave(&self, metadata: &Metadata) -> Result<(), WireError> {
+        let node = self.me.node;
+        if metadata.image().features().of(node) != Levels::OURS {
+            let levels = Levels::OURS;
+            metadata.propose(Command::SupportLevels { node, levels }).await?;
+        }
         if self.is_known(&metadata.image()) {
             return Ok(());
         }

@@ -18,6 +18,7 @@ mod streams;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use millstream_core::log::producers::Stamp;
@@ -70,6 +71,8 @@ struct Shared {
     ballot: Arc<Mutex<Ballot>>,
     streams: Streams,
     stop: CancellationToken,
+    /// Nobody wants what is in it any more.
+    unwanted: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -189,9 +192,15 @@ impl Handle {
         self.0.inbox.closed().await;
     }
 
-    /// Asks the driver to end; what it took is answered first.
+    /// Asks the driver to end; what it took is answered first, and its leadership given away.
     pub(crate) fn stop(&self) {
         self.0.stop.cancel();
+    }
+
+    /// Asks the driver to end at once: its topic is deleted, everywhere.
+    pub(crate) fn quit(&self) {
+        self.0.unwanted.store(true, Ordering::Relaxed);
+        self.stop();
     }
 }
 
@@ -225,6 +234,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
     let (peering, urgent) = mpsc::channel(SAID);
     let (publish, view) = watch::channel(View::of(&start.machine, 0, None));
     let ballot = Arc::new(Mutex::new(start.ballot.clone()));
+    let unwanted = Arc::new(AtomicBool::new(false));
     let handle = Handle(Arc::new(Shared {
         inbox,
         peering,
@@ -235,8 +245,10 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         ballot: Arc::clone(&ballot),
         streams: Streams::default(),
         stop: start.stop.clone(),
+        unwanted: Arc::clone(&unwanted),
     }));
-    let (shell, machine, completions, clock, stop) = PartitionShell::new(start, publish, ballot);
+    let (shell, machine, completions, clock, stop) =
+        PartitionShell::new(start, publish, (ballot, unwanted));
     let reach = shell.reach();
     let sources = Sources { inbox: messages, urgent, completions, reach, stop };
     (handle, mailbox::run(shell, machine, sources, clock, Some(Input::Tick)))

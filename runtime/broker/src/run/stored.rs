@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use millstream_core::metadata::Image;
 use millstream_core::metadata::rows::Table as CoreTable;
+use millstream_core::metadata::{Image, Levels};
 use millstream_core::replication::{Ballot, decode_ballot};
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
 use millstream_storage::disk::AnyDisk;
@@ -36,6 +36,14 @@ impl Stored {
             tables[table].iter().map(|(key, value)| (*core, key.as_slice(), value.as_slice()))
         });
         let image = Image::from_rows(loaded.applied, rows).map_err(|e| unusable(&e))?;
+        let level = image.features().level();
+        if !Levels::OURS.support(level) {
+            let Levels { oldest, newest } = Levels::OURS;
+            let text = format!(
+                "the cluster works at feature level {level}, and this version supports {oldest} to {newest}: install a newer one"
+            );
+            return Err(StartError::Image(text));
+        }
         let (mut ballots, mut own) = (BTreeMap::new(), Own::default());
         for (key, value) in tables[&Table::Votes] {
             if own.read(key, value).map_err(|e| unusable(&e))? {
@@ -67,13 +75,14 @@ fn partition_of(key: &[u8]) -> Option<TopicPartition> {
 }
 
 /// The two crates' names of the tables that make the image.
-const TABLES: [(CoreTable, Table); 6] = [
+const TABLES: [(CoreTable, Table); 7] = [
     (CoreTable::Topics, Table::Topics),
     (CoreTable::Configs, Table::Configs),
     (CoreTable::Modules, Table::Modules),
     (CoreTable::Jobs, Table::Jobs),
     (CoreTable::Brokers, Table::Brokers),
     (CoreTable::Allocations, Table::Allocations),
+    (CoreTable::Features, Table::Features),
 ];
 
 /// Numbers that name a cluster and a disk: random, from the system.

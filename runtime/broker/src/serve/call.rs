@@ -63,6 +63,9 @@ pub(crate) async fn serve(
         Request::BalanceCluster(r) => {
             answer.send(&r, cluster::balance::serve(broker, &r).await).await
         }
+        Request::UpgradeCluster(r) => {
+            answer.send(&r, cluster::upgrade::serve(broker, r).await).await
+        }
         Request::Propose(_)
         | Request::JoinCluster(_)
         | Request::PartitionStatus(_)

@@ -11,6 +11,7 @@ pub(super) mod read_module;
 pub(super) mod read_snapshot;
 pub(super) mod remove;
 pub(super) mod status;
+pub(super) mod upgrade;
 
 use millstream_core::metadata::{Command, Image};
 use millstream_protocol::error::{ErrorCode, WireError};

@@ -13,6 +13,8 @@ use millstream_protocol::message::module::ModuleKind;
 use millstream_protocol::message::replica::LogEnd;
 use serde::{Deserialize, Serialize};
 
+use super::features::Levels;
+
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -149,6 +151,18 @@ pub enum Command {
         voters: Vec<ReplicaId>,
         /// The version of the placement that the leader knew.
         placement: u32,
+    },
+    /// Says which feature levels a broker's version supports.
+    SupportLevels {
+        /// The broker.
+        node: NodeId,
+        /// The levels.
+        levels: Levels,
+    },
+    /// Has the cluster work at a higher feature level from now on.
+    RaiseLevel {
+        /// The level.
+        level: u32,
     },
 }
 

@@ -15,6 +15,7 @@ use millstream_protocol::message::replica::LogEnd;
 use serde::{Deserialize, Serialize};
 
 use super::config::TopicConfig;
+use super::features::Features;
 
 /// The most brokers of a cluster.
 pub(super) const MAX_BROKERS: usize = 1_000;
@@ -172,6 +173,7 @@ pub struct Image {
     pub(super) jobs: BTreeMap<JobId, Job>,
     pub(super) job_names: BTreeMap<JobName, JobId>,
     pub(super) allocations: Allocations,
+    pub(super) features: Features,
 }
 
 impl Image {
@@ -179,6 +181,12 @@ impl Image {
     #[must_use]
     pub const fn applied(&self) -> Offset {
         self.applied
+    }
+
+    /// At which feature level the cluster works, and which the brokers support.
+    #[must_use]
+    pub const fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Whether there was such a topic and a command has deleted it: ids are not used again.

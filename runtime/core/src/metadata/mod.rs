@@ -17,6 +17,7 @@
 mod apply;
 mod command;
 mod config;
+mod features;
 mod image;
 pub mod placement;
 pub mod plan;
@@ -32,5 +33,6 @@ mod scenarios;
 pub use apply::{Applied, apply};
 pub use command::{Command, Response};
 pub use config::{ConfigError, TopicConfig, config_keys};
+pub use features::{Features, Levels};
 pub use image::{Broker, Image, Job, Module, Placement, Topic, dead_letter_topic};
 pub use rejection::Rejection;

@@ -103,6 +103,10 @@ fn command() -> impl Strategy<Value = Command> {
             Command::SetBroker { node: NodeId(node), controller, draining, fenced }
         }),
         1 => (1u32..4).prop_map(|node| Command::RemoveBroker { node: NodeId(node) }),
+        2 => (1u32..4, 0u32..3, 0u32..6).prop_map(|(node, oldest, newest)| {
+            Command::SupportLevels { node: NodeId(node), levels: Levels { oldest, newest } }
+        }),
+        1 => (0u32..4).prop_map(|level| Command::RaiseLevel { level }),
         2 => (0u32..6, 0u32..3, replicas()).prop_map(|(topic, partition, replicas)| {
             let mut replicas = replicas.into_iter();
             Command::PlacePartition {
@@ -150,6 +154,8 @@ fn load(applied: Offset, store: &Store) -> Image {
 
 /// What a job or a topic uses is there, and names lead to ids.
 fn audit(image: &Image) {
+    let level = image.features().level();
+    assert!(image.brokers().keys().all(|node| image.features().of(*node).support(level)));
     for job in image.jobs().values() {
         let topics = job.spec.inputs.iter().chain(&job.spec.outputs).cloned();
         for topic in topics.chain(job.dead_letter_topic()) {
@@ -233,7 +239,7 @@ proptest! {
     fn no_bytes_panic_the_reader_of_rows(
         key in prop::collection::vec(any::<u8>(), 0..9),
         value in prop::collection::vec(any::<u8>(), 0..60),
-        table in 0usize..6,
+        table in 0usize..7,
     ) {
         let _ = Image::from_rows(Offset::ZERO, [(Table::ALL[table], &key[..], &value[..])]);
     }

@@ -6,6 +6,8 @@ use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{JobId, JobName, ModuleRef, NodeId, TopicId, TopicName};
 use thiserror::Error;
 
+use super::features::Levels;
+
 use super::config::ConfigError;
 
 /// Why a command was rejected.
@@ -95,6 +97,29 @@ pub enum Rejection {
         /// What is wrong, where, and what to do.
         problem: String,
     },
+    /// A version that does not work at a feature level.
+    #[error(
+        "broker {node} supports feature levels {} to {}, and not {level}: install a version on it that does",
+        levels.oldest, levels.newest
+    )]
+    UnsupportedLevel {
+        /// The broker.
+        node: NodeId,
+        /// What it supports.
+        levels: Levels,
+        /// What was asked for, or what the cluster works at.
+        level: u32,
+    },
+    /// A feature level that is not above the one that the cluster works at.
+    #[error(
+        "the cluster works at feature level {known}: it is raised and never lowered, so not to {level}"
+    )]
+    LevelNotRaised {
+        /// What was asked for.
+        level: u32,
+        /// What it works at.
+        known: u32,
+    },
     /// The topic has fewer partitions.
     #[error("topic {topic} has {count} partitions, from 0: there is no {partition}")]
     UnknownPartition {
@@ -169,6 +194,8 @@ impl Rejection {
             | Self::InvalidBroker { .. }
             | Self::UnknownBroker(_)
             | Self::NoRoom { .. }
+            | Self::UnsupportedLevel { .. }
+            | Self::LevelNotRaised { .. }
             | Self::Full { .. }
             | Self::Allocation { .. } => ErrorCode::InvalidRequest,
         }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::config::TopicConfig;
+use super::features;
 use super::image::{Allocations, Broker, Image, Placement, Topic};
 
 /// A table of rows.
@@ -31,12 +32,21 @@ pub enum Table {
     Brokers,
     /// Ids given out so far: one row with an empty key.
     Allocations,
+    /// The feature levels that brokers support, by id, and under an empty key the one that the cluster works at.
+    Features,
 }
 
 impl Table {
-    /// All tables.
-    pub const ALL: [Self; 6] =
-        [Self::Topics, Self::Configs, Self::Modules, Self::Jobs, Self::Brokers, Self::Allocations];
+    /// All tables; snapshots name them by their places here.
+    pub const ALL: [Self; 7] = [
+        Self::Topics,
+        Self::Configs,
+        Self::Modules,
+        Self::Jobs,
+        Self::Brokers,
+        Self::Allocations,
+        Self::Features,
+    ];
 }
 
 /// One row that changed.
@@ -71,6 +81,8 @@ pub(super) enum Touched {
     Job(JobId),
     Broker(NodeId),
     Allocations,
+    Supported(NodeId),
+    Level,
 }
 
 /// The rows of what was touched, as they are now.
@@ -90,6 +102,13 @@ fn row(image: &Image, touched: &Touched) -> RowChange {
         Touched::Job(id) => (Table::Jobs, key(id.0), image.jobs.get(id).map(encode)),
         Touched::Broker(id) => (Table::Brokers, key(id.0), image.brokers.get(id).map(encode)),
         Touched::Allocations => (Table::Allocations, vec![], Some(encode(&image.allocations))),
+        Touched::Supported(id) => {
+            (Table::Features, key(id.0), image.features.supported.get(id).map(encode))
+        }
+        Touched::Level => {
+            let raised = Some(image.features.level).filter(|level| *level != features::FIRST);
+            (Table::Features, vec![], raised.as_ref().map(encode))
+        }
     };
     RowChange { table, key, value }
 }
@@ -118,8 +137,9 @@ impl Image {
         let modules = self.modules.keys().map(|id| Touched::Module(id.clone()));
         let jobs = self.jobs.keys().map(|id| Touched::Job(*id));
         let brokers = self.brokers.keys().map(|id| Touched::Broker(*id));
-        let all = topics.chain(configs).chain(modules).chain(jobs).chain(brokers);
-        let touched: Vec<_> = all.chain([Touched::Allocations]).collect();
+        let supported = self.features.supported.keys().map(|id| Touched::Supported(*id));
+        let all = topics.chain(configs).chain(modules).chain(jobs).chain(brokers).chain(supported);
+        let touched: Vec<_> = all.chain([Touched::Allocations, Touched::Level]).collect();
         let mut rows = changes(self, &touched);
         rows.retain(|row| row.value.is_some());
         rows
@@ -165,6 +185,13 @@ impl Image {
                     image.brokers.insert(NodeId(id(table, key)?), broker?);
                 }
                 Table::Allocations => image.allocations = decode(table, key, value)?,
+                Table::Features if key.is_empty() => {
+                    image.features.level = decode(table, key, value)?;
+                }
+                Table::Features => {
+                    let levels = decode(table, key, value)?;
+                    image.features.supported.insert(NodeId(id(table, key)?), levels);
+                }
             }
         }
         image.take_configs(configs)?;

@@ -48,6 +48,12 @@ impl Leader {
         }
     }
 
+    /// Waits for somebody who can take it, and not for ever.
+    pub(super) fn await_successor(&mut self, log: &Log, now: Time) {
+        let until = now + log.timing().transfer;
+        self.handover = Some(Handover { to: None, until, told: None });
+    }
+
     /// The fit voter that is furthest.
     fn successor(&self, log: &Log) -> Option<ReplicaId> {
         let fit = log.peers().into_iter().filter(|other| self.followers.is_fit(log, *other));

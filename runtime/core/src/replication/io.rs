@@ -316,6 +316,8 @@ pub enum Input {
     Tick,
     /// Take nothing new, finish what was taken, make it durable, resign.
     Stop,
+    /// End at once: nobody wants what is here any more.
+    Quit,
 }
 
 /// What a partition asks its shell to do.

@@ -303,6 +303,10 @@ impl Leader {
         log.want_sync(out);
         if !log.is_alone() {
             self.hand_over(log, now, None, out);
+            if self.handover.is_none() && !self.in_flight.is_empty() {
+                // Perhaps a follower comes up that has it all. If none does, what is left is given up.
+                self.await_successor(log, now);
+            }
         }
     }
 

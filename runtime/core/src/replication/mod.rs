@@ -660,6 +660,12 @@ impl Machine for Partition {
             Input::StorageStopped { reason } => self.storage_stopped(now, &reason, out),
             Input::Tick => self.tick(now, out),
             Input::Stop => self.stop(now, out),
+            Input::Quit => {
+                self.log.stopping = true;
+                if !matches!(self.role, Role::Stopped(_)) {
+                    self.resign(now, Resignation::Shutdown, out);
+                }
+            }
             Input::Ask { token, stamp } => {
                 let knows = !matches!(self.role, Role::Stopped(_));
                 let taken = knows.then(|| self.log.producers.has(&stamp));

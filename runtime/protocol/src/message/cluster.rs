@@ -32,6 +32,17 @@ pub struct ClusterDescription {
     pub leaderless: u64,
     /// Partitions that are on their way to other brokers, or lack a replica.
     pub moving: u64,
+    /// The feature level that the cluster works at.
+    pub feature_level: u32,
+    /// The newest that all brokers support.
+    pub newest_feature_level: u32,
+}
+
+/// Has the cluster work at the newest feature level that all brokers support, or at this one. Never lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpgradeCluster {
+    /// The level; the newest when nothing is said.
+    pub level: Option<u32>,
 }
 
 /// How a broker stands.

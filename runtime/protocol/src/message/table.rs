@@ -113,4 +113,6 @@ requests! {
     CopyModule(peer::CopyModule) -> ();
     /// Reads a part of a snapshot of everything that is decided, for another broker.
     ReadSnapshot(peer::ReadSnapshot) -> peer::SnapshotPart;
+    /// Raises the feature level that the cluster works at; answers with it.
+    UpgradeCluster(cluster::UpgradeCluster) -> u32;
 }

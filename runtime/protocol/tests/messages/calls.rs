@@ -85,4 +85,5 @@ calls! {
     balance_cluster_comes_back: BalanceCluster(c::balance_cluster()) -> c::placement_plan();
     copy_module_comes_back: CopyModule(p::copy_module()) -> Just(());
     read_snapshot_comes_back: ReadSnapshot(p::read_snapshot()) -> p::snapshot_part();
+    upgrade_cluster_comes_back: UpgradeCluster(c::upgrade_cluster()) -> any::<u32>();
 }

@@ -45,7 +45,7 @@ calls! {
     ListOffsets UploadModule ListModules DescribeModule DeleteModule DeployJob ListJobs DescribeJob
     SetJobState UpdateJob DeleteJob JobLogs ClusterStatus FindEpochEnd
     Propose JoinCluster PartitionStatus ReadModule HandOver MovePartition DrainBroker RemoveBroker
-    BalanceCluster CopyModule ReadSnapshot
+    BalanceCluster CopyModule ReadSnapshot UpgradeCluster
 }
 
 pub(crate) fn every_type(visitor: &mut impl Visitor) {

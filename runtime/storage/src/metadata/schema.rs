@@ -36,11 +36,13 @@ pub enum Table {
     Brokers,
     /// Ids handed out so far.
     Allocations,
+    /// Feature levels.
+    Features,
 }
 
 impl Table {
     /// All tables, in the order in which they are loaded.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Topics,
         Table::Configs,
         Table::Modules,
@@ -49,6 +51,7 @@ impl Table {
         Table::Votes,
         Table::Brokers,
         Table::Allocations,
+        Table::Features,
     ];
 
     /// The table's name on disk.
@@ -63,6 +66,7 @@ impl Table {
             Table::Votes => "votes",
             Table::Brokers => "brokers",
             Table::Allocations => "allocations",
+            Table::Features => "features",
         }
     }
 

@@ -153,9 +153,15 @@ impl Store {
     pub fn rows(&self, table: Table) -> Result<Vec<Row>, MetadataError> {
         let failed = |error: redb::Error| MetadataError::redb("read", &self.path, error);
         let transaction = self.database().begin_read().map_err(|error| failed(error.into()))?;
-        let rows =
-            transaction.open_table(table.definition()).map_err(|error| failed(error.into()))?;
         let mut found = Vec::new();
+        let rows = match transaction.open_table(table.definition()) {
+            Ok(rows) => rows,
+            // Stores that were made before there was this table get it with their next transaction.
+            Err(redb::TableError::TableDoesNotExist(_)) if table == Table::Features => {
+                return Ok(found);
+            }
+            Err(error) => return Err(failed(error.into())),
+        };
         for row in rows.iter().map_err(|error| failed(error.into()))? {
             let (key, stored) = row.map_err(|error| failed(error.into()))?;
             let (key, stored) = (key.value(), stored.value());

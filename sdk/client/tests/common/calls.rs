@@ -114,6 +114,8 @@ fn status(world: &World) -> ClusterDescription {
         voters: vec![],
         leaderless: 0,
         moving: 0,
+        feature_level: 1,
+        newest_feature_level: 1,
     }
 }
 

@@ -16,13 +16,14 @@ pub(crate) const LOG: TopicPartition =
     TopicPartition { topic: TopicId(u32::MAX), partition: PartitionIndex(0) };
 
 /// The two crates' names of the tables that make the image.
-const TABLES: [(CoreTable, Table); 6] = [
+const TABLES: [(CoreTable, Table); 7] = [
     (CoreTable::Topics, Table::Topics),
     (CoreTable::Configs, Table::Configs),
     (CoreTable::Modules, Table::Modules),
     (CoreTable::Jobs, Table::Jobs),
     (CoreTable::Brokers, Table::Brokers),
     (CoreTable::Allocations, Table::Allocations),
+    (CoreTable::Features, Table::Features),
 ];
 
 /// The image that a store holds.

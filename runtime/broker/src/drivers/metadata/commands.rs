@@ -131,6 +131,7 @@ pub(super) fn change(row: RowChange) -> Change {
         CoreTable::Jobs => Table::Jobs,
         CoreTable::Brokers => Table::Brokers,
         CoreTable::Allocations => Table::Allocations,
+        CoreTable::Features => Table::Features,
     };
     Change { table, key: row.key, value: row.value }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use millstream_core::machine::Token;
@@ -81,6 +82,8 @@ pub(super) struct PartitionShell {
     /// The same: whether it may go.
     asked_to_leave: Option<(Placement, oneshot::Sender<bool>)>,
     stop: CancellationToken,
+    /// Nobody wants what is in it any more: it ends at once.
+    unwanted: Arc<AtomicBool>,
     bars: Bars,
     next_token: u64,
     max_batch_bytes: usize,
@@ -100,7 +103,7 @@ impl PartitionShell {
     pub(super) fn new(
         start: Start,
         publish: watch::Sender<View>,
-        ballot: Arc<Mutex<Ballot>>,
+        (ballot, unwanted): (Arc<Mutex<Ballot>>, Arc<AtomicBool>),
     ) -> (Self, Partition, mpsc::UnboundedReceiver<Completion>, Clock, CancellationToken) {
         let Start { machine, completions, clock, stop, .. } = start;
         let shell = Self {
@@ -126,6 +129,7 @@ impl PartitionShell {
             asked_ends: Vec::new(),
             asked_to_leave: None,
             stop: stop.clone(),
+            unwanted,
             bars: Bars::default(),
             next_token: 0,
             max_batch_bytes: start.max_batch_bytes,
@@ -506,7 +510,8 @@ impl Shell for PartitionShell {
     }
 
     fn stop(&mut self) -> Option<Input> {
-        Some(Input::Stop)
+        let unwanted = self.unwanted.load(Ordering::Relaxed);
+        Some(if unwanted { Input::Quit } else { Input::Stop })
     }
 
     fn tick(&mut self) -> Input {

@@ -46,5 +46,7 @@ pub(crate) fn serve(broker: &Broker) -> ClusterDescription {
         voters: voters.unwrap_or_default(),
         leaderless,
         moving,
+        feature_level: image.features().level(),
+        newest_feature_level: image.features().newest(image.brokers().keys()),
     }
 }

@@ -26,6 +26,10 @@ pub(super) fn register(
     if rack.is_some_and(|rack| rack.is_empty() || MAX_ADDRESS < rack.len()) {
         return refuse(format!("a rack has a name of 1 to {MAX_ADDRESS} bytes"));
     }
+    let (levels, level) = (image.features.of(node), image.features.level());
+    if !levels.support(level) {
+        return Err(Rejection::UnsupportedLevel { node, levels, level });
+    }
     let mut others = image.brokers.iter().filter(|(other, _)| **other != node);
     if let Some((other, _)) = others.find(|(_, broker)| broker.address == address) {
         return refuse(format!("broker {other} has the address {address}: use another"));
@@ -66,5 +70,6 @@ pub(super) fn remove(image: &mut Image, node: NodeId) -> Outcome {
         return Err(Rejection::InvalidBroker { node, problem });
     }
     image.brokers.remove(&node);
-    Ok((Response::Done, vec![Touched::Broker(node)]))
+    image.features.supported.remove(&node);
+    Ok((Response::Done, vec![Touched::Broker(node), Touched::Supported(node)]))
 }

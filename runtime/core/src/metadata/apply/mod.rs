@@ -3,6 +3,7 @@
 //! Invariant: a rejection changes nothing; what is accepted leaves the image consistent.
 
 mod brokers;
+mod features;
 mod jobs;
 mod modules;
 mod placements;
@@ -85,5 +86,7 @@ fn change(image: &mut Image, command: &Command) -> Outcome {
         Command::VotersChanged { topic, partition, at, voters, placement } => {
             placements::voters_changed(image, (*topic, *partition), (*at, voters), *placement)
         }
+        Command::SupportLevels { node, levels } => features::support(image, *node, *levels),
+        Command::RaiseLevel { level } => features::raise(image, *level),
     }
 }

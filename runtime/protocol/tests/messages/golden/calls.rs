@@ -55,5 +55,6 @@ pub(crate) fn every_call() -> Vec<Request> {
         BalanceCluster { dry_run: true }.into(),
         CopyModule { sha256: SHA256.to_owned(), size: 70_000 }.into(),
         ReadSnapshot { applied: Some(Offset(300)), offset: 70_000 }.into(),
+        UpgradeCluster { level: Some(300) }.into(),
     ]
 }

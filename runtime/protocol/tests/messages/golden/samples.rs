@@ -221,5 +221,7 @@ pub(crate) fn cluster_description() -> Answer<ClusterDescription> {
         voters: vec![NodeId(2)],
         leaderless: 1,
         moving: 2,
+        feature_level: 1,
+        newest_feature_level: 300,
     })
 }

@@ -3,7 +3,7 @@
 use millstream_protocol::ids::{ProducerEpoch, ProducerId};
 use millstream_protocol::message::cluster::{
     BalanceCluster, BrokerStanding, ClusterDescription, DrainBroker, MovePartition, PlacementPlan,
-    PlannedMove, RemoveBroker,
+    PlannedMove, RemoveBroker, UpgradeCluster,
 };
 use millstream_protocol::message::offsets::{
     EpochEnd, FindEpochEnd, ListOffsets, OffsetSpec, PartitionOffset,
@@ -13,7 +13,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::topic::broker_address;
-use super::{epoch, large, list, node, offset, partition, text, timestamp, topic_name};
+use super::{epoch, large, list, node, offset, partition, small, text, timestamp, topic_name};
 
 pub(crate) fn producer_identity() -> impl Strategy<Value = ProducerIdentity> {
     (any::<i64>(), any::<i16>()).prop_map(|(id, epoch)| ProducerIdentity {
@@ -59,11 +59,11 @@ pub(crate) fn epoch_end() -> impl Strategy<Value = EpochEnd> {
 }
 
 pub(crate) fn cluster_description() -> impl Strategy<Value = ClusterDescription> {
-    let counts = (large(), large(), large(), large(), large());
+    let counts = (large(), large(), large(), large(), large(), small(), small());
     let brokers = (list(broker_address()), list(standing()), list(node()));
     (text(), option::of(node()), brokers, counts).prop_map(
         |(cluster_id, controller, (brokers, standings, voters), counts)| {
-            let (topics, partitions, jobs, leaderless, moving) = counts;
+            let (topics, partitions, jobs, leaderless, moving, feature_level, newest) = counts;
             ClusterDescription {
                 cluster_id,
                 controller,
@@ -75,9 +75,15 @@ pub(crate) fn cluster_description() -> impl Strategy<Value = ClusterDescription>
                 voters,
                 leaderless,
                 moving,
+                feature_level,
+                newest_feature_level: newest,
             }
         },
     )
+}
+
+pub(crate) fn upgrade_cluster() -> impl Strategy<Value = UpgradeCluster> {
+    option::of(small()).prop_map(|level| UpgradeCluster { level })
 }
 
 fn standing() -> impl Strategy<Value = BrokerStanding> {
