@@ -46,6 +46,13 @@ impl Time {
     pub const fn nanos(self) -> u64 {
         self.0
     }
+
+    /// The first moment from this one on that is a whole number of steps after the clock's start.
+    #[must_use]
+    pub fn up_to(self, step: Duration) -> Self {
+        let step = u64::try_from(step.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Self(self.0.checked_next_multiple_of(step).unwrap_or(self.0))
+    }
 }
 
 impl Add<Duration> for Time {
@@ -89,5 +96,14 @@ mod tests {
         assert_eq!(late + Duration::from_secs(1), late);
         assert_eq!(Time::ZERO - late, Duration::ZERO);
         assert_eq!(Time::from_millis(1500).to_string(), "1.500000000s");
+        assert_eq!(
+            Time::from_millis(1500).up_to(Duration::from_millis(600)),
+            Time::from_millis(1800)
+        );
+        assert_eq!(
+            Time::from_millis(1800).up_to(Duration::from_millis(600)),
+            Time::from_millis(1800)
+        );
+        assert_eq!(late.up_to(Duration::from_secs(3600)), late);
     }
 }

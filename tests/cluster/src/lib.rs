@@ -6,9 +6,9 @@
 //! ```
 //!
 //! Reading order: [`process`] (a broker), [`cluster`] (several), [`links`] (what lies between them), [`fault`] (what
-//! happens to them), [`binary`] (what is run), [`load`], [`audience`] and [`reading`] (what goes in, what comes out), [`oracle`] (whether that is right), [`jobs`],
-//! [`pace`], [`raw`] (what no honest client says), [`small_disk`], [`example`] (what documentation
-//! runs against), [`wait`], [`random`].
+//! happens to them), [`binary`] (what is run), [`load`], [`audience`] and [`reading`] (what goes in, what comes
+//! out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`raw`] (what no honest client says),
+//! [`small_disk`], [`example`] (what documentation runs against), [`wait`], [`random`].
 //!
 //! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
 //! deadline, and a test that misses it fails with the broker's own words. The only sleeps of a

@@ -136,6 +136,9 @@ fn inode_at(port: u16) -> Option<u64> {
     })
 }
 
+/// Who sends from an address, and by which socket it is passed on.
+type Lane = (u32, Arc<UdpSocket>);
+
 /// Where a broker is sought by the others.
 struct Front {
     number: u32,
@@ -146,25 +149,34 @@ struct Front {
 
 impl Front {
     async fn run(self) {
-        let mut known: HashMap<SocketAddr, (u32, Arc<UdpSocket>)> = HashMap::new();
+        let mut known: HashMap<SocketAddr, Lane> = HashMap::new();
         // Dropped, and ended, with this task.
         let mut answers = JoinSet::new();
         let mut datagram = vec![0; DATAGRAM];
         loop {
             // An error is that of an earlier send to who is gone.
             let Ok((length, source)) = self.socket.recv_from(&mut datagram).await else { continue };
-            if !known.contains_key(&source) {
-                let onward = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
-                onward.connect(self.broker).await.expect("an address of this host");
-                let (from, onward) = (self.shared.owner(source.port()), Arc::new(onward));
-                answers.spawn(self.answer(from, source, Arc::clone(&onward)));
-                known.insert(source, (from, onward));
-            }
-            let (from, onward) = &known[&source];
-            for late in self.shared.arrivals(*from, self.number) {
-                pass(late, &datagram[..length], onward, None).await;
+            let lane = match known.get(&source) {
+                Some(lane) => Lane::clone(lane),
+                None => {
+                    let lane = self.lane(source).await;
+                    answers.spawn(self.answer(lane.0, source, Arc::clone(&lane.1)));
+                    known.insert(source, lane.clone());
+                    lane
+                }
+            };
+            let (from, onward) = lane;
+            for late in self.shared.arrivals(from, self.number) {
+                pass(late, &datagram[..length], &onward, None).await;
             }
         }
+    }
+
+    /// For who has not sent anything before.
+    async fn lane(&self, source: SocketAddr) -> Lane {
+        let onward = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a socket");
+        onward.connect(self.broker).await.expect("an address of this host");
+        (self.shared.owner(source.port()), Arc::new(onward))
     }
 
     fn answer(

@@ -313,7 +313,7 @@ async fn damage_to_any_other_file_of_one_broker_is_mended_too() {
     for dir in std::fs::read_dir(data.join("partitions")).unwrap() {
         for file in std::fs::read_dir(dir.unwrap().path()).unwrap() {
             let file = file.unwrap().path();
-            let kind = file.extension().unwrap_or(file.file_name().unwrap()).to_owned();
+            let kind = file.extension().or_else(|| file.file_name()).unwrap().to_owned();
             if kind != "log" && std::fs::metadata(&file).unwrap().len() > 0 {
                 damage(&file);
                 kinds.insert(kind);

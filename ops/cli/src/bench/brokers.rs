@@ -99,7 +99,8 @@ impl Fleet {
         until("the brokers to agree on who votes", async || {
             let status = call(&client, ClusterStatus {}).await?;
             let known = status.standings.len() == count as usize;
-            Ok(known && status.voters.len() as u32 == (count.min(5) - 1) / 2 * 2 + 1)
+            let odd = (count.min(5) - 1) / 2 * 2 + 1;
+            Ok(known && status.voters.len() == odd as usize)
         })
         .await?;
         client.close().await;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use millstream_client::Client;
 use millstream_protocol::ids::{Offset, PartitionIndex, TopicName};
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec};
-use millstream_protocol::message::topic::CreateTopic;
+use millstream_protocol::message::topic::{CreateTopic, DescribeTopic};
 
 use crate::connection::call;
 use crate::failure::Result;
@@ -70,6 +70,13 @@ pub(super) async fn starts(client: &Client, topic: &TopicName) -> Result<Offsets
 async fn offsets(client: &Client, topic: &TopicName, at: OffsetSpec) -> Result<Offsets> {
     let found = call(client, ListOffsets { topic: topic.clone(), partition: None, at }).await?;
     Ok(found.into_iter().map(|found| (found.partition, found.offset)).collect())
+}
+
+/// The sum of the epochs that the partitions are led in: a leader begins each with a record of its own, which nobody
+/// reads.
+pub(super) async fn epochs(client: &Client, topic: &TopicName) -> Result<u64> {
+    let described = call(client, DescribeTopic { name: topic.clone() }).await?;
+    Ok(described.partitions.iter().map(|partition| u64::from(partition.leader_epoch.get())).sum())
 }
 
 /// How many offsets lie between two places.

@@ -7,8 +7,9 @@
 //! ```
 //!
 //! Invariant: the image that is published was made of committed commands only, and is durable; a
-//! command is answered after the image that holds it was published. What the log no longer has comes as a snapshot. What the store cannot take (its
-//! disk is full) is applied again from the log until it can, and nothing is proposed here before.
+//! command is answered after the image that holds it was published. What the log no longer has comes as
+//! a snapshot. What the store cannot take (its disk is full) is applied again from the log until it can,
+//! and nothing is proposed here before.
 
 mod commands;
 mod proposer;

@@ -40,7 +40,8 @@ impl Stored {
         if !Levels::OURS.support(level) {
             let Levels { oldest, newest } = Levels::OURS;
             let text = format!(
-                "the cluster works at feature level {level}, and this version supports {oldest} to {newest}: install a newer one"
+                "the cluster works at feature level {level}, and this version supports {oldest} to \
+                 {newest}: install a newer one"
             );
             return Err(StartError::Image(text));
         }

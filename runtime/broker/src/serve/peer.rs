@@ -92,6 +92,7 @@ async fn batches(
 
 /// Hands a message to the replica that it is for, or says for it that there is none.
 fn deliver(broker: &Broker, from: ReplicaId, envelope: Envelope, behind: Behind) {
+    tracing::trace!(?envelope, "heard");
     let Envelope { partition, to, message, .. } = envelope;
     if envelope.from != from {
         return tracing::warn!(from = %from.node, %partition, "a message of another replica's: dropped");

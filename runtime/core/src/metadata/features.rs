@@ -1,8 +1,8 @@
 //! Feature levels: what the cluster may decide, so that brokers of two versions work together while they are replaced.
 //!
-//! Each broker says which levels its version supports; the cluster works at one that all of them do, and is raised by an
-//! operator once every broker runs a version that supports more (KIP-584's finalized features). What a level adds, no
-//! broker proposes below it.
+//! Each broker says which levels its version supports; the cluster works at one that all of them do, and is raised by
+//! an operator once every broker runs a version that supports more (KIP-584's finalized features). What a level adds,
+//! no broker proposes below it.
 //!
 //! Invariant: the level never falls, and every broker that was taken in supports it.
 

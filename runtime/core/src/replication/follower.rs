@@ -155,7 +155,8 @@ impl Follower {
     fn rest(&mut self, log: &mut Log, now: Time) {
         let times = if log.is_voter() { VOTER_PAUSE } else { OBSERVER_PAUSE };
         let pause = log.random.jitter(log.timing().election * times);
-        self.due = Some(now + pause);
+        // At the same moments as the other replicas here: what they ask goes in few packets.
+        self.due = Some((now + pause).up_to(log.timing().election));
         self.answered = false;
     }
 

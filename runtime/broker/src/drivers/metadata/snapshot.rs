@@ -66,7 +66,7 @@ impl Applier {
         self.publish.send_replace(Arc::clone(&self.image));
         self.looked = start;
         // What this broker had proposed may be in it, or not.
-        let text = "a snapshot was installed, and does not say what became of the request: look whether it had its effect";
+        let text = "a snapshot was installed, which does not say what became of the request: look for its effect";
         self.waiting.fail(&WireError::new(ErrorCode::TimedOut, text));
         Ok(())
     }
