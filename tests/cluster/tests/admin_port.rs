@@ -73,6 +73,7 @@ async fn every_documented_metric_is_there_after_known_traffic_and_right() {
         ("fetch_records_total{topic=\"counted\"}", 2.0 * records),
         ("log_start_offset{topic=\"counted\",partition=\"0\"}", 0.0),
         ("log_high_watermark{topic=\"counted\",partition=\"0\"}", records),
+        ("replicas_not_in_sync{topic=\"counted\",partition=\"0\"}", 0.0),
         ("log_stopped{topic=\"counted\",partition=\"0\"}", 0.0),
         ("filter_records_in_total{place=\"ingress\",topic=\"thinned\"}", records),
         ("filter_records_out_total{place=\"ingress\",topic=\"thinned\"}", records / 2.0),

@@ -57,6 +57,10 @@ fn log(page: &mut Page, partition: &Partition) {
     page.value(of::LOG_START_OFFSET, &labels, view.log_start);
     page.value(of::LOG_HIGH_WATERMARK, &labels, view.high_watermark);
     page.value(of::LOG_BYTES, &labels, partition.size_bytes());
+    if view.leads {
+        let lacking = view.voters.count().saturating_sub(view.in_sync.len());
+        page.value(of::REPLICAS_NOT_IN_SYNC, &labels, lacking);
+    }
     page.value(of::LOG_STOPPED, &labels, u8::from(view.stopped.is_some()));
 }
 

@@ -114,6 +114,8 @@ families! {
         "everything before it is committed",
     LOG_BYTES: Gauge "millstream_log_bytes" ["topic", "partition"]
         "bytes of the log on disk",
+    REPLICAS_NOT_IN_SYNC: Gauge "millstream_replicas_not_in_sync" ["topic", "partition"]
+        "where this broker leads, voters that do not keep up or cannot be reached; alert above 0",
     LOG_STOPPED: Gauge "millstream_log_stopped" ["topic", "partition"]
         "1 when the log takes no more writes",
     JOB_LAG: Gauge "millstream_job_lag" ["job", "topic", "partition"]

@@ -11,6 +11,8 @@ use millstream_protocol::message::peer::Leadership;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::drivers::metadata::LOG;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Leaders {
@@ -62,10 +64,12 @@ impl Leaders {
             .collect()
     }
 
-    /// How many partitions each broker leads.
+    /// How many partitions of topics each broker leads.
     pub(crate) fn count(&self) -> BTreeMap<NodeId, u64> {
         let mut counts = BTreeMap::new();
-        for leader in self.known.read().values().filter_map(|known| known.leader) {
+        let known = self.known.read();
+        let of_topics = known.iter().filter(|(id, _)| **id != LOG);
+        for leader in of_topics.filter_map(|(_, known)| known.leader) {
             *counts.entry(leader).or_default() += 1;
         }
         counts

@@ -1,10 +1,12 @@
 //! What a partition answers, situation by situation.
 
+use std::time::Duration;
+
 use millstream_protocol::ids::{
     JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, ReplicaId,
     Sequence, Timestamp,
 };
-use millstream_protocol::message::replica::LogEnd;
+use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 
 use super::io::Acks;
 use super::*;
@@ -414,6 +416,48 @@ fn an_idle_partition_stops_at_once() {
     ");
     let mut bench = Bench::with(config(Durability::Fsync), recovered(0, 0, 0));
     insta::assert_snapshot!(bench.step(Input::Stop), @"resigned: shut down");
+}
+
+/// One of three that leads, and whom nobody has ever fetched from.
+fn leading_nobody() -> Bench {
+    let replica = |node| ReplicaId { node: NodeId(node), incarnation: 1 };
+    let me = config(Durability::Fsync).replica;
+    let others = [replica(8), replica(9)];
+    let voters = VoterSet::new([me, others[0], others[1]]);
+    let config = Config { voters, ..config(Durability::Fsync) };
+    let mut bench = Bench::with(config, recovered(0, 0, 0));
+    bench.now = bench.now + Duration::from_secs(5);
+    bench.step(Input::Tick);
+    for trial in [true, false] {
+        let content = Content::Ballot { trial, granted: true, doubtful: false, leader: None };
+        let message = ReplicaMessage { epoch: bench.partition.epoch(), content };
+        bench.step(Input::Receive { from: others[0], message, body: None });
+        bench.step(Input::BallotPersisted { serial: 1 });
+        bench.step(Input::BallotPersisted { serial: 2 });
+    }
+    assert!(bench.partition.is_leader());
+    bench.appended(1);
+    bench.synced(1);
+    bench
+}
+
+#[test]
+fn a_leader_whom_nobody_follows_stops_after_it_has_waited_for_a_successor() {
+    let mut bench = leading_nobody();
+    bench.step(Input::Stop);
+    assert!(bench.partition.stopped().is_none(), "somebody may come up that has it all");
+    bench.now = bench.now + Timing::default().transfer;
+    bench.step(Input::Tick);
+    assert!(bench.partition.stopped().is_some(), "what it could not commit is given up");
+}
+
+#[test]
+fn who_is_not_wanted_any_more_ends_at_once() {
+    let mut bench = leading_nobody();
+    bench.send(plain(1), Acks::All);
+    let said = bench.step(Input::Quit);
+    assert!(said.starts_with("refuse #1"), "{said}");
+    assert!(bench.partition.stopped().is_some());
 }
 
 #[test]
