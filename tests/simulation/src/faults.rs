@@ -20,6 +20,8 @@ pub(crate) enum Fault {
         node: NodeId,
         power: bool,
     },
+    /// It is asked to stop, and has some time for it before it is killed.
+    Stop(NodeId),
     /// All brokers at once.
     Blackout,
     Start(NodeId),
@@ -128,6 +130,12 @@ impl Drawing<'_> {
     fn kill(&mut self, at: Time) {
         let node = self.any();
         let power = self.chance.is(1, 2) && (!self.has_memory() || node == self.unlucky);
+        let at = if self.chance.is(1, 3) {
+            self.put(at, Fault::Stop(node));
+            at + self.millis(1, 2_000)
+        } else {
+            at
+        };
         self.put(at, Fault::Kill { node, power });
         let time = self.millis(20, 3_000);
         let wipes = self.plan.faults.wipe && node == self.unlucky && self.may_destroy();

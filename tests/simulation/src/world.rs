@@ -581,6 +581,7 @@ impl World {
                 self.operator.plan_move(&image);
             }
             Fault::Transfer => return self.transfer(),
+            Fault::Stop(node) => return self.stop(node),
         }
         Ok(())
     }
@@ -677,6 +678,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A broker is asked to stop: it gives away what it leads.
+    fn stop(&mut self, node: NodeId) -> Checked {
+        let life = self.broker(node).life;
+        let event = |_| Event::Fault(Fault::Stop(node));
+        self.in_process(node, life, event, |broker, now, setting, out| {
+            if let Some(process) = broker.process.as_mut() {
+                process.stop(now, setting, out);
+            }
+        })
     }
 
     /// A broker with a log that has stopped is started again, as an operator would.

@@ -698,6 +698,14 @@ impl Process {
         placement.voters_at.offset < at.offset || placement.confirmed < placement.version
     }
 
+    /// The broker is to stop. Who drives it ends its process later.
+    pub(crate) fn stop(&mut self, now: Time, setting: &Setting, out: &mut Vec<Effect>) {
+        let ids: Vec<_> = self.replicas.keys().copied().collect();
+        for id in ids {
+            self.step(id, now, setting, out, |replica, out| replica.step(now, Input::Stop, out));
+        }
+    }
+
     /// A leader is to hand over.
     pub(crate) fn transfer(
         &mut self,
