@@ -12,7 +12,7 @@
 //!
 //! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
 //! deadline, and a test that misses it fails with the broker's own words. The only sleeps of a
-//! given length are those at random before a kill, so that it hits any moment.
+//! given length are those at random before a kill, so that it hits any moment, and while a fault lasts.
 
 pub mod audience;
 pub mod binary;

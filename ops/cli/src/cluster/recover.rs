@@ -178,3 +178,38 @@ impl Report for Losses {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loss(log: &str, becomes: &'static str, detail: &str) -> Loss {
+        Loss {
+            log: log.to_owned(),
+            voters: vec![1, 2, 3],
+            epoch: 7,
+            end: 1_200,
+            written_ms: Some(1_700_000_000_000),
+            doubtful: false,
+            becomes,
+            detail: detail.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_would_be_given_up_is_a_table_and_what_is_to_be_typed_names_the_lost() {
+        let logs = vec![
+            loss(
+                "metadata",
+                RECOVERED,
+                "what was acknowledged at offset 1200 and after it is lost",
+            ),
+            loss("flights/0", "undecided", "brokers 4 have it too"),
+        ];
+        let losses = Losses { broker: 2, lost: vec![1, 3], logs };
+        assert_eq!(losses.phrase(), "lose what brokers 1, 3 had");
+        let table = losses.table();
+        assert!(table.lines().count() == 3, "{table}");
+        assert!(table.contains("metadata   1,2,3       7  1200  2023-11-14T22:13:20"), "{table}");
+    }
+}
