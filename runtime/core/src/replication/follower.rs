@@ -436,15 +436,19 @@ impl Follower {
         if start.offset < committed {
             return Err(Resignation::Diverged { at: start, committed });
         }
-        let Some(Body::Producers(producers)) = body else {
+        let Some(Body::Producers(origin)) = body else {
+            return Ok(());
+        };
+        let Ok((voters, producers)) = postcard::from_bytes::<(VotersAt, Vec<u8>)>(&origin) else {
+            // Not from a leader of this version: it is asked again later.
             return Ok(());
         };
         log.cut_ballot(committed);
+        log.adopt_voters(voters, start);
         self.asked = None;
         self.held = Some(Held::StartOver(start, producers));
-        if log.keeping.is_unsaved() {
-            log.persist(out);
-        } else if log.ballot_is_durable() {
+        log.persist(out);
+        if log.ballot_is_durable() {
             self.kept(log, now, out);
         }
         Ok(())

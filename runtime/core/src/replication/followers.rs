@@ -328,7 +328,9 @@ fn part(log: &Log, to: ReplicaId, asked: LogEnd, out: &mut Vec<Output>) {
             log.send(to, Content::Diverged { asked, end: LogEnd::default() }, out);
         }
         None => {
-            let attachment = Attachment::Producers(log.producers.snapshot(start.offset));
+            let origin = (log.committed_voters(), log.producers.snapshot(start.offset));
+            let origin = postcard::to_stdvec(&origin).expect("memory takes it");
+            let attachment = Attachment::Producers(origin);
             let message = log.message(Content::StartOver { asked, start });
             out.push(Output::Send { to, message, attachment });
         }

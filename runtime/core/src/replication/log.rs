@@ -8,7 +8,7 @@ use std::time::Duration;
 use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId};
 use millstream_protocol::message::replica::{Content, LogEnd, Progress, ReplicaMessage};
 
-use super::ballot::Ballot;
+use super::ballot::{Ballot, VotersAt};
 use super::config::{Config, Recovered, Timing};
 use super::io::{Attachment, Durability, Output};
 use super::voter::VoterSet;
@@ -77,12 +77,6 @@ struct Snapshots {
 
 /// How long a ballot that found no room waits for some.
 const AGAIN: Duration = Duration::from_secs(1);
-
-impl Keeping {
-    pub(super) const fn is_unsaved(&self) -> bool {
-        self.unsaved
-    }
-}
 
 impl Log {
     pub(super) fn new(config: Config, recovered: Recovered, now: Time) -> Self {
@@ -231,6 +225,33 @@ impl Log {
         self.keeping.again = None;
         let (serial, ballot) = (self.keeping.asked, self.ballot.clone());
         out.push(Output::PersistBallot { serial, ballot });
+    }
+
+    /// The newest voters that can never be taken back.
+    pub(super) fn committed_voters(&self) -> VotersAt {
+        let (placed, committed) = (self.config.voters_at, self.offsets.high_watermark());
+        let is_newest =
+            |known: &&VotersAt| placed.offset <= known.offset && known.offset < committed;
+        let newest = self.ballot.voters.iter().rev().find(is_newest).cloned();
+        newest.unwrap_or_else(|| VotersAt {
+            offset: placed.offset,
+            epoch: placed.epoch,
+            voters: self.config.voters.clone(),
+        })
+    }
+
+    /// Begins at `start`, behind batches of voters that it never had: who votes comes from the leader, as does
+    /// everything else. Noted down before the start where their batch is still to come: they are committed, so that
+    /// they may be believed in early, and what lies before a log's start is never taken back.
+    pub(super) fn adopt_voters(&mut self, mut voters: VotersAt, start: LogEnd) {
+        if start.offset <= voters.offset {
+            let before = start.offset.checked_sub(1).expect("nothing is deleted at offset 0");
+            (voters.offset, voters.epoch) = (before, start.epoch);
+        }
+        // A leader that is new does not know yet of all that is committed, and this replica may.
+        if self.ballot.voters.last().is_none_or(|known| known.offset < voters.offset) {
+            self.ballot.voters.push(voters);
+        }
     }
 
     /// Whether what the ballot says may be acted on.
