@@ -462,6 +462,31 @@ fn who_is_not_wanted_any_more_ends_at_once() {
 }
 
 #[test]
+fn who_begins_at_a_later_start_learns_who_votes_and_stands_alone_no_more() {
+    let replica = |node| ReplicaId { node: NodeId(node), incarnation: 1 };
+    let (me, leader) = (config(Durability::Fsync).replica, replica(9));
+    let voters = VoterSet::new([me, replica(8), leader]);
+    for committed_at in [15, 40] {
+        let mut bench = Bench::with(config(Durability::Fsync), recovered(0, 0, 0));
+        assert!(bench.partition.is_alone(), "as it was when it founded the cluster");
+        let epoch = LeaderEpoch(3);
+        let known = VotersAt { offset: Offset(committed_at), epoch, voters: voters.clone() };
+        let producers: Vec<u8> = Vec::new();
+        let origin = postcard::to_stdvec(&(known, producers)).expect("memory takes it");
+        let start = LogEnd { epoch, offset: Offset(20) };
+        let content = Content::StartOver { asked: LogEnd::default(), start };
+        let said = [(Content::Leading, None), (content, Some(Body::Producers(origin)))];
+        for (serial, (content, body)) in (1..).zip(said) {
+            let message = ReplicaMessage { epoch: LeaderEpoch(4), content };
+            bench.step(Input::Receive { from: leader, message, body });
+            bench.step(Input::BallotPersisted { serial });
+        }
+        assert_eq!(bench.partition.voters(), &voters, "committed at {committed_at}");
+        assert!(bench.partition.voters_at().offset < Offset(20), "so that it outlives a restart");
+    }
+}
+
+#[test]
 fn beyond_the_limit_a_produce_is_refused_and_one_large_batch_always_fits() {
     let mut config = config(Durability::Fsync);
     config.in_flight = InFlightLimits { batches: 3, bytes: 2_500 };
