@@ -26,7 +26,7 @@ impl Image {
     /// The image of a snapshot, which was as of `applied`.
     ///
     /// # Errors
-    /// [`RowError`] for what does not read.
+    /// [`RowError`] for what does not read: nothing of it is taken.
     pub fn from_snapshot(applied: Offset, bytes: &[u8]) -> Result<Self, RowError> {
         let wrong = |problem| RowError { table: Table::Allocations, key: vec![], problem };
         let rows: Vec<Row> =

@@ -129,7 +129,7 @@ pub enum Body {
         /// What is in them; never empty.
         batches: Vec<FetchedBatch>,
     },
-    /// What a leader that has deleted the batches before an offset still knows of their producers.
+    /// What a leader that has deleted the batches before an offset still knows of them: who votes, and their producers.
     Producers(Vec<u8>),
 }
 

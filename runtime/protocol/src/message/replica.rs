@@ -104,7 +104,7 @@ pub enum Content {
         /// where it ends.
         end: LogEnd,
     },
-    /// The sender has deleted what was fetched: its log begins here.
+    /// The sender has deleted what was fetched: its log begins here. Voters and producers are the body.
     StartOver {
         /// The end that was fetched from.
         asked: LogEnd,
