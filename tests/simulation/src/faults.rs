@@ -22,6 +22,11 @@ pub(crate) enum Fault {
     },
     /// It is asked to stop, and has some time for it before it is killed.
     Stop(NodeId),
+    /// So many of those who next begin to lead are killed soon after.
+    Hunt {
+        count: u32,
+        power: bool,
+    },
     /// All brokers at once.
     Blackout,
     Start(NodeId),
@@ -56,6 +61,12 @@ pub(crate) enum Fault {
     },
     Room(NodeId),
     Flip(NodeId),
+    /// Its clock jumps forward, and the date it shows is off by so many milliseconds.
+    Jump {
+        node: NodeId,
+        time: Duration,
+        date: i64,
+    },
     Move,
     Transfer,
 }
@@ -84,6 +95,16 @@ impl Drawing<'_> {
     fn all(&mut self) {
         let faults = &self.plan.faults;
         self.every(faults.kill, Self::kill);
+        self.every(faults.hunt, |this, at| {
+            let count = u32::try_from(1 + this.chance.below(6)).expect("small");
+            let power = !this.has_memory() && this.chance.is(1, 2);
+            this.put(at, Fault::Hunt { count, power });
+        });
+        self.every(faults.jump, |this, at| {
+            let (node, time) = (this.any(), this.millis(1, 5_000));
+            let date = i64::try_from(this.chance.below(14_400_000)).expect("small") - 7_200_000;
+            this.put(at, Fault::Jump { node, time, date });
+        });
         self.every(faults.pause, |this, at| {
             let (node, time) = (this.any(), this.millis(50, 3_000));
             this.put(at, Fault::Pause { node, time });

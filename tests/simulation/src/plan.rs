@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) topics: Vec<TopicPlan>,
     /// So little is kept of the metadata log that brokers need snapshots of what is decided.
     pub(crate) short_metadata: bool,
+    /// How much of a log goes with one answer to a follower; a batch at least.
+    pub(crate) body_bytes: usize,
     pub(crate) producers: u32,
     pub(crate) consumers: u32,
     pub(crate) safety: Time,
@@ -45,6 +47,8 @@ pub(crate) struct TopicPlan {
 pub(crate) struct FaultPlan {
     /// A broker is killed, or loses its power.
     pub(crate) kill: Option<Duration>,
+    /// For a while, whoever begins to lead is killed soon after.
+    pub(crate) hunt: Option<Duration>,
     /// All of them at once, rarely.
     pub(crate) blackout: bool,
     /// A broker stands still for a while.
@@ -70,6 +74,8 @@ pub(crate) struct FaultPlan {
     pub(crate) flip: Option<Duration>,
     /// Clocks run at other speeds.
     pub(crate) skew: bool,
+    /// A clock jumps: what tells time intervals only forward, what tells the date both ways.
+    pub(crate) jump: Option<Duration>,
     /// Partitions are moved to other brokers.
     pub(crate) moves: Option<Duration>,
     /// Leaders are told to hand over.
@@ -88,6 +94,7 @@ impl Plan {
             founders,
             topics,
             short_metadata: chance.is(1, 3),
+            body_bytes: chance.one(&[1, 4 << 10, 4 << 10]),
             producers: u32::try_from(1 + chance.below(3)).expect("small"),
             consumers: u32::try_from(1 + chance.below(2)).expect("small"),
             safety: Time::ZERO + SAFETY,
@@ -116,12 +123,14 @@ fn faults(chance: &mut Chance) -> FaultPlan {
     };
     FaultPlan {
         kill: every(2, 500, 4_000),
+        hunt: every(4, 1_000, 4_000),
         pause: every(3, 800, 5_000),
         cut: every(2, 500, 4_000),
         swizzle: every(6, 2_000, 6_000),
         slow_disk: every(4, 1_000, 4_000),
         disk_error: every(6, 2_000, 8_000),
         full_disk: every(6, 2_000, 8_000),
+        jump: every(4, 500, 4_000),
         flip: every(6, 2_000, 6_000),
         moves: every(3, 1_000, 5_000),
         transfers: every(4, 300, 3_000),

@@ -11,7 +11,7 @@ use millstream_core::metadata::Image;
 use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::{Batch, SealedBatches};
 use millstream_protocol::ids::{
-    NodeId, Offset, PartitionIndex, ReplicaId, Timestamp, TopicId, TopicPartition,
+    NodeId, Offset, PartitionIndex, ReplicaId, TopicId, TopicPartition,
 };
 use millstream_storage::disk::{Disk as _, Fault as DiskFault, Operation};
 
@@ -67,6 +67,10 @@ pub(crate) struct World {
     clients_there: bool,
     /// The faults are over.
     healing: bool,
+    /// How many of those who next begin to lead are killed, and whether they lose power.
+    hunted: (u32, bool),
+    /// Who is killed with the next thing it commits.
+    prey: Option<NodeId>,
     chance: Chance,
     trace: Trace,
     leaders: Leaders,
@@ -108,13 +112,14 @@ impl World {
             founders: VoterSet::new(founders),
             topics: plan.topics.clone(),
             short_metadata: plan.short_metadata,
+            body_bytes: plan.body_bytes,
         };
         let mut chance = Chance::of(plan.seed, "world");
         let skews = plan.faults.skew;
         let brokers = nodes.iter().map(|node| {
             let speed = if skews { 950 + chance.below(100) } else { 1_000 };
             let ahead = Duration::from_millis(if skews { chance.below(5_000) } else { 0 });
-            (*node, Broker::new(*node, plan.seed, Clock { speed, ahead }))
+            (*node, Broker::new(*node, plan.seed, Clock { speed, ahead, date: 0 }))
         });
         let brokers = brokers.collect();
         let operator = Operator::new(&plan, &nodes, Chance::of(plan.seed, "operator"));
@@ -128,6 +133,8 @@ impl World {
             operator,
             clients_there: false,
             healing: false,
+            hunted: (0, false),
+            prey: None,
             chance,
             trace: Trace::new(detail),
             leaders: Leaders::default(),
@@ -244,11 +251,11 @@ impl World {
                 if self.brokers[&node].paused.is_some_and(|until| self.agenda.now() < until) {
                     return Ok(());
                 }
+                let date = self.brokers[&node].clock.date(self.agenda.now());
                 let event = |node| Event::Chores { node, life };
                 self.in_process(node, life, event, |broker, now, setting, out| {
-                    let wall = Timestamp(i64::try_from(now.nanos() / 1_000_000).expect("small"));
                     let process = broker.process.as_mut().expect("it is up");
-                    process.chores(now, wall, setting, out);
+                    process.chores(now, date, setting, out);
                 })
             }
             Event::Client(client) => self.client_step(client),
@@ -350,6 +357,7 @@ impl World {
     fn observe(&mut self, node: NodeId, seen: Observation) -> Checked {
         match seen {
             Observation::Leads { partition, replica, epoch } => {
+                self.hunt(node);
                 self.leaders.leads(partition, epoch, replica)
             }
             Observation::Voted { partition, voter, epoch, candidate, durable } => {
@@ -366,6 +374,10 @@ impl World {
             Observation::Committed { partition, from, to, leads } => {
                 self.look_at_disk(node, partition);
                 self.committed.known(partition, to);
+                if leads.is_some() && self.prey == Some(node) {
+                    self.prey = None;
+                    self.kill_within(node, Duration::from_millis(2));
+                }
                 if let Some(voters) = leads
                     && self.durability(partition) == Durability::Fsync
                 {
@@ -549,6 +561,8 @@ impl World {
                 }
                 return self.start(node);
             }
+            Fault::Hunt { count, power } => self.hunted = (count, power),
+            Fault::Jump { node, time, date } => self.jump(node, time, date),
             Fault::Pause { node, time } => self.broker(node).paused = Some(now + time),
             Fault::Cut { from, to, both } => {
                 self.network.cut(Place::Broker(from), Place::Broker(to));
@@ -613,6 +627,39 @@ impl World {
             self.look_at_disk(node, partition);
         }
         self.carry_out(node, effects)
+    }
+
+    /// Kills who has just begun to lead, if that is due: soon, often before others have what it wrote.
+    fn hunt(&mut self, node: NodeId) {
+        if self.hunted.0 == 0 || self.healing || !self.clients_there {
+            return;
+        }
+        self.hunted.0 -= 1;
+        if self.chance.is(1, 2) {
+            self.prey = Some(node);
+        } else {
+            self.kill_within(node, Duration::from_millis(30));
+        }
+    }
+
+    fn kill_within(&mut self, node: NodeId, time: Duration) {
+        let power = self.hunted.1;
+        let soon = self.chance.between(Duration::ZERO, time);
+        let back = self.chance.between(Duration::from_millis(5), Duration::from_millis(800));
+        self.agenda.after(soon, Event::Fault(Fault::Kill { node, power }));
+        self.agenda.after(soon + back, Event::Fault(Fault::Start(node)));
+    }
+
+    fn jump(&mut self, node: NodeId, time: Duration, date: i64) {
+        let broker = self.broker(node);
+        broker.clock.ahead += time;
+        broker.clock.date = date;
+        let life = broker.life;
+        let ids: Vec<_> = broker.process.iter().flat_map(Process::replicas).map(|r| r.id).collect();
+        // What it waits for is due sooner now.
+        for partition in ids.into_iter().map(Some).chain([None]) {
+            self.agenda.after(Duration::ZERO, Event::Wake { node, life, partition });
+        }
     }
 
     /// Flips a byte of some file, of any class.
@@ -793,8 +840,9 @@ impl World {
                 for batch in &batches {
                     self.committed.seen(id, batch)?;
                 }
-                let me = self.brokers[&node].process.as_ref().expect("all are up").me;
-                contents.push((me, replicas::content(&batches)));
+                let process = self.brokers[&node].process.as_ref().expect("all are up");
+                let start = process.replica(id).map_or(Offset::ZERO, |replica| replica.log.start());
+                contents.push((process.me, replicas::content(start, &batches)));
             }
             for pair in contents.windows(2) {
                 let [(one, ones), (other, others)] = pair else {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use millstream_core::machine::Time;
 use millstream_core::mutation::{self, Mutation};
-use millstream_protocol::ids::{NodeId, ReplicaId};
+use millstream_protocol::ids::{NodeId, ReplicaId, Timestamp};
 use millstream_storage::disk::MemDisk;
 
 pub(crate) use effect::{Effect, Observation, Work};
@@ -47,12 +47,17 @@ pub(crate) struct Broker {
     chance: Chance,
 }
 
+/// When the world began, in milliseconds since 1970.
+const BEGINNING: i64 = 1_700_000_000_000;
+
 /// A broker's clock: it runs at its own speed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     /// Thousandths of the true speed.
     pub(crate) speed: u64,
     pub(crate) ahead: Duration,
+    /// How far the date is off, in milliseconds.
+    pub(crate) date: i64,
 }
 
 impl Clock {
@@ -61,12 +66,22 @@ impl Clock {
         Time::from_nanos(now.nanos() / 1_000 * self.speed) + self.ahead
     }
 
+    /// The date it shows at a true time. The world began long after 1970.
+    pub(crate) fn date(self, now: Time) -> Timestamp {
+        Timestamp(date(now).0 + self.date)
+    }
+
     /// The true time at which it shows this, or a little later.
     pub(crate) fn when(self, local: Time) -> Time {
         let since = (local - (Time::ZERO + self.ahead)).as_nanos();
         let since = u64::try_from(since).unwrap_or(u64::MAX / 2_000);
         Time::from_nanos(since / self.speed * 1_000 + 2_000)
     }
+}
+
+/// The true date.
+pub(crate) fn date(now: Time) -> Timestamp {
+    Timestamp(BEGINNING + i64::try_from(now.nanos() / 1_000_000).expect("small"))
 }
 
 /// The first incarnation of a broker's disk.
@@ -131,7 +146,7 @@ impl Broker {
             let opened = Process::open(
                 (self.node, fresh, self.life),
                 &self.disk,
-                self.clock.at(now),
+                (self.clock.at(now), self.clock.date(now)),
                 setting,
                 lost,
                 &mut effects,

@@ -36,6 +36,8 @@ pub(crate) struct Setting {
     /// Topics by the order in which they are made: a topic's id is its place.
     pub(crate) topics: Vec<TopicPlan>,
     pub(crate) short_metadata: bool,
+    /// How much of a log goes with one answer to a follower; a batch at least.
+    pub(crate) body_bytes: usize,
 }
 
 impl Setting {
@@ -47,6 +49,7 @@ impl Setting {
         if short && id == LOG {
             // There are few decisions.
             (config.segment_bytes, config.retention_bytes) = (512, Some(1 << 10));
+            config.retention_age = None;
         }
         (config, durability)
     }
@@ -59,6 +62,8 @@ type Opened = (PartitionLog<MemDisk>, ProducerTable);
 pub(crate) struct Process {
     node: NodeId,
     pub(crate) me: ReplicaId,
+    /// What the calendar said when it was last looked at.
+    date: Timestamp,
     disk: MemDisk,
     store: Store,
     pub(crate) image: Image,
@@ -81,7 +86,7 @@ impl Process {
     pub(super) fn open(
         (node, incarnation, life): (NodeId, u128, u64),
         disk: &MemDisk,
-        now: Time,
+        (now, date): (Time, Timestamp),
         setting: &Setting,
         lost_power: bool,
         out: &mut Vec<Effect>,
@@ -100,6 +105,7 @@ impl Process {
         let mut process = Self {
             node,
             me,
+            date,
             disk: disk.clone(),
             store,
             looked: image.applied(),
@@ -174,7 +180,8 @@ impl Process {
         let Some((log, producers)) = opened else {
             return;
         };
-        let mut replica = Replica::new(id, config, log, (ballot, producers), now);
+        let mut replica =
+            Replica::new(id, config, log, (ballot, producers), setting.body_bytes, now);
         for node in setting.brokers.iter().filter(|other| self.liveness.is_down(**other)).copied() {
             replica.step(now, Input::Peer { node, up: false }, out);
         }
@@ -194,7 +201,7 @@ impl Process {
     ) -> Option<Opened> {
         let dir = Self::dir(id);
         for _ in 0..2 {
-            let opened = PartitionLog::open(self.disk.clone(), &dir, config.clone(), Timestamp(0));
+            let opened = PartitionLog::open(self.disk.clone(), &dir, config.clone(), self.date);
             let why = match opened {
                 Ok((log, found)) => {
                     let replayed = producers(&log, found.producer_snapshot, now);
@@ -640,15 +647,16 @@ impl Process {
     pub(crate) fn chores(
         &mut self,
         now: Time,
-        wall: Timestamp,
+        date: Timestamp,
         setting: &Setting,
         out: &mut Vec<Effect>,
     ) {
+        self.date = date;
         let ids: Vec<_> = self.replicas.keys().copied().collect();
         for id in ids {
             // Of decisions those are kept that are not durable here as rows.
             let before = if id == LOG { self.image.applied() } else { Offset::MAX };
-            self.step(id, now, setting, out, |replica, out| replica.retain(wall, before, out));
+            self.step(id, now, setting, out, |replica, out| replica.retain(date, before, out));
             self.step(id, now, setting, out, |replica, _| replica.scrub(SCRUB_BYTES));
             let behind = self.replicas.get(&id).is_some_and(|replica| self.is_behind(replica));
             if behind {

@@ -4,6 +4,7 @@
 //! performed at its end, so that a crash before loses what it was to save.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::log::epochs::EpochTable;
@@ -28,13 +29,12 @@ use super::wire;
 use crate::network::Place;
 use crate::packet::{Packet, Refusal};
 
-/// Bytes of one answer to a follower: small, so that catching up takes several.
-const BODY_BYTES: usize = 4 << 10;
-
 /// A replica.
 pub(crate) struct Replica {
     pub(crate) id: TopicPartition,
     me: ReplicaId,
+    /// How much goes with one answer to a follower.
+    body_bytes: usize,
     /// Which opening of the partition this is: what an earlier one had begun does not concern it.
     pub(crate) opened: u64,
     pub(crate) machine: Partition,
@@ -104,6 +104,7 @@ impl Replica {
         config: Config,
         log: PartitionLog<MemDisk>,
         (ballot, producers): (Ballot, ProducerTable),
+        body_bytes: usize,
         now: Time,
     ) -> Self {
         let stored = ballot.clone();
@@ -121,6 +122,7 @@ impl Replica {
         Self {
             id,
             me,
+            body_bytes,
             opened,
             machine,
             log,
@@ -305,7 +307,7 @@ impl Replica {
             (Attachment::None, _) => Bytes::new(),
             (Attachment::Producers(bytes), _) => Bytes::from(bytes),
             (Attachment::Log { up_to }, Content::Batches { base, .. }) => {
-                match self.read(base, up_to, BODY_BYTES) {
+                match self.read(base, up_to, self.body_bytes) {
                     Some(body) => body,
                     None => return,
                 }
@@ -545,6 +547,8 @@ pub(crate) fn log_config(
     LogConfig {
         segment_bytes: if short { 2 << 10 } else { 32 << 10 },
         retention_bytes: short.then_some(6 << 10),
+        segment_age: Duration::from_secs(if short { 2 } else { 3_600 }),
+        retention_age: short.then_some(Duration::from_secs(6)),
         index_interval_bytes: 512,
         durability: match durability {
             Durability::Fsync => log::Durability::Fsync,

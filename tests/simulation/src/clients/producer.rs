@@ -10,10 +10,11 @@ use bytes::Bytes;
 use millstream_core::machine::Time;
 use millstream_protocol::batch::{Batch, BatchBuilder, Compression, DecodeLimits, ProducerStamp};
 use millstream_protocol::ids::{
-    NodeId, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicPartition,
+    NodeId, Offset, ProducerEpoch, ProducerId, Sequence, TopicPartition,
 };
 
 use super::{Guess, Request};
+use crate::broker::date;
 use crate::chance::Chance;
 use crate::packet::{Packet, Refusal};
 
@@ -116,7 +117,7 @@ impl Producer {
         }
         self.again = None;
         if more && self.waiting.len() < WINDOW && self.chance.is(1, 2) {
-            self.make();
+            self.make(now);
         }
         let mut requests = Vec::new();
         for index in 0..self.waiting.len() {
@@ -127,7 +128,8 @@ impl Producer {
         requests
     }
 
-    fn make(&mut self) {
+    fn make(&mut self, now: Time) {
+        let date = date(now);
         let count = u32::try_from(1 + self.chance.below(3)).expect("small");
         let number = self.next_number;
         let mut builder = BatchBuilder::new(256);
@@ -136,7 +138,7 @@ impl Producer {
             let value = format!("{}/{}/{filler}", self.client, number + n);
             let key = format!("{}", n % 2);
             builder
-                .push(Timestamp(0), Some(key.as_bytes()), Some(value.as_bytes()), &[])
+                .push(date, Some(key.as_bytes()), Some(value.as_bytes()), &[])
                 .expect("a small record");
         }
         let stamp = self.stamp();

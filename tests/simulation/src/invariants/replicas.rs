@@ -8,21 +8,26 @@ use millstream_protocol::ids::{Offset, ReplicaId, TopicPartition};
 
 use super::{Checked, demand};
 
-/// The batches of one replica.
-pub(crate) type Content = BTreeMap<Offset, u32>;
-
-/// What a replica's batches come to.
-pub(crate) fn content(batches: &[Batch]) -> Content {
-    batches.iter().map(|batch| (batch.header.base_offset, crc32c(&batch.bytes))).collect()
+/// What one replica holds: batches from where its log starts.
+pub(crate) struct Content {
+    start: Offset,
+    batches: BTreeMap<Offset, u32>,
 }
 
-/// Two replicas agree wherever both have something.
+/// What a replica's batches come to.
+pub(crate) fn content(start: Offset, batches: &[Batch]) -> Content {
+    let digests = batches.iter().map(|batch| (batch.header.base_offset, crc32c(&batch.bytes)));
+    Content { start, batches: digests.collect() }
+}
+
+/// Two replicas agree from where both begin.
 pub(crate) fn agree(
     partition: TopicPartition,
     (one, ones): (ReplicaId, &Content),
     (other, others): (ReplicaId, &Content),
 ) -> Checked {
-    let start = ones.keys().next().max(others.keys().next()).copied().unwrap_or_default();
+    let start = ones.start.max(others.start);
+    let (ones, others) = (&ones.batches, &others.batches);
     let same = ones.range(start..).eq(others.range(start..));
     demand(same, "replicas hold the same bytes", || {
         let differ = ones.range(start..).find(|(at, digest)| others.get(at) != Some(digest));
