@@ -425,7 +425,7 @@ impl Partition {
                 self.log.snapshot_when_old(now, out);
             }
             Role::Candidate(candidate) if candidate.is_due(now) => self.stand(now, out),
-            Role::Candidate(_) => {}
+            Role::Candidate(_) => self.log.want_sync(out),
             Role::Leader(leader) if leader.is_deserted(&self.log, now) => {
                 self.step_down(now, None, out);
             }
@@ -500,7 +500,8 @@ impl Partition {
         match &mut self.role {
             Role::Leader(leader) => leader.wrote(&mut self.log, now, before, out),
             Role::Follower(follower) => follower.progressed(&mut self.log, now, out),
-            Role::Candidate(_) => {}
+            // Nobody else asks for it: who follows again may have nothing more to write.
+            Role::Candidate(_) => self.log.want_sync(out),
             Role::Stopped(_) => unreachable!("the caller has ended there"),
         }
     }

@@ -486,6 +486,46 @@ fn who_begins_at_a_later_start_learns_who_votes_and_stands_alone_no_more() {
     }
 }
 
+/// One of three that follows replica 9, and is given three records after what it has, twice.
+fn given_twice() -> (Bench, String) {
+    let replica = |node| ReplicaId { node: NodeId(node), incarnation: 1 };
+    let (me, leader) = (config(Durability::Fsync).replica, replica(9));
+    let voters = VoterSet::new([me, replica(8), leader]);
+    let config = Config { voters, ..config(Durability::Fsync) };
+    let mut bench = Bench::with(config, recovered(0, 0, 0));
+    let epoch = LeaderEpoch(1);
+    let message = ReplicaMessage { epoch, content: Content::Leading };
+    bench.step(Input::Receive { from: leader, message, body: None });
+    bench.step(Input::BallotPersisted { serial: 1 });
+    let mut said = String::new();
+    for base in [0, 3] {
+        let batch =
+            FetchedBatch { base_offset: Offset(base), epoch, facts: plain(3), voters: None };
+        let body = Body::Batches { token: Token(base), batches: vec![batch] };
+        let content = Content::Batches {
+            base: Offset(base),
+            high_watermark: Offset::ZERO,
+            log_start: Offset::ZERO,
+        };
+        let message = ReplicaMessage { epoch, content };
+        said += &bench.step(Input::Receive { from: leader, message, body: Some(body) });
+        said += "\n";
+    }
+    (bench, said)
+}
+
+#[test]
+fn what_a_candidate_wrote_while_it_followed_is_synced_too() {
+    let (mut bench, said) = given_twice();
+    assert_eq!(said.lines().filter(|line| *line == "sync").count(), 1, "one at a time: {said}");
+    bench.step(Input::Peer { node: NodeId(9), up: false });
+    bench.now = bench.now + Duration::from_secs(5);
+    let said = bench.step(Input::Tick);
+    assert!(said.contains("canvass"), "its leader is gone: {said}");
+    bench.appended(6);
+    assert_eq!(bench.synced(3), "sync", "who follows again may have nothing more to write");
+}
+
 #[test]
 fn beyond_the_limit_a_produce_is_refused_and_one_large_batch_always_fits() {
     let mut config = config(Durability::Fsync);
