@@ -391,6 +391,10 @@ impl World {
             Observation::Decided { broker, applied, bytes } => {
                 self.decisions.seen(broker, applied, bytes)
             }
+            Observation::Synced { partition, replica, end } => {
+                self.durable.reaches(partition, replica, end);
+                Ok(())
+            }
             Observation::LogStart { partition, replica, start } => {
                 let end = self.committed.end(partition);
                 demand(start <= end, "only what is committed is deleted", || {

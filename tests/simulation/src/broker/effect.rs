@@ -66,6 +66,8 @@ pub(crate) enum Observation {
     Truncates { partition: TopicPartition, replica: ReplicaId, to: Offset, committed: Offset },
     /// What is decided, as a broker has it durably.
     Decided { broker: NodeId, applied: Offset, bytes: Bytes },
+    /// A disk has it, whatever becomes of that disk.
+    Synced { partition: TopicPartition, replica: ReplicaId, end: Offset },
     /// A log starts later now.
     LogStart { partition: TopicPartition, replica: ReplicaId, start: Offset },
 }

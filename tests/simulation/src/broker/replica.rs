@@ -455,7 +455,11 @@ impl Replica {
             DiskWork::Written(Ok(end)) => Input::Appended { end },
             DiskWork::Written(Err(Failure::Full(from))) => Input::AppendFailed { from, reason },
             DiskWork::Sync => match self.log.sync() {
-                Ok(end) => Input::Synced { end },
+                Ok(end) => {
+                    let (partition, replica) = (self.id, self.me);
+                    out.push(Effect::Observed(Observation::Synced { partition, replica, end }));
+                    Input::Synced { end }
+                }
                 Err(SyncError::Stopped(why)) => stopped(why.to_string()),
                 Err(error) => stopped(error.to_string()),
             },
