@@ -425,7 +425,7 @@ impl Partition {
                 self.log.snapshot_when_old(now, out);
             }
             Role::Candidate(candidate) if candidate.is_due(now) => self.stand(now, out),
-            Role::Candidate(_) => self.log.want_sync(out),
+            Role::Candidate(_) => {}
             Role::Leader(leader) if leader.is_deserted(&self.log, now) => {
                 self.step_down(now, None, out);
             }
