@@ -66,7 +66,7 @@ impl Clock {
         Time::from_nanos(now.nanos() / 1_000 * self.speed) + self.ahead
     }
 
-    /// The date it shows at a true time. The world began long after 1970.
+    /// The date it shows at a true time.
     pub(crate) fn date(self, now: Time) -> Timestamp {
         Timestamp(date(now).0 + self.date)
     }

@@ -6,32 +6,30 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_core::machine::{Machine as _, Time};
+use millstream_core::machine::Time;
 use millstream_core::metadata::Image;
 use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::{Batch, SealedBatches};
-use millstream_protocol::ids::{
-    NodeId, Offset, PartitionIndex, ReplicaId, TopicId, TopicPartition,
-};
-use millstream_storage::disk::{Disk as _, Fault as DiskFault, Operation};
+use millstream_protocol::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+
+mod audit;
+mod strike;
 
 use crate::agenda::Agenda;
-use crate::broker::{
-    Broker, CHORES, Clock, DiskWork, Effect, LOG, Observation, Process, Setting, Work, founder,
-};
+use crate::broker::{Broker, CHORES, Clock, DiskWork, Effect, Observation, Setting, Work, founder};
 use crate::chance::Chance;
 use crate::clients::{Consumer, Operator, Producer, Read};
 use crate::faults::{self, Fault};
-use crate::invariants::acknowledged::{self, Promises};
+use crate::invariants::acknowledged::Promises;
 use crate::invariants::committed::Committed;
 use crate::invariants::decisions::Decisions;
 use crate::invariants::leaders::Leaders;
 use crate::invariants::quorum::Durable;
 use crate::invariants::votes::Votes;
-use crate::invariants::{Checked, Violation, demand, reading, replicas, truncation};
+use crate::invariants::{Checked, Violation, demand, reading, truncation};
 use crate::network::{Network, Place};
 use crate::packet::Packet;
-use crate::plan::{HEALED, Plan};
+use crate::plan::Plan;
 use crate::trace::{Detail, Trace};
 
 /// How often clients look around.
@@ -188,17 +186,6 @@ impl World {
         }
         self.settle()?;
         self.audit()
-    }
-
-    fn settle(&mut self) -> Checked {
-        let limit = self.agenda.now() + HEALED;
-        while !self.is_settled() {
-            self.restart_stopped()?;
-            let step = self.agenda.now() + Duration::from_millis(200);
-            self.until(step)?;
-            demand(self.agenda.now() < limit, "what is healed works again", || self.unsettled())?;
-        }
-        Ok(())
     }
 
     fn until(&mut self, end: Time) -> Checked {
@@ -539,325 +526,5 @@ impl World {
         let images = self.brokers.values().filter_map(|broker| broker.process.as_ref());
         let newest = images.map(|process| &process.image).max_by_key(|image| image.applied());
         newest.cloned().unwrap_or_default()
-    }
-
-    // Faults.
-
-    fn strike(&mut self, fault: Fault) -> Checked {
-        let now = self.agenda.now();
-        if self.healing && !matches!(fault, Fault::Start(_)) {
-            return Ok(());
-        }
-        let words = format!("fault: {fault:?}");
-        self.trace.note(now, words.as_bytes(), || words.clone());
-        match fault {
-            Fault::Kill { node, power } => self.broker(node).kill(power),
-            Fault::Blackout => {
-                for node in self.nodes.clone() {
-                    self.broker(node).kill(true);
-                }
-            }
-            Fault::Start(node) => return self.start(node),
-            Fault::Wipe(node) => {
-                // Before everything has its replicas, one disk may be all there is of it.
-                if self.broker(node).process.is_none() && self.clients_there {
-                    self.broker(node).wipe();
-                }
-                return self.start(node);
-            }
-            Fault::Hunt { count, power } => self.hunted = (count, power),
-            Fault::Jump { node, time, date } => self.jump(node, time, date),
-            Fault::Pause { node, time } => self.broker(node).paused = Some(now + time),
-            Fault::Cut { from, to, both } => {
-                self.network.cut(Place::Broker(from), Place::Broker(to));
-                if both {
-                    self.network.cut(Place::Broker(to), Place::Broker(from));
-                }
-            }
-            Fault::Mend { from, to } => {
-                self.network.mend(Place::Broker(from), Place::Broker(to));
-                self.network.mend(Place::Broker(to), Place::Broker(from));
-            }
-            Fault::Part(node) => self.network.part(node),
-            Fault::Join(node) => self.network.join(node),
-            Fault::SlowDisk { node, factor } => self.broker(node).slowness = factor,
-            Fault::DiskError { node, sync } => {
-                let operation = if sync { Operation::Sync } else { Operation::Write };
-                let after = u32::try_from(self.chance.below(8)).expect("small");
-                let fault = DiskFault::eio(operation).after(after).on(".log");
-                self.broker(node).disk.inject(fault);
-            }
-            Fault::FullDisk { node, left } => {
-                let disk = &self.broker(node).disk;
-                disk.set_capacity(Some(disk.used() + left));
-            }
-            Fault::Room(node) => self.broker(node).disk.set_capacity(None),
-            Fault::Flip(node) if self.clients_there => self.flip(node),
-            Fault::Flip(_) => {}
-            Fault::Move => {
-                let image = self.image();
-                self.operator.plan_move(&image);
-            }
-            Fault::Transfer => return self.transfer(),
-            Fault::Stop(node) => return self.stop(node),
-        }
-        Ok(())
-    }
-
-    fn broker(&mut self, node: NodeId) -> &mut Broker {
-        self.brokers.get_mut(&node).expect("a broker of this run")
-    }
-
-    fn start(&mut self, node: NodeId) -> Checked {
-        let now = self.agenda.now();
-        let broker = self.brokers.get_mut(&node).expect("a broker of this run");
-        if broker.process.is_some() {
-            return Ok(());
-        }
-        // A disk that fails, or is full, lets nothing start that has to write.
-        broker.disk.clear_faults();
-        broker.disk.set_capacity(None);
-        let effects = broker.start(now, &self.setting);
-        let life = broker.life;
-        let chores = self.chance.between(Duration::ZERO, CHORES);
-        self.agenda.after(chores, Event::Chores { node, life });
-        let opened: Vec<_> = self.brokers[&node]
-            .process
-            .iter()
-            .flat_map(|process| process.replicas())
-            .map(|replica| replica.id)
-            .collect();
-        for partition in opened {
-            self.look_at_disk(node, partition);
-        }
-        self.carry_out(node, effects)
-    }
-
-    /// Kills who has just begun to lead, if that is due: soon, often before others have what it wrote.
-    fn hunt(&mut self, node: NodeId) {
-        if self.hunted.0 == 0 || self.healing || !self.clients_there {
-            return;
-        }
-        self.hunted.0 -= 1;
-        if self.chance.is(1, 2) {
-            self.prey = Some(node);
-        } else {
-            self.kill_within(node, Duration::from_millis(30));
-        }
-    }
-
-    fn kill_within(&mut self, node: NodeId, time: Duration) {
-        let power = self.hunted.1;
-        let soon = self.chance.between(Duration::ZERO, time);
-        let back = self.chance.between(Duration::from_millis(5), Duration::from_millis(800));
-        self.agenda.after(soon, Event::Fault(Fault::Kill { node, power }));
-        self.agenda.after(soon + back, Event::Fault(Fault::Start(node)));
-    }
-
-    fn jump(&mut self, node: NodeId, time: Duration, date: i64) {
-        let broker = self.broker(node);
-        broker.clock.ahead += time;
-        broker.clock.date = date;
-        let life = broker.life;
-        let ids: Vec<_> = broker.process.iter().flat_map(Process::replicas).map(|r| r.id).collect();
-        // What it waits for is due sooner now.
-        for partition in ids.into_iter().map(Some).chain([None]) {
-            self.agenda.after(Duration::ZERO, Event::Wake { node, life, partition });
-        }
-    }
-
-    /// Flips a byte of some file, of any class.
-    fn flip(&mut self, node: NodeId) {
-        let mut chance = self.chance.clone();
-        let disk = self.broker(node).disk.clone();
-        let mut files = Vec::new();
-        let root = std::path::Path::new("/data");
-        let mut dirs = vec![root.to_owned()];
-        dirs.extend(disk.list_dirs(root).unwrap_or_default().into_iter().map(|dir| root.join(dir)));
-        for dir in dirs {
-            let names = disk.list(&dir).unwrap_or_default();
-            files.extend(names.into_iter().map(|name| dir.join(name)));
-        }
-        if files.is_empty() {
-            return;
-        }
-        let file = &files[chance.index(files.len())];
-        let len = disk.len(file).unwrap_or_default();
-        if len > 0 {
-            let mask = 1 << chance.below(8);
-            // A file that was removed meanwhile has no byte to flip.
-            drop(disk.flip(file, chance.below(len), mask));
-        }
-        self.chance = chance;
-    }
-
-    fn transfer(&mut self) -> Checked {
-        let node = self.nodes[self.chance.index(self.nodes.len())];
-        let number = self.chance.number();
-        let life = self.brokers[&node].life;
-        let event = |_| Event::Fault(Fault::Transfer);
-        self.in_process(node, life, event, |broker, now, setting, out| {
-            let process = broker.process.as_mut().expect("it is up");
-            let led: Vec<_> = process
-                .replicas()
-                .filter(|replica| replica.machine.is_leader())
-                .map(|replica| replica.id)
-                .collect();
-            if !led.is_empty() {
-                let which = usize::try_from(number % led.len() as u64).expect("small");
-                process.transfer(led[which], now, setting, out);
-            }
-        })
-    }
-
-    // Healing.
-
-    /// Nothing goes wrong any more, and everybody is up.
-    fn heal(&mut self) -> Checked {
-        let now = self.agenda.now();
-        self.trace.note(now, b"heal", || "everything is healed".to_owned());
-        self.healing = true;
-        self.network.heal();
-        for node in self.nodes.clone() {
-            let broker = self.broker(node);
-            broker.paused = None;
-            broker.slowness = 1;
-            broker.disk.clear_faults();
-            broker.disk.set_capacity(None);
-            if broker.process.is_none() {
-                self.start(node)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// A broker is asked to stop: it gives away what it leads.
-    fn stop(&mut self, node: NodeId) -> Checked {
-        let life = self.broker(node).life;
-        let event = |_| Event::Fault(Fault::Stop(node));
-        self.in_process(node, life, event, |broker, now, setting, out| {
-            if let Some(process) = broker.process.as_mut() {
-                process.stop(now, setting, out);
-            }
-        })
-    }
-
-    /// A broker with a log that has stopped is started again, as an operator would.
-    fn restart_stopped(&mut self) -> Checked {
-        for node in self.nodes.clone() {
-            let stopped = |process: &Process| {
-                process.replicas().any(|replica| replica.machine.stopped().is_some())
-            };
-            if self.broker(node).process.as_ref().is_some_and(stopped) {
-                self.broker(node).kill(false);
-                self.start(node)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Every partition has a leader that serves, everything sent is acknowledged and read, and every replica has it.
-    fn is_settled(&self) -> bool {
-        self.clients_there
-            && self.producers.values().all(Producer::is_idle)
-            && self.ids().into_iter().all(|id| self.is_whole(id))
-            && self.consumers.values().all(|consumer| {
-                let end = self.leader_end(consumer.partition());
-                end.is_some_and(|end| end <= consumer.position())
-            })
-    }
-
-    fn ids(&self) -> Vec<TopicPartition> {
-        let image = self.image();
-        let mut ids: Vec<_> = image.placements().map(|(id, _)| id).collect();
-        ids.push(LOG);
-        ids
-    }
-
-    fn leader_end(&self, id: TopicPartition) -> Option<Offset> {
-        let established = self.brokers.values().filter_map(|broker| {
-            let replica = broker.process.as_ref()?.replica(id)?;
-            let machine = &replica.machine;
-            machine.is_established().then(|| (machine.epoch(), machine.offsets().high_watermark()))
-        });
-        established.max_by_key(|(epoch, _)| *epoch).map(|(_, end)| end)
-    }
-
-    /// Whether the replicas that should have a partition all do.
-    fn is_whole(&self, id: TopicPartition) -> bool {
-        let Some(end) = self.leader_end(id) else {
-            return false;
-        };
-        self.holders(id).into_iter().all(|node| {
-            let process = self.brokers[&node].process.as_ref();
-            let replica = process.and_then(|process| process.replica(id));
-            replica.is_some_and(|replica| {
-                let offsets = replica.machine.offsets();
-                let (caught_up, sound) = (offsets.high_watermark() == end, offsets.end() == end);
-                caught_up && sound && !replica.machine.is_doubtful()
-            })
-        })
-    }
-
-    /// The brokers that should have a partition.
-    fn holders(&self, id: TopicPartition) -> Vec<NodeId> {
-        if id == LOG {
-            return self.nodes.clone();
-        }
-        self.image().placement(id).map(|placement| placement.replicas.clone()).unwrap_or_default()
-    }
-
-    fn unsettled(&self) -> String {
-        let waiting = self.producers.values().filter(|producer| !producer.is_idle()).count();
-        let behind: Vec<_> = self.ids().into_iter().filter(|id| !self.is_whole(*id)).collect();
-        let mut text = format!(
-            "topics are there: {}; {waiting} producers wait; not whole: {behind:?}",
-            self.clients_there
-        );
-        for id in behind {
-            for (node, broker) in &self.brokers {
-                if let Some(replica) = broker.process.as_ref().and_then(|p| p.replica(id)) {
-                    let machine = &replica.machine;
-                    text += &format!(
-                        "\n  {id} on {node}: {} due {:?} epoch {} leader {:?} voters {} {:?}{}",
-                        machine.role(),
-                        machine.deadline(),
-                        machine.epoch(),
-                        machine.leader().map(|leader| leader.node),
-                        machine.voters(),
-                        machine.offsets(),
-                        if machine.is_doubtful() { " in doubt" } else { "" },
-                    );
-                }
-            }
-        }
-        text
-    }
-
-    // Audit.
-
-    fn audit(&mut self) -> Checked {
-        for id in self.ids() {
-            let mut contents: Vec<(ReplicaId, replicas::Content)> = Vec::new();
-            for node in self.holders(id) {
-                let batches = self.batches(node, id, Offset::ZERO, Offset::MAX);
-                for batch in &batches {
-                    self.committed.seen(id, batch)?;
-                }
-                let process = self.brokers[&node].process.as_ref().expect("all are up");
-                let start = process.replica(id).map_or(Offset::ZERO, |replica| replica.log.start());
-                contents.push((process.me, replicas::content(start, &batches)));
-            }
-            for pair in contents.windows(2) {
-                let [(one, ones), (other, others)] = pair else {
-                    unreachable!("a window of two");
-                };
-                replicas::agree(id, (*one, ones), (*other, others))?;
-            }
-            if id != LOG {
-                acknowledged::once_and_in_order(&self.committed, id)?;
-            }
-        }
-        self.promises.audit(&self.committed)
     }
 }
