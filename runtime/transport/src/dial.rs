@@ -95,7 +95,10 @@ async fn call(
         done = tokio::time::timeout(settings.handshake_timeout, attempt) => {
             done.map_err(|_| ConnectionError::TimedOut { peer })??
         }
-        () = socket.refused() => return Err(ConnectionError::Unreachable { peer }),
+        () = socket.refused() => {
+            socket.mute();
+            return Err(ConnectionError::Unreachable { peer });
+        }
     };
     if is_local(peer.ip()) {
         tokio::spawn(close_when_refused(quinn.clone(), Arc::clone(&socket)));
@@ -159,6 +162,9 @@ fn endpoint(
 async fn close_when_refused(quinn: quinn::Connection, socket: Arc<Socket>) {
     tokio::select! {
         _ = quinn.closed() => {}
-        () = socket.refused() => quinn.close(CloseCode::Done.into(), b"the broker is gone"),
+        () = socket.refused() => {
+            socket.mute();
+            quinn.close(CloseCode::Done.into(), b"the broker is gone");
+        }
     }
 }

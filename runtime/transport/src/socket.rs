@@ -39,6 +39,7 @@ pub(crate) struct Socket {
     partial: Mutex<Vec<Partial>>,
     refused: AtomicBool,
     notify_refused: Notify,
+    mute: AtomicBool,
 }
 
 #[derive(Clone, Copy)]
@@ -77,6 +78,7 @@ impl Socket {
             partial: Mutex::default(),
             refused: AtomicBool::new(false),
             notify_refused: Notify::new(),
+            mute: AtomicBool::new(false),
         })
     }
 
@@ -112,6 +114,13 @@ impl Socket {
         }
     }
 
+    /// Sends nothing any more: nobody is there, and who comes up there later is not to hear the rest of
+    /// what it never was part of. A quinn server (quinn-proto 0.11, `handle_first_packet`) that hears of
+    /// a connection first by its close keeps it until the idle timeout, and its socket as long.
+    pub(crate) fn mute(&self) {
+        self.mute.store(true, Ordering::Relaxed);
+    }
+
     fn set_refused(&self) {
         self.refused.store(true, Ordering::Relaxed);
         self.notify_refused.notify_waiters();
@@ -119,6 +128,9 @@ impl Socket {
 
     /// One send; what goes wrong apart from a full buffer is a lost packet, as anywhere on the way.
     fn send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if self.mute.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let sent =
             self.io.try_io(Interest::WRITABLE, || self.state.try_send((&self.io).into(), transmit));
         match sent {

@@ -160,6 +160,20 @@ async fn a_client_learns_at_once_that_its_broker_was_restarted() {
 }
 
 #[tokio::test]
+async fn who_comes_up_at_a_port_that_refused_a_client_hears_nothing_of_it() {
+    let broker = Broker::new(TransportSettings::default());
+    let unused = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = TransportSettings::default();
+    let error = connect(&Target::at(unused), &broker.trust, &settings, hello()).await.unwrap_err();
+    assert_eq!(error, ConnectionError::Unreachable { peer: unused });
+    // Before the client's endpoint runs again.
+    let late = tokio::net::UdpSocket::bind(unused).await.unwrap();
+    let mut packet = [0; 2_048];
+    let heard = tokio::time::timeout(Duration::from_millis(500), late.recv(&mut packet)).await;
+    assert!(heard.is_err(), "a good-bye without a greeting: {heard:?}");
+}
+
+#[tokio::test]
 async fn a_port_that_a_broker_listens_on_is_refused_to_the_next() {
     let broker = Broker::new(TransportSettings::default());
     let error = bind(broker.listener.local_addr(), 2, TransportSettings::default()).unwrap_err();
