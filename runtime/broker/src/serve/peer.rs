@@ -82,7 +82,7 @@ async fn batches(
                     continue;
                 }
             },
-            Content::StartOver { .. } => Behind::Producers(bytes),
+            Content::StartOver { .. } => Behind::Origin(bytes),
             _ => Behind::Nothing,
         };
         deliver(broker, from, envelope, behind);

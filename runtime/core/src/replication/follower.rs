@@ -290,7 +290,7 @@ impl Follower {
                 self.asked = None;
                 out.push(Output::Discard { token });
             }
-            Some(Body::Producers(_)) | None => {}
+            Some(Body::Origin(_)) | None => {}
         }
     }
 
@@ -436,7 +436,7 @@ impl Follower {
         if start.offset < committed {
             return Err(Resignation::Diverged { at: start, committed });
         }
-        let Some(Body::Producers(origin)) = body else {
+        let Some(Body::Origin(origin)) = body else {
             return Ok(());
         };
         let Ok((voters, producers)) = postcard::from_bytes::<(VotersAt, Vec<u8>)>(&origin) else {

@@ -330,7 +330,7 @@ fn part(log: &Log, to: ReplicaId, asked: LogEnd, out: &mut Vec<Output>) {
         None => {
             let origin = (log.committed_voters(), log.producers.snapshot(start.offset));
             let origin = postcard::to_stdvec(&origin).expect("memory takes it");
-            let attachment = Attachment::Producers(origin);
+            let attachment = Attachment::Origin(origin);
             let message = log.message(Content::StartOver { asked, start });
             out.push(Output::Send { to, message, attachment });
         }

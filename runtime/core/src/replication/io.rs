@@ -130,7 +130,7 @@ pub enum Body {
         batches: Vec<FetchedBatch>,
     },
     /// What a leader that has deleted the batches before an offset still knows of them: who votes, and their producers.
-    Producers(Vec<u8>),
+    Origin(Vec<u8>),
 }
 
 /// What is sent behind a message.
@@ -143,8 +143,8 @@ pub enum Attachment {
         /// None that begins here or later.
         up_to: Offset,
     },
-    /// These bytes.
-    Producers(Vec<u8>),
+    /// What it still knows of batches that it has deleted: see [`Body::Origin`].
+    Origin(Vec<u8>),
 }
 
 /// What a leader writes to the log for the replicas, not for readers.

@@ -91,7 +91,7 @@ fn line(output: &Output) -> String {
             let with = match attachment {
                 Attachment::None => String::new(),
                 Attachment::Log { up_to } => format!(", with the log up to {up_to}"),
-                Attachment::Producers(_) => ", with producers".into(),
+                Attachment::Origin(_) => ", with its origin".into(),
             };
             format!("to {}, epoch {}: {}{with}", to.node, message.epoch, said(&message.content))
         }
@@ -475,7 +475,7 @@ fn who_begins_at_a_later_start_learns_who_votes_and_stands_alone_no_more() {
         let origin = postcard::to_stdvec(&(known, producers)).expect("memory takes it");
         let start = LogEnd { epoch, offset: Offset(20) };
         let content = Content::StartOver { asked: LogEnd::default(), start };
-        let said = [(Content::Leading, None), (content, Some(Body::Producers(origin)))];
+        let said = [(Content::Leading, None), (content, Some(Body::Origin(origin)))];
         for (serial, (content, body)) in (1..).zip(said) {
             let message = ReplicaMessage { epoch: LeaderEpoch(4), content };
             bench.step(Input::Receive { from: leader, message, body });

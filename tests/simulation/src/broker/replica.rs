@@ -217,7 +217,7 @@ impl Replica {
                 Some(body)
             }
             Content::StartOver { .. } => {
-                Some(millstream_core::replication::Body::Producers(body.to_vec()))
+                Some(millstream_core::replication::Body::Origin(body.to_vec()))
             }
             _ => None,
         };
@@ -305,7 +305,7 @@ impl Replica {
         }
         let body = match (attachment, message.content) {
             (Attachment::None, _) => Bytes::new(),
-            (Attachment::Producers(bytes), _) => Bytes::from(bytes),
+            (Attachment::Origin(bytes), _) => Bytes::from(bytes),
             (Attachment::Log { up_to }, Content::Batches { base, .. }) => {
                 match self.read(base, up_to, self.body_bytes) {
                     Some(body) => body,

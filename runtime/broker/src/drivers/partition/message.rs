@@ -56,7 +56,7 @@ pub(crate) enum Peering {
 pub(crate) enum Behind {
     Nothing,
     Batches(Fetched),
-    Producers(Bytes),
+    Origin(Bytes),
 }
 
 /// Who should vote, as the cluster's metadata has it.

@@ -211,7 +211,7 @@ impl PartitionShell {
         let envelope = Envelope { partition: self.id, from: self.replica, to, message };
         match attachment {
             Attachment::None => self.peers.tell(envelope),
-            Attachment::Producers(bytes) => {
+            Attachment::Origin(bytes) => {
                 self.peers.tell_with(envelope, Cargo::Bytes(Bytes::from(bytes)));
             }
             Attachment::Log { up_to } => {
@@ -227,7 +227,7 @@ impl PartitionShell {
     fn said(&mut self, from: ReplicaId, message: ReplicaMessage, behind: Behind) -> Input {
         let body = match behind {
             Behind::Nothing => None,
-            Behind::Producers(bytes) => Some(Body::Producers(bytes.to_vec())),
+            Behind::Origin(bytes) => Some(Body::Origin(bytes.to_vec())),
             Behind::Batches(fetched) if fetched.is_empty() => None,
             Behind::Batches(fetched) => {
                 let (token, batches) = (self.token(), fetched.facts());
