@@ -115,8 +115,43 @@ fn fill(broker: &Broker, description: &mut PartitionDescription, slot: &Slot) {
         Some(why) => why,
         None if view.awaits_room => "the disk is full: writes resume with room".to_owned(),
         None if description.leader.is_none() => {
-            "nobody leads it: bring its brokers back".to_owned()
+            let reach = broker.peers.reach();
+            let is_up = |node: &NodeId| *node == broker.node || reach.borrow().is_up(*node);
+            leaderless(&description.voters, is_up)
         }
         None => "online".to_owned(),
     };
+}
+
+/// What becomes of a partition that nobody leads.
+fn leaderless(voters: &[NodeId], is_up: impl Fn(&NodeId) -> bool) -> String {
+    let down: Vec<_> = voters.iter().filter(|node| !is_up(node)).map(NodeId::to_string).collect();
+    if down.len() * 2 < voters.len() {
+        return "nobody leads it yet: its brokers elect a leader".to_owned();
+    }
+    let (down, up, all) = (down.join(", "), voters.len() - down.len(), voters.len());
+    format!(
+        "nobody leads it: only {up} of its {all} voters can be reached; bring back brokers {down}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_majority_is_there_elects_a_leader_and_who_is_missed_is_named_otherwise() {
+        let voters = [NodeId(1), NodeId(2), NodeId(3), NodeId(4)];
+        let told =
+            |voters: &[NodeId], gone: &[u32]| leaderless(voters, |node| !gone.contains(&node.0));
+        for gone in [&[][..], &[3]] {
+            assert_eq!(told(&voters[..3], gone), "nobody leads it yet: its brokers elect a leader");
+        }
+        let lost =
+            "nobody leads it: only 1 of its 3 voters can be reached; bring back brokers 1, 3";
+        assert_eq!(told(&voters[..3], &[1, 3]), lost);
+        let half =
+            "nobody leads it: only 2 of its 4 voters can be reached; bring back brokers 2, 4";
+        assert_eq!(told(&voters, &[2, 4]), half);
+    }
 }
