@@ -11,8 +11,10 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::arrivals::{Arrivals, Share};
+use crate::config;
 use crate::drivers::metadata::Metadata;
 use crate::filter::FetchFilter;
+use crate::groups::Groups;
 use crate::jobs::Jobs;
 use crate::metrics::{BrokerMetrics, LogMetrics, TopicMetrics};
 use crate::modules::Modules;
@@ -31,6 +33,8 @@ pub(crate) struct Broker {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) modules: Arc<Modules>,
     pub(crate) jobs: Arc<Jobs>,
+    pub(crate) groups: Arc<Groups>,
+    pub(crate) group_config: config::Groups,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
     pub(crate) log_metrics: Arc<LogMetrics>,

@@ -10,7 +10,9 @@ mod sections;
 mod sources;
 
 pub use quantity::{Bytes, Duration, InvalidQuantity};
-pub use sections::{Admin, Log, LogFormat, Modules, Replication, Server, Storage, Transport};
+pub use sections::{
+    Admin, Groups, Log, LogFormat, Modules, Replication, Server, Storage, Transport,
+};
 pub use sources::{ConfigError, Overrides};
 
 use std::path::Path;
@@ -29,6 +31,8 @@ pub struct Config {
     pub storage: Storage,
     /// Brokers among each other.
     pub replication: Replication,
+    /// Consumer groups.
+    pub groups: Groups,
     /// QUIC.
     pub transport: Transport,
     /// WebAssembly modules.
@@ -67,6 +71,8 @@ impl Config {
         };
         range("server.cores", self.server.cores as u64, 0, 256)?;
         range("server.max_connections", self.server.max_connections as u64, 1, 1 << 20)?;
+        range("groups.partitions", self.groups.partitions.into(), 1, 10_000)?;
+        range("groups.replication_factor", self.groups.replication_factor.into(), 1, 9)?;
         range("server.in_flight", self.server.in_flight.0, 32 << 20, 1 << 40)?;
         let millis = |duration: Duration| u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX);
         let (day, save) = (24 * 60 * 60 * 1000, self.storage.position_save);

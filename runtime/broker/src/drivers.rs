@@ -1,5 +1,6 @@
 //! Drivers: one shell per machine. The core decides, a driver does.
 
+pub(crate) mod group;
 pub(crate) mod job;
 pub(crate) mod log_writer;
 pub(crate) mod mailbox;

@@ -31,6 +31,7 @@ mod cluster;
 mod cores;
 mod drivers;
 mod filter;
+mod groups;
 mod ingress;
 mod jobs;
 mod maintenance;

@@ -16,6 +16,7 @@ mod cluster;
 mod complaints;
 mod fetch;
 mod find_epoch_end;
+mod groups;
 mod jobs;
 mod list_offsets;
 mod modules;
@@ -24,3 +25,4 @@ mod produce;
 mod topics;
 
 pub(crate) use complaints::Complaints;
+pub(crate) use topics::wait_until_led;

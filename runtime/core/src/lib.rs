@@ -7,6 +7,7 @@
 //!                  replication   one partition: elect, append, sync, commit, acknowledge
 //!                  liveness      which other brokers can be reached
 //!                  metadata      what the cluster has decided, changed by commands
+//!                  groups        a consumer group: who owns what, and where it stands
 //!                  instances     a job on one input partition: run, retry, give up
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! - [`liveness`]: which other brokers can be reached.
 //! - [`replication`]: one partition's replica.
 //! - [`metadata`]: topics, modules, jobs, brokers; commands, their effect, their rows.
+//! - [`groups`]: consumer groups; their members, assignments and offsets.
 //! - [`instances`]: the life of a job's instance.
 //! - [`mutation`]: bugs that can be put back, to grade the simulator; in special builds only.
 //!
@@ -26,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod groups;
 pub mod instances;
 pub mod liveness;
 pub mod log;

@@ -66,6 +66,18 @@ pub enum ErrorCode {
     TimedOut,
     /// The log no longer has what the client read before the offset: histories parted.
     LogTruncated,
+    /// No such consumer group.
+    UnknownGroup,
+    /// The member is not, or no longer, part of the group: it owns nothing, and has to join anew.
+    MemberFenced,
+    /// The partition is not, or no longer, the member's.
+    NotOwner,
+    /// The group has members, and what was asked needs it to have none.
+    GroupInUse,
+    /// Another member of the group has that instance name.
+    InstanceInUse,
+    /// The group has committed a later offset: only a reset takes it back.
+    OffsetRegression,
 }
 
 impl ErrorCode {
@@ -79,6 +91,7 @@ impl ErrorCode {
                 | Self::Overloaded
                 | Self::DiskFull
                 | Self::TimedOut
+                | Self::InstanceInUse
         )
     }
 
@@ -113,6 +126,12 @@ impl ErrorCode {
             Self::GuestFailed => "guest_failed",
             Self::TimedOut => "timed_out",
             Self::LogTruncated => "log_truncated",
+            Self::UnknownGroup => "unknown_group",
+            Self::MemberFenced => "member_fenced",
+            Self::NotOwner => "not_owner",
+            Self::GroupInUse => "group_in_use",
+            Self::InstanceInUse => "instance_in_use",
+            Self::OffsetRegression => "offset_regression",
         }
     }
 }

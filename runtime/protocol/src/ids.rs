@@ -2,12 +2,14 @@
 //!
 //! Invariant: a name that exists has been validated, so it is safe in a path, a metric and a log line.
 
+mod member;
 mod name;
 mod number;
 mod producer;
 mod replica;
 
-pub use name::{InvalidName, JobName, ModuleName, ModuleRef, TopicName};
+pub use member::{MemberEpoch, MemberId};
+pub use name::{GroupName, InstanceName, InvalidName, JobName, ModuleName, ModuleRef, TopicName};
 pub use number::{
     JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
 };

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing that comes from outside is given memory before it was held against one of these.
 
-/// Characters in a topic, module or job name: as in Kafka, so that a name fits a file name.
+/// Characters in a topic, module, job or group name: as in Kafka, so that a name fits a file name.
 pub const MAX_NAME_CHARS: usize = 249;
 /// Bytes of one batch as it travels, header included, compressed or not.
 pub const MAX_BATCH_BYTES: usize = 16 << 20;
@@ -28,3 +28,11 @@ pub const MAX_PARTITIONS: u32 = 10_000;
 pub const MAX_PIPELINED_BATCHES: usize = 256;
 /// Bytes of an error's text.
 pub const MAX_ERROR_CHARS: usize = 4_096;
+/// Bytes of the text that goes with a committed offset.
+pub const MAX_OFFSET_METADATA_BYTES: usize = 4_096;
+/// Topics that a member of a group subscribes to by name.
+pub const MAX_SUBSCRIBED_TOPICS: usize = 1_000;
+/// Characters of a pattern that a member of a group subscribes by.
+pub const MAX_PATTERN_CHARS: usize = 256;
+/// Partitions whose offsets are committed in one request.
+pub const MAX_COMMITTED_PARTITIONS: usize = 10_000;

@@ -139,6 +139,28 @@ impl Default for Replication {
     }
 }
 
+/// Consumer groups.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    /// Partitions of `__groups`, over which groups are spread; it counts when the first group is made.
+    pub partitions: u32,
+    /// Replicas of each of them, as far as there are brokers; it counts when the first group is made.
+    pub replication_factor: u16,
+    /// How long the offsets of a group that nobody uses are kept.
+    pub offsets_retention: Duration,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self {
+            partitions: 16,
+            replication_factor: 3,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
 /// QUIC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

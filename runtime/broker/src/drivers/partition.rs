@@ -151,6 +151,16 @@ impl Handle {
 
     /// Writes one batch with acks `all` and waits for its fate.
     pub(crate) async fn write(&self, header: BatchHeader, batch: Bytes) -> Answer {
+        self.begin_write(None, header, batch).await?.settled().await
+    }
+
+    /// Hands over one batch to be written with acks `all`, if this replica leads in that epoch as it takes it.
+    pub(crate) async fn begin_write(
+        &self,
+        within: Option<LeaderEpoch>,
+        header: BatchHeader,
+        batch: Bytes,
+    ) -> Result<Written, WireError> {
         let (answer, fate) = oneshot::channel();
         let produce = Produce {
             header,
@@ -158,12 +168,11 @@ impl Handle {
             acks: Acks::All,
             stream: None,
             room: None,
+            within,
             answer: Some(answer),
         };
         self.send(Message::Produce(produce)).await?;
-        fate.await.unwrap_or_else(|_| {
-            Err(WireError::new(ErrorCode::ShuttingDown, "the partition was closed meanwhile"))
-        })
+        Ok(Written(fate))
     }
 
     /// Whether a batch, or a newer one of its producer, was taken. A partition that has stopped does not
@@ -201,6 +210,18 @@ impl Handle {
     pub(crate) fn quit(&self) {
         self.0.unwanted.store(true, Ordering::Relaxed);
         self.stop();
+    }
+}
+
+/// A batch that was handed over.
+pub(crate) struct Written(oneshot::Receiver<Answer>);
+
+impl Written {
+    /// What comes of it.
+    pub(crate) async fn settled(self) -> Answer {
+        self.0.await.unwrap_or_else(|_| {
+            Err(WireError::new(ErrorCode::ShuttingDown, "the partition was closed meanwhile"))
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use millstream_core::groups::CoordinatorConfig;
 use millstream_core::liveness::LivenessConfig;
 use millstream_core::metadata::Image;
 use millstream_core::replication::{Ballot, Timing};
@@ -31,6 +32,7 @@ use crate::drivers::log_writer::LogWriters;
 use crate::drivers::metadata::{self, Applier, Metadata, Proposer};
 use crate::drivers::partition::Handle;
 use crate::drivers::store::{self, StoreHandle, StoreThread};
+use crate::groups::{Attendant, Groups};
 use crate::jobs::Jobs;
 use crate::maintenance;
 use crate::metrics::{BrokerMetrics, TopicMetrics};
@@ -146,6 +148,7 @@ pub(super) async fn assemble(
         opener.stop.clone(),
         stored.positions,
     ));
+    let groups = Arc::new(Groups::new(Arc::clone(&partitions)));
     let (done, reconciled) = watch::channel(Offset::ZERO);
     let broker = Arc::new(Broker {
         node: *node,
@@ -156,6 +159,8 @@ pub(super) async fn assemble(
         partitions,
         modules,
         jobs,
+        groups: Arc::clone(&groups),
+        group_config: config.groups.clone(),
         producer_ids: ProducerIds::default(),
         metrics: BrokerMetrics::default(),
         log_metrics: Arc::clone(writers.metrics()),
@@ -173,6 +178,7 @@ pub(super) async fn assemble(
     cores.all()[0].spawn(reconciler(&broker, opener.clone(), cores, ballots, damage, done).run());
     broker.settle().await.map_err(StartError::MetadataLog)?;
     look_after(&broker, &metadata_log, cores, config);
+    core.spawn(attendant(&broker, cores, config, opener.clock).run());
     Ok(Assembled {
         broker,
         writers,
@@ -250,6 +256,18 @@ fn reconciler(
         done,
         served: BTreeMap::new(),
         last: Arc::new(Image::default()),
+    }
+}
+
+fn attendant(broker: &Broker, cores: &Arc<Cores>, config: &Config, clock: Clock) -> Attendant {
+    Attendant {
+        groups: Arc::clone(&broker.groups),
+        cores: Arc::clone(cores),
+        images: broker.metadata.watch(),
+        reconciled: broker.reconciled.clone(),
+        config: CoordinatorConfig { offsets_retention: config.groups.offsets_retention.0 },
+        clock,
+        stop: broker.stop.clone(),
     }
 }
 

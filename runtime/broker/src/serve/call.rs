@@ -11,7 +11,9 @@ use millstream_protocol::message::{Call, Request};
 use millstream_transport::{FrameWriter, StreamError};
 
 use super::connection::Arrived;
-use super::{allocate_producer, cluster, find_epoch_end, jobs, list_offsets, modules, topics};
+use super::{
+    allocate_producer, cluster, find_epoch_end, groups, jobs, list_offsets, modules, topics,
+};
 use crate::broker::Broker;
 
 /// Answers one request.
@@ -66,6 +68,18 @@ pub(crate) async fn serve(
         Request::UpgradeCluster(r) => {
             answer.send(&r, cluster::upgrade::serve(broker, r).await).await
         }
+        Request::FindCoordinator(r) => answer.send(&r, groups::find::serve(broker, &r).await).await,
+        Request::CommitOffsets(r) => {
+            let committed = groups::offsets::commit(broker, r.clone()).await;
+            answer.send(&r, committed).await
+        }
+        Request::FetchOffsets(r) => answer.send(&r, groups::offsets::fetch(broker, &r).await).await,
+        Request::ResetOffsets(r) => answer.send(&r, groups::offsets::reset(broker, &r).await).await,
+        Request::ListGroups(r) => answer.send(&r, Ok(groups::list::serve(broker).await)).await,
+        Request::DescribeGroup(r) => {
+            answer.send(&r, groups::describe::serve(broker, &r).await).await
+        }
+        Request::DeleteGroup(r) => answer.send(&r, groups::delete::serve(broker, &r).await).await,
         Request::Propose(_)
         | Request::JoinCluster(_)
         | Request::PartitionStatus(_)

@@ -17,7 +17,7 @@ use millstream_transport::{
 };
 
 use super::complaints::Complaint;
-use super::{call, fetch, peer, produce};
+use super::{call, fetch, groups, peer, produce};
 use crate::arrivals::Arrival;
 use crate::broker::{Broker, Shares};
 use crate::cores::Core;
@@ -135,6 +135,7 @@ async fn serve(
     match open {
         Open::Produce(open) => Box::pin(produce::serve(broker, shares, open, writer, reader)).await,
         Open::Fetch(open) => Box::pin(fetch::serve(broker, shares, open, writer, reader)).await,
+        Open::Group(open) => Box::pin(groups::member::serve(broker, open, writer, reader)).await,
         Open::Peer(open) => Box::pin(peer::serve(broker, connection, open, reader)).await,
         Open::Call(request) => match arrive(broker, shares, &request, &mut body).await? {
             Ok(body) => {

@@ -60,6 +60,10 @@ fn find(broker: &Broker, open: &OpenProduce) -> Result<Partition, WireError> {
     if broker.stop.is_cancelled() {
         return Err(WireError::new(ErrorCode::ShuttingDown, "the broker is shutting down"));
     }
+    if open.topic.is_internal() {
+        let text = format!("topic {} is the broker's own: only brokers write to it", open.topic);
+        return Err(WireError::new(ErrorCode::InvalidRequest, text));
+    }
     let partition = broker.partitions.find(&open.topic, open.id, open.partition)?;
     if !partition.view().takes_batches() {
         return Err(not_leader(&partition));
@@ -170,7 +174,7 @@ impl Intake<'_> {
             Err(error) => return self.refuse(answer, error),
         };
         let (acks, stream, room) = (self.acks, Some(self.stream.clone()), Some(room));
-        let produce = Produce { header, chunks, acks, stream, room, answer };
+        let produce = Produce { header, chunks, acks, stream, room, within: None, answer };
         // An error means that the partition is being closed: the answer is dropped, and told so.
         drop(self.partition.send(Message::Produce(produce)).await);
     }

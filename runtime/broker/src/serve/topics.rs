@@ -27,7 +27,7 @@ const LED: Duration = Duration::from_secs(5);
 
 /// Waits for somebody to lead each partition of a topic, so that who asked for it may write at once. Returns
 /// whether somebody does.
-async fn wait_until_led(broker: &Broker, topic: TopicId) -> bool {
+pub(crate) async fn wait_until_led(broker: &Broker, topic: TopicId) -> bool {
     let image = broker.image();
     let Some(known) = image.topics().get(&topic) else { return false };
     let partitions: Vec<_> = (0..known.partition_count())

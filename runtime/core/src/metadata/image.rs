@@ -14,6 +14,8 @@ use millstream_protocol::message::module::ModuleKind;
 use millstream_protocol::message::replica::LogEnd;
 use serde::{Deserialize, Serialize};
 
+use crate::groups::{KnownTopic, Topics};
+
 use super::config::TopicConfig;
 use super::features::Features;
 
@@ -193,6 +195,16 @@ impl Image {
     #[must_use]
     pub fn has_deleted(&self, topic: TopicId) -> bool {
         topic.0 < self.allocations.topics && !self.topics.contains_key(&topic)
+    }
+
+    /// The topics as those who coordinate consumer groups see them.
+    #[must_use]
+    pub fn subscribable(&self) -> Topics {
+        let known = |(id, topic): (&TopicId, &Topic)| {
+            let partitions = topic.partition_count();
+            (topic.name.clone(), KnownTopic { id: *id, partitions })
+        };
+        Topics::new(self.topics.iter().map(known), TopicId(self.allocations.topics))
     }
 
     /// The brokers, by id.

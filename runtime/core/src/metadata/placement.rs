@@ -37,6 +37,11 @@ pub fn new(image: &Image, count: u32, factor: usize) -> Result<Vec<Vec<NodeId>>,
     Ok((0..count).map(|_| load.place(factor)).collect())
 }
 
+/// How many brokers can be given something.
+pub(super) fn takers(image: &Image) -> usize {
+    Load::of(image).takers().count()
+}
+
 /// Moves everything that a broker keeps to others.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ use super::rejection::Rejection;
 /// # Errors
 /// [`Rejection`] when the topic exists or cannot be placed.
 pub fn create_topic(image: &Image, request: &CreateTopic) -> Result<Command, Rejection> {
+    not_internal(&request.name)?;
     if image.topic(&request.name).is_some() {
         return Err(Rejection::TopicExists(request.name.clone()));
     }
@@ -30,11 +31,34 @@ pub fn create_topic(image: &Image, request: &CreateTopic) -> Result<Command, Rej
     Ok(Command::CreateTopic { name, partitions, configs })
 }
 
+/// Plans a topic of the broker's own, with as many replicas as are wanted and there are brokers for.
+///
+/// # Errors
+/// [`Rejection`] when the topic exists or cannot be placed.
+pub fn internal_topic(
+    image: &Image,
+    (name, partitions, factor): (&TopicName, u32, usize),
+    configs: BTreeMap<String, String>,
+) -> Result<Command, Rejection> {
+    assert!(name.is_internal(), "{name} is no name of a topic of the broker's own");
+    if image.topic(name).is_some() {
+        return Err(Rejection::TopicExists(name.clone()));
+    }
+    let takers = placement::takers(image);
+    let partitions = placement::new(image, partitions, factor.min(takers).max(1))?;
+    Ok(Command::CreateTopic { name: name.clone(), partitions, configs })
+}
+
+fn not_internal(name: &TopicName) -> Result<(), Rejection> {
+    if name.is_internal() { Err(Rejection::Internal(name.clone())) } else { Ok(()) }
+}
+
 /// Plans a change to a topic: places the replicas of new partitions.
 ///
 /// # Errors
 /// [`Rejection`] when there is no such topic, or it would get fewer partitions.
 pub fn alter_topic(image: &Image, request: &AlterTopic) -> Result<Command, Rejection> {
+    not_internal(&request.name)?;
     let unknown = || Rejection::UnknownTopic(request.name.clone());
     let (id, topic) = image.topic(&request.name).ok_or_else(unknown)?;
     let planned_on = topic.partition_count();
@@ -57,6 +81,7 @@ pub fn alter_topic(image: &Image, request: &AlterTopic) -> Result<Command, Rejec
 /// # Errors
 /// [`Rejection`] when there is no such topic.
 pub fn delete_topic(image: &Image, request: &DeleteTopic) -> Result<Command, Rejection> {
+    not_internal(&request.name)?;
     let unknown = || Rejection::UnknownTopic(request.name.clone());
     let (topic, _) = image.topic(&request.name).ok_or_else(unknown)?;
     Ok(Command::DeleteTopic { topic })

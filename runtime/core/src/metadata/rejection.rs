@@ -16,6 +16,11 @@ pub enum Rejection {
     /// The name is taken.
     #[error("topic {0} exists already: choose another name, or alter it")]
     TopicExists(TopicName),
+    /// The name of one of the broker's own topics.
+    #[error(
+        "topic {0} is the broker's own, as its name begins with __: it is made, changed and deleted by brokers only"
+    )]
+    Internal(TopicName),
     /// No topic of this name.
     #[error("topic {0} does not exist: create it, or list topics to see which do")]
     UnknownTopic(TopicName),
@@ -186,7 +191,8 @@ impl Rejection {
             Self::InvalidModule { .. } => ErrorCode::InvalidModule,
             Self::JobExists(_) => ErrorCode::JobExists,
             Self::UnknownJob(_) | Self::UnknownJobId(_) => ErrorCode::UnknownJob,
-            Self::Partitions { .. }
+            Self::Internal(_)
+            | Self::Partitions { .. }
             | Self::ReplicationFactor { .. }
             | Self::Replicas { .. }
             | Self::StalePlan { .. }

@@ -186,7 +186,7 @@ impl World {
             bytes: 100,
             max_timestamp: Timestamp::NONE,
         };
-        self.step(Input::Produce { token, batch, acks });
+        self.step(Input::Produce { token, batch, acks, within: None });
         let limit = self.partition.log.config.in_flight.batches;
         assert!(self.queue.len() <= 2 * limit, "the disk queue is bounded by what is in flight");
     }

@@ -259,6 +259,8 @@ pub enum Input {
         batch: BatchFacts,
         /// When to answer.
         acks: Acks,
+        /// Taken only in this epoch: for who writes what it made of all that came before.
+        within: Option<LeaderEpoch>,
     },
     /// Everything before `end` is written.
     Appended {

@@ -250,10 +250,14 @@ impl Partition {
         now: Time,
         token: Token,
         batch: &BatchFacts,
-        acks: io::Acks,
+        (acks, within): (io::Acks, Option<LeaderEpoch>),
         out: &mut Vec<Output>,
     ) {
+        let epoch = self.log.epoch();
         let error = match &mut self.role {
+            Role::Leader(_) if within.is_some_and(|within| within != epoch) => {
+                ProduceError::NotLeader { epoch }
+            }
             Role::Leader(leader) => {
                 return leader.produce(&mut self.log, now, token, batch, acks, out);
             }
@@ -633,7 +637,9 @@ impl Machine for Partition {
             return;
         }
         match input {
-            Input::Produce { token, batch, acks } => self.produce(now, token, &batch, acks, out),
+            Input::Produce { token, batch, acks, within } => {
+                self.produce(now, token, &batch, (acks, within), out);
+            }
             Input::Receive { from, message, body } => self.receive(now, from, message, body, out),
             Input::Peer { node, up } => self.reach(now, node, up, out),
             Input::Target { replicas, known, version } => {

@@ -62,7 +62,7 @@ impl Bench {
 
     fn send(&mut self, batch: BatchFacts, acks: Acks) -> String {
         self.tokens += 1;
-        self.step(Input::Produce { token: Token(self.tokens), batch, acks })
+        self.step(Input::Produce { token: Token(self.tokens), batch, acks, within: None })
     }
 
     fn appended(&mut self, end: u64) -> String {

@@ -1,4 +1,4 @@
-//! Names that people choose: topics, modules, jobs.
+//! Names that people choose: topics, modules, jobs, groups.
 //!
 //! Invariant: `[A-Za-z0-9._-]`, 1 to 249 characters, never `.` or `..`.
 
@@ -131,6 +131,18 @@ names! {
     ModuleName = "module";
     /// The name of a job.
     JobName = "job";
+    /// The name of a consumer group.
+    GroupName = "group";
+    /// The name that a static member keeps from one life to the next.
+    InstanceName = "instance";
+}
+
+impl TopicName {
+    /// Whether it is one of the broker's own topics, which only the broker makes and writes.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.as_str().starts_with("__")
+    }
 }
 
 /// One immutable version of a module, printed `name@version`.

@@ -11,6 +11,7 @@ mod table;
 
 pub mod cluster;
 pub mod fetch;
+pub mod group;
 pub mod hello;
 pub mod job;
 pub mod module;
@@ -35,4 +36,6 @@ pub enum Open {
     Fetch(fetch::OpenFetch),
     /// A stream from one broker to another.
     Peer(peer::OpenPeer),
+    /// A stream of a member of a consumer group to the group's coordinator.
+    Group(group::OpenGroup),
 }

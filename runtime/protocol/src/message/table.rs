@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{cluster, job, module, offsets, peer, produce, topic};
+use super::{cluster, group, job, module, offsets, peer, produce, topic};
 
 /// One control call: the request type knows its response.
 pub trait Call: Into<Request> {
@@ -115,4 +115,18 @@ requests! {
     ReadSnapshot(peer::ReadSnapshot) -> peer::SnapshotPart;
     /// Raises the feature level that the cluster works at; answers with it.
     UpgradeCluster(cluster::UpgradeCluster) -> u32;
+    /// Says which partition of `__groups` coordinates a group.
+    FindCoordinator(group::FindCoordinator) -> group::Coordinator;
+    /// Commits offsets of a group.
+    CommitOffsets(group::CommitOffsets) -> group::OffsetsCommitted;
+    /// Says what a group has committed.
+    FetchOffsets(group::FetchOffsets) -> group::GroupOffsets;
+    /// Sets offsets of a group that has no members.
+    ResetOffsets(group::ResetOffsets) -> ();
+    /// Lists the groups that this broker coordinates.
+    ListGroups(group::ListGroups) -> Vec<group::GroupSummary>;
+    /// Describes one group.
+    DescribeGroup(group::DescribeGroup) -> group::GroupDescription;
+    /// Deletes a group that has no members.
+    DeleteGroup(group::DeleteGroup) -> ();
 }

@@ -4,12 +4,15 @@
 
 use millstream_protocol::error::WireError;
 use millstream_protocol::message::{
-    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, produce::*, topic::*,
+    Call, Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, produce::*,
+    topic::*,
 };
 use proptest::prelude::*;
 
 use crate::check::{comes_back, damage};
-use crate::strategies::{answer, cluster as c, job as j, list, module as m, peer as p, topic as t};
+use crate::strategies::{
+    answer, cluster as c, group as g, job as j, list, module as m, peer as p, topic as t,
+};
 
 /// Holds the strategy of an answer against the type that the table names.
 fn answers<C: Call>(
@@ -86,4 +89,11 @@ calls! {
     copy_module_comes_back: CopyModule(p::copy_module()) -> Just(());
     read_snapshot_comes_back: ReadSnapshot(p::read_snapshot()) -> p::snapshot_part();
     upgrade_cluster_comes_back: UpgradeCluster(c::upgrade_cluster()) -> any::<u32>();
+    find_coordinator_comes_back: FindCoordinator(g::find_coordinator()) -> g::coordinator();
+    commit_offsets_comes_back: CommitOffsets(g::commit_offsets()) -> g::offsets_committed();
+    fetch_offsets_comes_back: FetchOffsets(g::fetch_offsets()) -> g::group_offsets();
+    reset_offsets_comes_back: ResetOffsets(g::reset_offsets()) -> Just(());
+    list_groups_comes_back: ListGroups(Just(ListGroups {})) -> list(g::group_summary());
+    describe_group_comes_back: DescribeGroup(g::describe_group()) -> g::group_description();
+    delete_group_comes_back: DeleteGroup(g::delete_group()) -> Just(());
 }

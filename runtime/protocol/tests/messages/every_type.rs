@@ -12,7 +12,7 @@ use millstream_protocol::message::produce::{
 };
 use millstream_protocol::message::replica::Envelope;
 use millstream_protocol::message::{
-    Call, Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, topic::*,
+    Call, Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, topic::*,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +46,7 @@ calls! {
     SetJobState UpdateJob DeleteJob JobLogs ClusterStatus FindEpochEnd
     Propose JoinCluster PartitionStatus ReadModule HandOver MovePartition DrainBroker RemoveBroker
     BalanceCluster CopyModule ReadSnapshot UpgradeCluster
+    FindCoordinator CommitOffsets FetchOffsets ResetOffsets ListGroups DescribeGroup DeleteGroup
 }
 
 pub(crate) fn every_type(visitor: &mut impl Visitor) {
@@ -67,6 +68,9 @@ pub(crate) fn every_type(visitor: &mut impl Visitor) {
     visitor.visit::<FetchData>();
     visitor.visit::<Answer<FetchData>>();
     visitor.visit::<Credit>();
+    visitor.visit::<OpenGroup>();
+    visitor.visit::<MemberFrame>();
+    visitor.visit::<Answer<Standing>>();
     visitor.visit::<OpenPeer>();
     visitor.visit::<PeerFrame>();
     visitor.visit::<Envelope>();

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every code, by its number.
-pub(crate) const ERROR_CODES: [ErrorCode; 27] = [
+pub(crate) const ERROR_CODES: [ErrorCode; 33] = [
     ErrorCode::Internal,
     ErrorCode::InvalidRequest,
     ErrorCode::UnsupportedVersion,
@@ -43,6 +43,12 @@ pub(crate) const ERROR_CODES: [ErrorCode; 27] = [
     ErrorCode::GuestFailed,
     ErrorCode::TimedOut,
     ErrorCode::LogTruncated,
+    ErrorCode::UnknownGroup,
+    ErrorCode::MemberFenced,
+    ErrorCode::NotOwner,
+    ErrorCode::GroupInUse,
+    ErrorCode::InstanceInUse,
+    ErrorCode::OffsetRegression,
 ];
 
 fn parse_hex(text: &str) -> Vec<u8> {
@@ -95,6 +101,10 @@ golden! {
     the_cluster_is_described_as_ever: cluster_description, 0;
     a_topic_is_found_as_ever: topic_routes, 0;
     the_end_of_an_epoch_is_written_as_ever: epoch_end, 0;
+    a_member_s_stream_is_opened_as_ever: open_group, 0;
+    a_beat_is_written_as_ever: member_frame, 0;
+    a_standing_is_written_as_ever: standing, 0;
+    a_group_is_described_as_ever: group_description, 0;
 }
 
 #[test]

@@ -5,7 +5,7 @@ use millstream_protocol::message::produce::ProduceBatch;
 use proptest::prelude::*;
 
 use crate::check::{comes_back, damage};
-use crate::strategies::{answer, peer as p, stream as s, wire_error};
+use crate::strategies::{answer, group as g, peer as p, stream as s, wire_error};
 
 macro_rules! messages {
     ($($test:ident: $message:expr;)*) => {
@@ -42,4 +42,8 @@ messages! {
     a_stream_opened_by_a_broker_comes_back: p::open_peer().prop_map(Open::Peer);
     what_brokers_say_comes_back: p::peer_frame();
     a_message_between_replicas_comes_back: p::envelope();
+    open_group_comes_back: g::open_group();
+    a_stream_opened_by_a_member_comes_back: g::open_group().prop_map(Open::Group);
+    what_members_say_comes_back: g::member_frame();
+    what_members_are_told_comes_back: answer(g::standing());
 }

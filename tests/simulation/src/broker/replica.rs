@@ -198,7 +198,7 @@ impl Replica {
         let facts = BatchFacts::of(&batch.header, batch.bytes.len() as u64);
         let token = self.token();
         self.pending.insert(token, Pending { client, request, batch: Some(batch), proposal });
-        self.step(now, Input::Produce { token, batch: facts, acks: Acks::All }, out);
+        self.step(now, Input::Produce { token, batch: facts, acks: Acks::All, within: None }, out);
     }
 
     /// Another replica says something.

@@ -110,6 +110,7 @@ async fn hand_over(
         chunks: vec![batch.bytes.clone()],
         acks: Acks::All,
         room: None,
+        within: None,
         answer: Some(answer),
     };
     target.send(Message::Produce(produce)).await?;

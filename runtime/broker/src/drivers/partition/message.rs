@@ -90,6 +90,8 @@ pub(crate) struct Produce {
     pub(crate) stream: Option<Stream>,
     /// Room in the broker's memory that the batch takes.
     pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// It is taken in this epoch only.
+    pub(crate) within: Option<LeaderEpoch>,
     /// Where the answer goes; nowhere with acks 0.
     pub(crate) answer: Option<oneshot::Sender<Answer>>,
 }

@@ -153,13 +153,13 @@ impl PartitionShell {
     }
 
     fn produce(&mut self, produce: Produce) -> Input {
-        let Produce { header, chunks, acks, stream, room, answer } = produce;
+        let Produce { header, chunks, acks, stream, room, within, answer } = produce;
         let token = self.token();
         let batch = BatchFacts::of(&header, header.total_len() as u64);
         let since = std::time::Instant::now();
         let (producer, held) = (header.producer_id, Some((header, chunks, room)));
         self.pending.insert(token, Pending { answer, producer, stream, batch: held, acks, since });
-        Input::Produce { token, batch, acks }
+        Input::Produce { token, batch, acks, within }
     }
 
     fn append(&mut self, token: Token, base_offset: Offset, epoch: LeaderEpoch) {

@@ -92,6 +92,7 @@ async fn who_is_told_that_a_batch_is_committed_finds_it() {
             acks: Acks::All,
             room: None,
             stream: None,
+            within: None,
             answer: Some(answer),
         };
         handle.send(Message::Produce(produce)).await.unwrap();

@@ -115,6 +115,9 @@ fn check_topics(spec: &JobSpec) -> Result<(), String> {
     if spec.on_error.then == LastResort::DeadLetter && dead_letters.is_none() {
         return Err("its name is too long to add .dlq to: choose a shorter one".into());
     }
+    if let Some(topic) = spec.outputs.iter().find(|topic| topic.is_internal()) {
+        return Err(format!("it writes to {topic}, which is the broker's own"));
+    }
     let mut written = spec.outputs.iter().chain(&dead_letters);
     match written.find(|topic| inputs.contains(topic)) {
         Some(topic) => Err(format!("it reads {topic} and writes to it, and would never end")),

@@ -1,12 +1,16 @@
 //! One call of each kind, for the golden bytes of the table.
 
-use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, Timestamp, TopicId, TopicPartition};
+use millstream_protocol::ids::{
+    GroupName, LeaderEpoch, MemberEpoch, NodeId, Offset, Timestamp, TopicId, TopicPartition,
+};
 use millstream_protocol::message::produce::AllocateProducer;
 use millstream_protocol::message::{
-    Open, Request, cluster::*, job::*, module::*, offsets::*, peer::*, topic::*,
+    Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, topic::*,
 };
 
-use super::samples::{PARTITION, REPLICA, SHA256, job_spec, map, module, open_call, topic};
+use super::samples::{
+    MEMBER, OF, PARTITION, REPLICA, SHA256, job_spec, map, module, open_call, place, topic,
+};
 
 /// One call of each kind in the order of the table.
 pub(crate) fn every_call() -> Vec<Request> {
@@ -14,6 +18,7 @@ pub(crate) fn every_call() -> Vec<Request> {
     let (set, reset) = (map("a", "b"), vec!["c".to_owned()]);
     let upload = UploadModule { name: module().name, sha256: SHA256.to_owned(), size: 70_000 };
     let to = NodeId(300);
+    let group: GroupName = "readers".parse().unwrap();
     let at = OffsetSpec::Timestamp(Timestamp(1_700_000_000_000));
     let open_call = match open_call() {
         Open::Call(call) => call,
@@ -56,5 +61,17 @@ pub(crate) fn every_call() -> Vec<Request> {
         CopyModule { sha256: SHA256.to_owned(), size: 70_000 }.into(),
         ReadSnapshot { applied: Some(Offset(300)), offset: 70_000 }.into(),
         UpgradeCluster { level: Some(300) }.into(),
+        FindCoordinator { group: group.clone() }.into(),
+        CommitOffsets {
+            group: group.clone(),
+            member: Some((MEMBER, MemberEpoch(300))),
+            offsets: vec![OffsetCommit { partition: OF, committed: place() }],
+        }
+        .into(),
+        FetchOffsets { group: group.clone(), partitions: Some(vec![OF]) }.into(),
+        ResetOffsets { group: group.clone(), offsets: vec![(OF, Offset(300))] }.into(),
+        ListGroups {}.into(),
+        DescribeGroup { group: group.clone() }.into(),
+        DeleteGroup { group }.into(),
     ]
 }

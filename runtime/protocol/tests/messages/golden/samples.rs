@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{
-    JobId, LeaderEpoch, ModuleRef, NodeId, Offset, PartitionIndex, ReplicaId, Timestamp, TopicId,
-    TopicName,
+    JobId, LeaderEpoch, MemberEpoch, MemberId, ModuleRef, NodeId, Offset, PartitionIndex,
+    ReplicaId, Timestamp, TopicId, TopicName, TopicPartition,
 };
 use millstream_protocol::message::fetch::{FetchData, FetchFilter, OpenFetch};
 use millstream_protocol::message::hello::{Hello, Welcome};
 use millstream_protocol::message::produce::{Acks, OpenProduce, ProduceAck, ProduceAnswers};
-use millstream_protocol::message::{Open, cluster::*, job::*, module::*, offsets::*, topic::*};
+use millstream_protocol::message::{
+    Open, cluster::*, group::*, job::*, module::*, offsets::*, topic::*,
+};
 
 type Answer<M> = Result<M, WireError>;
 
@@ -224,4 +226,59 @@ pub(crate) fn cluster_description() -> Answer<ClusterDescription> {
         feature_level: 1,
         newest_feature_level: 300,
     })
+}
+
+pub(super) const OF: TopicPartition = TopicPartition { topic: TopicId(7), partition: PARTITION };
+pub(super) const MEMBER: MemberId = MemberId(1 << 100);
+
+pub(super) fn place() -> Committed {
+    let epoch = Some(LeaderEpoch(5));
+    Committed { offset: Offset(70_000), epoch, metadata: "done".to_owned() }
+}
+
+fn details() -> MemberDetails {
+    MemberDetails {
+        instance: Some("reader-1".parse().unwrap()),
+        client: "app".to_owned(),
+        subscription: Subscription { topics: vec![topic()], pattern: Some("a.*".to_owned()) },
+        assignor: Assignor::Range,
+        session_timeout_ms: 2_000,
+        rebalance_timeout_ms: 60_000,
+    }
+}
+
+pub(crate) fn open_group() -> Open {
+    Open::Group(OpenGroup { group: "readers".parse().unwrap(), member: MEMBER })
+}
+
+pub(crate) fn member_frame() -> MemberFrame {
+    let details = Some(details());
+    MemberFrame::Beat(Beat { epoch: MemberEpoch(300), details, owned: vec![OF] })
+}
+
+pub(crate) fn standing() -> Answer<Standing> {
+    let partitions = vec![AssignedPartition { index: PARTITION, committed: Some(place()) }];
+    let topics = Some(vec![AssignedTopic { id: TopicId(7), name: topic(), partitions }]);
+    Ok(Standing { joined: MemberEpoch(2), epoch: MemberEpoch(300), topics })
+}
+
+pub(crate) fn group_description() -> GroupDescription {
+    let member = MemberDescription {
+        id: MEMBER,
+        details: details(),
+        epoch: MemberEpoch(300),
+        owned: vec![OF],
+        revoking: vec![OF],
+        awaiting: vec![OF],
+        away: true,
+    };
+    GroupDescription {
+        name: "readers".parse().unwrap(),
+        state: GroupState::Stable,
+        assignor: Assignor::Range,
+        epoch: MemberEpoch(301),
+        coordinator: NodeId(2),
+        members: vec![member],
+        offsets: vec![GroupOffset { partition: OF, committed: place(), at: Timestamp(9) }],
+    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: names are valid, since no other can be made; numbers reach both ends of their range.
 
 pub(crate) mod cluster;
+pub(crate) mod group;
 pub(crate) mod job;
 pub(crate) mod module;
 pub(crate) mod peer;
