@@ -211,14 +211,18 @@ const fn is_repeatable(request: &Request) -> bool {
         | Request::UpdateJob(_)
         | Request::MovePartition(_)
         | Request::DrainBroker(_)
-        | Request::BalanceCluster(_) => true,
+        | Request::BalanceCluster(_)
+        | Request::FindCoordinator(_)
+        | Request::CommitOffsets(_)
+        | Request::ResetOffsets(_) => true,
         Request::CreateTopic(_)
         | Request::AlterTopic(_)
         | Request::DeleteTopic(_)
         | Request::DeleteModule(_)
         | Request::DeployJob(_)
         | Request::DeleteJob(_)
-        | Request::RemoveBroker(_) => false,
+        | Request::RemoveBroker(_)
+        | Request::DeleteGroup(_) => false,
         read => is_prompt(read),
     }
 }
@@ -237,6 +241,9 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::DescribeJob(_)
         | Request::JobLogs(_)
         | Request::ClusterStatus(_)
+        | Request::FetchOffsets(_)
+        | Request::ListGroups(_)
+        | Request::DescribeGroup(_)
         | Request::FindEpochEnd(_) => true,
         Request::CreateTopic(_)
         | Request::AlterTopic(_)
@@ -252,6 +259,10 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::RemoveBroker(_)
         | Request::BalanceCluster(_)
         | Request::UpgradeCluster(_)
+        | Request::FindCoordinator(_)
+        | Request::CommitOffsets(_)
+        | Request::ResetOffsets(_)
+        | Request::DeleteGroup(_)
         // Only brokers ask these, and not through this.
         | Request::Propose(_)
         | Request::JoinCluster(_)

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use millstream_protocol::ids::{PartitionIndex, TopicName};
 use millstream_protocol::message::Call;
 use millstream_transport::Connection;
 
@@ -16,6 +17,7 @@ use crate::consumer::{Consumer, ConsumerConfig};
 use crate::destination::{Anywhere, AtLeader, partition_of};
 use crate::error::ClientError;
 use crate::finder::Finder;
+use crate::group::{GroupConfig, GroupConsumer};
 use crate::links::Links;
 use crate::producer::{Producer, ProducerConfig};
 
@@ -99,6 +101,14 @@ impl Client {
         Consumer::new(self.clone(), config)
     }
 
+    /// A member of a consumer group. Must be called on the runtime that its tasks shall run on.
+    ///
+    /// # Errors
+    /// [`ClientError::InvalidConfig`], or there is no thread for it.
+    pub fn group_consumer(&self, config: GroupConfig) -> Result<GroupConsumer, ClientError> {
+        GroupConsumer::new(self, config)
+    }
+
     /// Makes one call, trying again within `request_timeout` where that is safe: at another broker when one is
     /// gone, stopping or silent, and at the leader where only that knows.
     ///
@@ -118,6 +128,17 @@ impl Client {
         body: Bytes,
     ) -> Result<C::Response, ClientError> {
         self.call_watched(call, body, &|_| ()).await
+    }
+
+    /// Makes a call at who leads a partition.
+    pub(crate) async fn call_at<C: Call>(
+        &self,
+        topic: &TopicName,
+        partition: PartitionIndex,
+        call: C,
+    ) -> Result<C::Response, ClientError> {
+        let call = Outgoing::new(call.into(), Bytes::new(), &|_| ());
+        run::<C>(self, &mut AtLeader::new(self, topic, partition), &call).await
     }
 
     /// The same, and tells how many bytes of the body were sent, each time when it is more. It begins again when the

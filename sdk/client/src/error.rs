@@ -121,6 +121,12 @@ pub enum ClientError {
     /// The client was closed.
     #[error("the client is closed")]
     Closed,
+    /// The system gave no thread for a membership.
+    #[error("no thread for the membership in a group: {reason}")]
+    Thread {
+        /// What it said.
+        reason: String,
+    },
 }
 
 impl ClientError {
@@ -369,4 +375,56 @@ pub enum ConsumeError {
     /// The consumer was closed.
     #[error("the consumer is closed")]
     Closed,
+    /// Records that are committed before they are handed out could not be: they come again.
+    #[error("not handed out, as it could not be committed before: {0}")]
+    NotCommitted(Box<CommitError>),
+}
+
+/// Why offsets were not committed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CommitError {
+    /// The member is not one any more: others own what it had, and go on from the last commit.
+    #[error(transparent)]
+    Fenced(WireError),
+    /// A partition's offset was refused; those of others were committed.
+    #[error("partition {partition}{} was not committed: {error}", of(topic.as_ref()))]
+    Refused {
+        /// The topic, if it is still owned.
+        topic: Option<TopicName>,
+        /// The partition.
+        partition: PartitionIndex,
+        /// What the coordinator said.
+        error: WireError,
+    },
+    /// The partition is not this member's.
+    #[error("partition {partition} of {topic} is not owned by this member")]
+    NotOwned {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+    },
+    /// Records would be passed over.
+    #[error(
+        "offset {given} of partition {partition} of {topic} is beyond what was handed out ({}): \
+         records would be passed over",
+        handed_out.map_or_else(|| "nothing".to_owned(), |offset| format!("up to {offset}"))
+    )]
+    Undelivered {
+        /// The topic.
+        topic: TopicName,
+        /// The partition.
+        partition: PartitionIndex,
+        /// What was to be committed.
+        given: Offset,
+        /// Up to where records were handed out.
+        handed_out: Option<Offset>,
+    },
+    /// No coordinator to be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+fn of(topic: Option<&TopicName>) -> String {
+    topic.map_or_else(String::new, |topic| format!(" of {topic}"))
 }

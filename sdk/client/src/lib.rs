@@ -56,6 +56,7 @@ pub mod client;
 pub mod config;
 pub mod consumer;
 pub mod error;
+pub mod group;
 pub mod producer;
 
 pub use admin::{Admin, TopicChange};
@@ -63,7 +64,8 @@ pub use backoff::BackoffConfig;
 pub use client::Client;
 pub use config::{Ca, ClientConfig};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, OutOfRange, Record, StartAt};
-pub use error::{ClientError, ConsumeError, ProduceError, TopicGone};
+pub use error::{ClientError, CommitError, ConsumeError, ProduceError, TopicGone};
+pub use group::{CommitMode, GroupConfig, GroupConsumer, RebalanceListener, Turn};
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerConfig, ProducerRecord, RecordMetadata,
 };

@@ -250,7 +250,7 @@ impl World {
             Some(standing) if client.joined.is_some_and(|joined| joined != standing.joined) => {
                 client.gone |= client.joined < Some(standing.joined);
             }
-            Some(Standing { joined, epoch, topics: Some(topics) }) if client.epoch < epoch => {
+            Some(Standing { joined, epoch, topics: Some(topics), .. }) if client.epoch < epoch => {
                 let may: BTreeSet<_> = topics
                     .iter()
                     .flat_map(|t| t.partitions.iter().map(|p| (t.id, p.index)))

@@ -105,6 +105,8 @@ impl Assignor {
 /// What a member may own now: all of it. It lets go of everything else, and says so with its next beat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
+    /// It answers a beat, in the order of the beats; otherwise it comes because something changed.
+    pub answers: bool,
     /// Of its join. If that is another than before, it was fenced meanwhile, and owns nothing of what it had.
     pub joined: MemberEpoch,
     /// Of its last change.

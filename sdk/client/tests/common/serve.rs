@@ -63,6 +63,6 @@ async fn stream(
         Open::Call(request) => calls::answer(here, request, writer).await,
         Open::Produce(open) => produce::serve(here, open, writer, reader).await,
         Open::Fetch(open) => fetch::serve(here, open, writer, reader).await,
-        Open::Peer(open) => unreachable!("a client opened {open:?}"),
+        open @ (Open::Peer(_) | Open::Group(_)) => unreachable!("nobody opened {open:?}"),
     }
 }

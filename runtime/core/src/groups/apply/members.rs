@@ -47,9 +47,10 @@ pub(super) fn beat(
     touched.moved.remove(&(name.clone(), id));
     let Member { joined, epoch, .. } = groups.groups[name].members[&id];
     let standing = if epoch == beat.epoch {
-        Standing { joined, epoch, topics: None }
+        Standing { answers: true, joined, epoch, topics: None }
     } else {
-        groups.standing(topics, name, id).expect("it is a member")
+        let standing = groups.standing(topics, name, id).expect("it is a member");
+        Standing { answers: true, ..standing }
     };
     Ok((Response::Standing(standing), touched))
 }

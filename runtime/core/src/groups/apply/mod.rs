@@ -128,7 +128,12 @@ impl Groups {
                 })),
             }
         }
-        Some(Standing { joined: member.joined, epoch: member.epoch, topics: Some(assigned) })
+        Some(Standing {
+            answers: false,
+            joined: member.joined,
+            epoch: member.epoch,
+            topics: Some(assigned),
+        })
     }
 }
 

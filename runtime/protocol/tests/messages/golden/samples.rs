@@ -259,7 +259,7 @@ pub(crate) fn member_frame() -> MemberFrame {
 pub(crate) fn standing() -> Answer<Standing> {
     let partitions = vec![AssignedPartition { index: PARTITION, committed: Some(place()) }];
     let topics = Some(vec![AssignedTopic { id: TopicId(7), name: topic(), partitions }]);
-    Ok(Standing { joined: MemberEpoch(2), epoch: MemberEpoch(300), topics })
+    Ok(Standing { answers: true, joined: MemberEpoch(2), epoch: MemberEpoch(300), topics })
 }
 
 pub(crate) fn group_description() -> GroupDescription {

@@ -74,8 +74,8 @@ pub(crate) fn standing() -> impl Strategy<Value = Standing> {
         .prop_map(|(index, committed)| AssignedPartition { index, committed });
     let topic = (topic_id(), topic_name(), list(place))
         .prop_map(|(id, name, partitions)| AssignedTopic { id, name, partitions });
-    (member_epoch(), member_epoch(), option::of(list(topic)))
-        .prop_map(|(joined, epoch, topics)| Standing { joined, epoch, topics })
+    (any::<bool>(), member_epoch(), member_epoch(), option::of(list(topic)))
+        .prop_map(|(answers, joined, epoch, topics)| Standing { answers, joined, epoch, topics })
 }
 
 pub(crate) fn find_coordinator() -> impl Strategy<Value = FindCoordinator> {
