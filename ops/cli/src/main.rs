@@ -16,6 +16,7 @@ mod stdout;
 mod bench;
 mod cluster;
 mod consume;
+mod group;
 mod job;
 mod log;
 mod module;
@@ -59,6 +60,7 @@ enum Noun {
     Topic(topic::Args),
     Produce(produce::Args),
     Consume(consume::Args),
+    Group(group::Args),
     Module(module::Args),
     Job(job::Args),
     Cluster(cluster::Args),
@@ -79,6 +81,7 @@ fn run(cli: Cli) -> Result {
         Noun::Topic(args) => topic::run(args, cli.output),
         Noun::Produce(args) => produce::run(args, cli.output),
         Noun::Consume(args) => consume::run(args, cli.output),
+        Noun::Group(args) => group::run(args, cli.output),
         Noun::Module(args) => module::run(args, cli.output),
         Noun::Job(args) => job::run(args, cli.output),
         Noun::Cluster(args) => cluster::run(args, cli.output),

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 42] = [
+const COMMANDS: [&[&str]; 47] = [
     &[],
     &["serve"],
     &["topic"],
@@ -14,6 +14,11 @@ const COMMANDS: [&[&str]; 42] = [
     &["topic", "delete"],
     &["produce"],
     &["consume"],
+    &["group"],
+    &["group", "list"],
+    &["group", "describe"],
+    &["group", "reset"],
+    &["group", "delete"],
     &["module"],
     &["module", "upload"],
     &["module", "list"],

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_protocol::ids::{PartitionIndex, TopicName};
+use millstream_protocol::ids::{GroupName, PartitionIndex, TopicName};
 use millstream_protocol::message::Call;
+use millstream_protocol::message::group::FindCoordinator;
 use millstream_transport::Connection;
 
 use crate::admin::Admin;
@@ -128,6 +129,16 @@ impl Client {
         body: Bytes,
     ) -> Result<C::Response, ClientError> {
         self.call_watched(call, body, &|_| ()).await
+    }
+
+    /// Makes a call at the coordinator of a group.
+    pub(crate) async fn call_of_group<C: Call>(
+        &self,
+        group: &GroupName,
+        call: C,
+    ) -> Result<C::Response, ClientError> {
+        let at = self.call(FindCoordinator { group: group.clone() }).await?;
+        self.call_at(&at.topic, at.partition, call).await
     }
 
     /// Makes a call at who leads a partition.

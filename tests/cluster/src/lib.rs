@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Reading order: [`process`] (a broker), [`cluster`] (several), [`links`] (what lies between them), [`fault`] (what
-//! happens to them), [`binary`] (what is run), [`load`], [`audience`] and [`reading`] (what goes in, what comes
-//! out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`raw`] (what no honest client says),
+//! happens to them), [`binary`] (what is run), [`load`], [`audience`], [`members`] and [`reading`] (what goes in,
+//! what comes out), [`oracle`] (whether that is right), [`jobs`], [`pace`], [`raw`] (what no honest client says),
 //! [`small_disk`], [`example`] (what documentation runs against), [`wait`], [`random`].
 //!
 //! Invariant: nothing here sleeps for a fixed time and hopes: whatever is awaited is polled until a
@@ -22,6 +22,7 @@ pub mod fault;
 pub mod jobs;
 pub mod links;
 pub mod load;
+pub mod members;
 pub mod oracle;
 pub mod pace;
 pub mod process;

@@ -3,12 +3,15 @@
 //! Invariant: with `--until-end` exactly the records that were committed when it started are printed, and none twice.
 
 mod render;
+mod shared;
 mod until;
 
 use std::io::IsTerminal;
 
 use millstream_client::{Client, Consumer, ConsumerConfig, Fetched, StartAt};
-use millstream_protocol::ids::{ModuleRef, PartitionIndex, TopicName};
+use millstream_protocol::ids::{
+    GroupName, InstanceName, ModuleRef, Offset, PartitionIndex, TopicName,
+};
 use millstream_protocol::message::fetch::FetchFilter;
 
 use crate::connection::Connection;
@@ -31,6 +34,12 @@ pub(crate) struct Args {
     /// milliseconds since 1970 such as @1391169600000.
     #[arg(long, value_name = "PLACE", default_value = "earliest")]
     from: Place,
+    /// Share the records with all others that name this group; where it has been before, it goes on.
+    #[arg(long, value_name = "GROUP", conflicts_with_all = ["partition", "until_end"])]
+    group: Option<GroupName>,
+    /// A name that this member of the group keeps from one life to the next: its partitions wait for it.
+    #[arg(long, value_name = "NAME", requires = "group")]
+    instance: Option<InstanceName>,
     /// One partition instead of all.
     #[arg(long, value_name = "N")]
     partition: Option<u32>,
@@ -61,9 +70,20 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
 
 async fn consume(args: Args, client: &Client, output: Output) -> Result {
     let mut stop = Stop::listen()?;
-    let params = collect(args.filter_param, "--filter-param")?;
-    let filter = args.filter.map(|module| FetchFilter { module, params });
-    let consumer = client.consumer(ConsumerConfig { filter, ..ConsumerConfig::default() })?;
+    let mut printer = Printer {
+        topic: args.topic.clone(),
+        format: args.format.unwrap_or(match output {
+            Output::Table => Format::Value,
+            Output::Json => Format::Json,
+        }),
+        left: args.max_records.unwrap_or(u64::MAX),
+        stdout: Stdout::new(),
+    };
+    if let Some(group) = &args.group {
+        let ended = shared::run(&args, group.as_str(), client, &mut printer, &mut stop).await;
+        return ended.and(printer.stdout.finish().await);
+    }
+    let consumer = client.consumer(config(&args)?)?;
     let partition = args.partition.map(PartitionIndex);
     let mut until = if args.until_end {
         Until::end_of(client, &args.topic, partition).await?
@@ -72,15 +92,6 @@ async fn consume(args: Args, client: &Client, output: Output) -> Result {
     };
     assign(&consumer, &args.topic, partition, args.from).await?;
     until.begin(&consumer, &args.topic, args.from)?;
-    let mut printer = Printer {
-        topic: args.topic,
-        format: args.format.unwrap_or(match output {
-            Output::Table => Format::Value,
-            Output::Json => Format::Json,
-        }),
-        left: args.max_records.unwrap_or(u64::MAX),
-        stdout: Stdout::new(),
-    };
     let ended = tokio::select! {
         ended = printer.print_all(&consumer, &mut until) => ended,
         _ = stop.requested() => Ok(()),
@@ -98,17 +109,27 @@ async fn assign(
     partition: Option<PartitionIndex>,
     from: Place,
 ) -> Result {
-    let at = match from {
-        Place::Earliest => StartAt::Earliest,
-        Place::Latest => StartAt::Latest,
-        Place::Offset(offset) => StartAt::Offset(offset),
-        Place::Time(time) => StartAt::Timestamp(time),
-    };
+    let at = start_at(from);
     match partition {
         Some(partition) => consumer.assign(topic.as_str(), partition, at).await?,
         None => drop(consumer.assign_all(topic.as_str(), at).await?),
     }
     Ok(())
+}
+
+fn config(args: &Args) -> Result<ConsumerConfig> {
+    let params = collect(args.filter_param.clone(), "--filter-param")?;
+    let filter = args.filter.clone().map(|module| FetchFilter { module, params });
+    Ok(ConsumerConfig { filter, ..ConsumerConfig::default() })
+}
+
+const fn start_at(from: Place) -> StartAt {
+    match from {
+        Place::Earliest => StartAt::Earliest,
+        Place::Latest => StartAt::Latest,
+        Place::Offset(offset) => StartAt::Offset(offset),
+        Place::Time(time) => StartAt::Timestamp(time),
+    }
 }
 
 struct Printer {
@@ -130,7 +151,7 @@ impl Printer {
                     consumer.next().await?
                 }
             };
-            self.print(&fetched, until)?;
+            self.print(&fetched, until.end(fetched.partition()))?;
             until.advance(consumer, &fetched)?;
             if self.stdout.is_full() {
                 self.stdout.flush().await?;
@@ -139,12 +160,12 @@ impl Printer {
         Ok(())
     }
 
-    fn print(&mut self, fetched: &Fetched, until: &Until) -> Result {
-        let end = until.end(fetched.partition());
+    /// Prints what is wanted of a batch. Returns the first offset that is not.
+    fn print(&mut self, fetched: &Fetched, end: Option<Offset>) -> Result<Offset> {
         for record in fetched {
             let record = record?;
             if self.left == 0 || end.is_some_and(|end| end <= record.offset) {
-                break;
+                return Ok(record.offset);
             }
             let from = From { topic: self.topic.as_str(), partition: fetched.partition() };
             let written = self.format.write(self.stdout.buffer(), from, &record);
@@ -155,7 +176,7 @@ impl Printer {
             })?;
             self.left -= 1;
         }
-        Ok(())
+        Ok(fetched.next_offset())
     }
 }
 

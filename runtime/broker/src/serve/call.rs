@@ -75,7 +75,7 @@ pub(crate) async fn serve(
         }
         Request::FetchOffsets(r) => answer.send(&r, groups::offsets::fetch(broker, &r).await).await,
         Request::ResetOffsets(r) => answer.send(&r, groups::offsets::reset(broker, &r).await).await,
-        Request::ListGroups(r) => answer.send(&r, Ok(groups::list::serve(broker).await)).await,
+        Request::ListGroups(r) => answer.send(&r, groups::list::serve(broker, &r).await).await,
         Request::DescribeGroup(r) => {
             answer.send(&r, groups::describe::serve(broker, &r).await).await
         }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use millstream_protocol::batch::{DecodeLimits, SealedBatches};
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
+use millstream_protocol::ids::{
+    NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
+};
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec, PartitionOffset};
 
 use crate::broker::Broker;
@@ -55,6 +58,41 @@ async fn wherever(
     }
 }
 
+/// The first record from an offset on, and its timestamp.
+fn record_at(
+    partition: &Partition,
+    from: Offset,
+    end: Offset,
+) -> Result<Option<(Offset, Timestamp)>, WireError> {
+    let damaged = |problem: String| WireError::new(ErrorCode::CorruptLog, problem);
+    if end <= from {
+        return Ok(None);
+    }
+    let reader = partition.reader();
+    let mut cursor = reader.cursor_at(from).map_err(|error| unread(partition, &error))?;
+    while let Some(sealed) =
+        reader.read(&mut cursor, end, 1).map_err(|error| unread(partition, &error))?
+    {
+        for batch in SealedBatches::new(sealed) {
+            let batch = batch.map_err(|error| damaged(error.to_string()))?.batch;
+            if batch.header.attributes.is_control() {
+                continue;
+            }
+            let records = batch
+                .records(&DecodeLimits::default())
+                .map_err(|error| damaged(error.to_string()))?;
+            for record in &records {
+                let record = record.map_err(|error| damaged(error.to_string()))?;
+                let offset = records.offset_of(&record);
+                if from <= offset {
+                    return Ok(Some((offset, records.timestamp_of(&record))));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireError> {
     let view = partition.view();
     if !view.serves() {
@@ -66,6 +104,10 @@ fn one(partition: &Partition, at: OffsetSpec) -> Result<PartitionOffset, WireErr
         OffsetSpec::Timestamp(time) => {
             let found = partition.reader().offset_for_timestamp(time, view.high_watermark);
             let found = found.map_err(|error| unread(partition, &error))?;
+            found.map_or((view.high_watermark, None), |(offset, time)| (offset, Some(time)))
+        }
+        OffsetSpec::At(offset) => {
+            let found = record_at(partition, offset.max(view.log_start), view.high_watermark)?;
             found.map_or((view.high_watermark, None), |(offset, time)| (offset, Some(time)))
         }
     };

@@ -227,9 +227,12 @@ pub struct ResetOffsets {
     pub offsets: Vec<(TopicPartition, Offset)>,
 }
 
-/// Lists the groups that the asked broker coordinates.
+/// Lists the groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListGroups {}
+pub struct ListGroups {
+    /// Only those that the asked broker coordinates.
+    pub here: bool,
+}
 
 /// One group in a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

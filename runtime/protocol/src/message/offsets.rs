@@ -13,6 +13,8 @@ pub enum OffsetSpec {
     Latest,
     /// The first record whose timestamp is at or after this one; the latest offset if there is none.
     Timestamp(Timestamp),
+    /// The first record at or after this offset, with its timestamp; the latest offset if there is none.
+    At(Offset),
 }
 
 /// Asks for offsets.
@@ -33,7 +35,7 @@ pub struct PartitionOffset {
     pub partition: PartitionIndex,
     /// The offset.
     pub offset: Offset,
-    /// The timestamp of the record there, when it was asked for by time and found.
+    /// The timestamp of the record there, when it was asked for by time or offset and found.
     pub timestamp: Option<Timestamp>,
     /// The epoch the broker leads in.
     pub leader_epoch: LeaderEpoch,

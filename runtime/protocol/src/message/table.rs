@@ -123,7 +123,7 @@ requests! {
     FetchOffsets(group::FetchOffsets) -> group::GroupOffsets;
     /// Sets offsets of a group that has no members.
     ResetOffsets(group::ResetOffsets) -> ();
-    /// Lists the groups that this broker coordinates.
+    /// Lists the groups.
     ListGroups(group::ListGroups) -> Vec<group::GroupSummary>;
     /// Describes one group.
     DescribeGroup(group::DescribeGroup) -> group::GroupDescription;

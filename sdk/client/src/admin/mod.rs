@@ -1,7 +1,8 @@
-//! Everything that is not records: topics, offsets, modules, jobs, the cluster.
+//! Everything that is not records: topics, offsets, groups, modules, jobs, the cluster.
 //!
 //! Every method is one [`Client::call`]; what has no method here can be called directly.
 
+mod groups;
 mod jobs;
 mod modules;
 mod topics;

@@ -164,8 +164,8 @@ impl GroupConsumer {
         &self.consumer
     }
 
-    /// Leaves the group, after what was handed out is committed if that is done periodically: its partitions are
-    /// others' at once. A static member's wait for it to come back.
+    /// Leaves the group, after what was handed out is committed if that is done periodically, and the listener was told:
+    /// its partitions are others' at once. A static member's wait for it to come back.
     ///
     /// # Errors
     /// [`CommitError`] when the last commit fails; it has left all the same.
@@ -175,6 +175,8 @@ impl GroupConsumer {
             CommitMode::Periodic(_) => self.ledger.commit_processed().await,
             CommitMode::Manual | CommitMode::BeforeDelivery => Ok(()),
         };
+        let owned = self.shared.owned();
+        self.let_go(&mut *self.course.lock().await, &owned).await;
         self.membership.leave().await;
         committed
     }
@@ -234,8 +236,12 @@ impl GroupConsumer {
         }
         let names: Vec<_> =
             partitions.iter().map(|(of, name)| (name.clone(), of.partition)).collect();
+        if names.is_empty() {
+            return;
+        }
         self.tell(Turn::Revoked, &names).await;
         self.drop_all(course, partitions);
+        tracing::debug!(turn = ?Turn::Revoked, partitions = %Listed(&names), "rebalanced");
         self.shared.let_go(partitions.iter().map(|(of, _)| *of));
     }
 
@@ -249,6 +255,9 @@ impl GroupConsumer {
     }
 
     async fn tell(&self, turn: Turn, partitions: &[(TopicName, PartitionIndex)]) {
+        if turn != Turn::Revoked {
+            tracing::debug!(?turn, partitions = %Listed(partitions), "rebalanced");
+        }
         if let Some(listener) = &self.config.listener {
             listener.turned(self, turn, partitions).await;
         }
@@ -271,6 +280,19 @@ impl GroupConsumer {
         }
         let committed = self.ledger.commit_before_delivery(fetched).await;
         committed.map_err(|error| ConsumeError::NotCommitted(Box::new(error)))
+    }
+}
+
+/// Partitions as a log line has them.
+struct Listed<'a>(&'a [(TopicName, PartitionIndex)]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (topic, partition)) in self.0.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma}{topic}/{partition}")?;
+        }
+        Ok(())
     }
 }
 

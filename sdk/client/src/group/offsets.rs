@@ -9,9 +9,10 @@ use std::sync::Arc;
 use millstream_protocol::error::ErrorCode;
 use millstream_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
 use millstream_protocol::message::group::{
-    CommitOffsets, Committed, FindCoordinator, OffsetCommit,
+    CommitOffsets, Committed, Coordinator, FindCoordinator, OffsetCommit,
 };
 use parking_lot::Mutex;
+use tokio::sync::OnceCell;
 
 use super::shared::{Shared, Taken};
 use crate::client::Client;
@@ -24,6 +25,8 @@ type Position = (Offset, Option<LeaderEpoch>);
 pub(super) struct Ledger {
     client: Client,
     shared: Arc<Shared>,
+    /// Which partition of `__groups` it is, which never changes.
+    coordinator: OnceCell<Coordinator>,
     accounts: Mutex<BTreeMap<TopicPartition, Account>>,
     /// Held while a commit is under way.
     committing: tokio::sync::Mutex<()>,
@@ -41,6 +44,7 @@ impl Ledger {
         Self {
             client,
             shared,
+            coordinator: OnceCell::new(),
             accounts: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
         }
@@ -146,9 +150,10 @@ impl Ledger {
             committed: Committed { offset: *offset, epoch: *epoch, metadata: String::new() },
         };
         let group = self.shared.group.clone();
-        let found = self.client.call(FindCoordinator { group: group.clone() }).await?;
+        let find = || self.client.call(FindCoordinator { group: group.clone() });
+        let found = self.coordinator.get_or_try_init(find).await?;
         let commit = CommitOffsets {
-            group,
+            group: group.clone(),
             member: Some(self.shared.identity()),
             offsets: wanted.iter().map(one).collect(),
         };
@@ -164,6 +169,8 @@ impl Ledger {
         for (of, (offset, _)) in wanted {
             let is_refused = refused.iter().any(|(refused, _)| *refused == of);
             if let Some(account) = accounts.get_mut(&of).filter(|_| !is_refused) {
+                let (topic, partition) = (&account.topic, of.partition);
+                tracing::debug!(%topic, %partition, %offset, "committed");
                 account.committed = account.committed.max(Some(offset));
             }
         }

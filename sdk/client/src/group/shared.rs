@@ -97,6 +97,14 @@ impl Shared {
         (state.member, state.epoch)
     }
 
+    /// What is owned.
+    pub(super) fn owned(&self) -> Vec<(TopicPartition, TopicName)> {
+        let state = self.state.lock();
+        let valid = state.owned_in == state.generation;
+        let owned = state.owned.iter().filter(|_| valid);
+        owned.map(|(of, name)| (*of, name.clone())).collect()
+    }
+
     pub(super) fn session(&self) -> std::time::Duration {
         std::time::Duration::from_millis(self.details.session_timeout_ms.into())
     }

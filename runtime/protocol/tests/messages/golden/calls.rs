@@ -70,7 +70,7 @@ pub(crate) fn every_call() -> Vec<Request> {
         .into(),
         FetchOffsets { group: group.clone(), partitions: Some(vec![OF]) }.into(),
         ResetOffsets { group: group.clone(), offsets: vec![(OF, Offset(300))] }.into(),
-        ListGroups {}.into(),
+        ListGroups { here: true }.into(),
         DescribeGroup { group: group.clone() }.into(),
         DeleteGroup { group }.into(),
     ]

@@ -27,6 +27,7 @@ pub(crate) fn list_offsets() -> impl Strategy<Value = ListOffsets> {
         Just(OffsetSpec::Earliest),
         Just(OffsetSpec::Latest),
         timestamp().prop_map(OffsetSpec::Timestamp),
+        offset().prop_map(OffsetSpec::At),
     ];
     (topic_name(), option::of(partition()), at).prop_map(|(topic, partition, at)| ListOffsets {
         topic,
