@@ -20,6 +20,8 @@ pub(crate) struct Stdout {
     pieces: mpsc::Sender<Vec<u8>>,
     /// Pieces that were written, to be filled again.
     spent: mpsc::Receiver<Vec<u8>>,
+    /// Pieces that were handed over and are not known to be written.
+    ahead: usize,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -31,7 +33,8 @@ impl Stdout {
 
     fn over(mut out: impl Write + Send + 'static) -> Self {
         let (pieces, mut filled) = mpsc::channel::<Vec<u8>>(AHEAD);
-        let (give_back, spent) = mpsc::channel(AHEAD + 1);
+        // Those that wait, one that is being written, and one more: there is always room.
+        let (give_back, spent) = mpsc::channel(AHEAD + 2);
         let thread = std::thread::spawn(move || {
             while let Some(mut piece) = filled.blocking_recv() {
                 out.write_all(&piece)?;
@@ -42,7 +45,7 @@ impl Stdout {
             }
             Ok(())
         });
-        Self { piece: Vec::with_capacity(PIECE_BYTES * 2), pieces, spent, thread }
+        Self { piece: Vec::with_capacity(PIECE_BYTES * 2), pieces, spent, ahead: 0, thread }
     }
 
     /// Where to append what is to be written.
@@ -60,13 +63,29 @@ impl Stdout {
         if self.piece.is_empty() {
             return Ok(());
         }
-        let next = self.spent.try_recv().unwrap_or_default();
+        let mut next = Vec::new();
+        while let Ok(spent) = self.spent.try_recv() {
+            self.ahead -= 1;
+            next = spent;
+        }
         let piece = std::mem::replace(&mut self.piece, next);
         match self.pieces.send(piece).await {
-            Ok(()) => Ok(()),
+            Ok(()) => self.ahead += 1,
             // The thread has ended, so it has failed; what it says is told by `finish`.
-            Err(_) => Err(Failure::ReaderGone),
+            Err(_) => return Err(Failure::ReaderGone),
         }
+        Ok(())
+    }
+
+    /// Hands over what has gathered and waits until the system has all of it: it outlives this process.
+    pub(crate) async fn written(&mut self) -> Result {
+        self.flush().await?;
+        while self.ahead != 0 {
+            // As above.
+            self.spent.recv().await.ok_or(Failure::ReaderGone)?;
+            self.ahead -= 1;
+        }
+        Ok(())
     }
 
     /// Waits until everything is written, or tells why it was not.
@@ -134,6 +153,20 @@ mod tests {
         }
         stdout.finish().await.expect("written");
         assert!(*written.0.lock().expect("no panic") == expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_said_to_be_written_is() {
+        let written = Shared::default();
+        let mut stdout = Stdout::over(written.clone());
+        for number in 0..1_000_usize {
+            stdout.buffer().push(b'x');
+            if number % 3 == 0 {
+                stdout.flush().await.expect("handed over");
+            }
+            stdout.written().await.expect("written");
+            assert_eq!(written.0.lock().expect("no panic").len(), number + 1);
+        }
     }
 
     #[tokio::test]

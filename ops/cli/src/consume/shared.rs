@@ -1,6 +1,6 @@
 //! `millstream consume --group`: records that the members of a group share, printed and then committed.
 //!
-//! Invariant: what is committed was printed and flushed: a record is printed at least once by some member, and twice only
+//! Invariant: what is committed was printed, and the system has it: a record is printed at least once by some member, and twice only
 //! when a member ends between the two.
 
 use std::time::Duration;
@@ -53,7 +53,7 @@ async fn print_all(consumer: &GroupConsumer, printer: &mut Printer) -> Result {
         let upto = printer.print(&fetched, None)?;
         if upto < fetched.next_offset() {
             // The limit was reached within: the rest comes again.
-            printer.stdout.flush().await?;
+            printer.stdout.written().await?;
             let partition = fetched.partition();
             let committed = consumer.commit_up_to(fetched.topic().as_str(), partition, upto).await;
             return committed.map_err(uncommitted);
@@ -66,7 +66,7 @@ async fn print_all(consumer: &GroupConsumer, printer: &mut Printer) -> Result {
 }
 
 async fn flush(consumer: &GroupConsumer, printer: &mut Printer) -> Result {
-    printer.stdout.flush().await?;
+    printer.stdout.written().await?;
     match consumer.commit().await {
         // Others print it again: that is at least once.
         Err(CommitError::Fenced(error)) => {
