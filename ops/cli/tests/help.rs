@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 47] = [
+const COMMANDS: [&[&str]; 48] = [
     &[],
     &["serve"],
     &["topic"],
@@ -46,6 +46,7 @@ const COMMANDS: [&[&str]; 47] = [
     &["bench"],
     &["bench", "produce"],
     &["bench", "failover"],
+    &["bench", "group"],
     &["bench", "consume"],
     &["bench", "latency"],
     &["bench", "filter"],

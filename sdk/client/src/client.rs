@@ -2,12 +2,13 @@
 //!
 //! Invariant: there is one connection to a broker and one memory of who leads what, whoever uses them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use millstream_protocol::ids::{GroupName, PartitionIndex, TopicName};
 use millstream_protocol::message::Call;
 use millstream_protocol::message::group::FindCoordinator;
+use millstream_protocol::partitioner::partition_of_key;
 use millstream_transport::Connection;
 
 use crate::admin::Admin;
@@ -47,6 +48,8 @@ struct Shared {
     links: Links,
     brokers: Brokers,
     finder: Finder,
+    /// The topic that coordinates groups, once it is known to be there.
+    groups: OnceLock<TopicName>,
 }
 
 impl Client {
@@ -71,7 +74,9 @@ impl Client {
     pub fn lazy(config: ClientConfig) -> Result<Self, ClientError> {
         let (links, finder) = (Links::new(&config)?, Finder::default());
         let brokers = Brokers::new(&config.brokers);
-        Ok(Self { shared: Arc::new(Shared { config, links, brokers, finder }) })
+        Ok(Self {
+            shared: Arc::new(Shared { config, links, brokers, finder, groups: OnceLock::new() }),
+        })
     }
 
     /// What it was made with.
@@ -137,8 +142,24 @@ impl Client {
         group: &GroupName,
         call: C,
     ) -> Result<C::Response, ClientError> {
-        let at = self.call(FindCoordinator { group: group.clone() }).await?;
-        self.call_at(&at.topic, at.partition, call).await
+        let (topic, partition) = self.coordinator(group).await?;
+        self.call_at(&topic, partition, call).await
+    }
+
+    /// Which partition coordinates a group. The topic is asked for, and made, once.
+    pub(crate) async fn coordinator(
+        &self,
+        group: &GroupName,
+    ) -> Result<(TopicName, PartitionIndex), ClientError> {
+        let topic = match self.shared.groups.get() {
+            Some(topic) => topic,
+            None => {
+                let found = self.call(FindCoordinator { group: group.clone() }).await?;
+                self.shared.groups.get_or_init(|| found.topic)
+            }
+        };
+        let partitions = self.routes(topic, false).await?.partitions();
+        Ok((topic.clone(), partition_of_key(group.as_str().as_bytes(), partitions)))
     }
 
     /// Makes a call at who leads a partition.

@@ -136,6 +136,11 @@ impl Fleet {
         connected.map_err(|_| Failure::new("no broker could be reached"))
     }
 
+    /// What another process needs to be their client: their addresses, and the authority's file.
+    pub(super) fn reached_by(&self) -> (String, PathBuf) {
+        (self.addresses().join(","), self.members[0].data.join("ca.pem"))
+    }
+
     /// SIGKILL.
     pub(super) fn kill(&mut self, node: NodeId) -> Result {
         self.member(node)?.process.take().map_or(Ok(()), Process::kill)

@@ -12,6 +12,7 @@ mod ceiling;
 mod consume;
 mod failover;
 mod filter;
+mod group;
 mod latency;
 mod pace;
 mod payload;
@@ -53,6 +54,7 @@ enum Verb {
     CeilingPeer(ceiling::peer::Args),
     Startup(startup::Args),
     Failover(failover::Args),
+    Group(group::Args),
 }
 
 // What a verb needs that talks to a broker. Not a doc comment: that would be every verb's help.
@@ -83,5 +85,6 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
         Verb::CeilingPeer(args) => ceiling::peer::run(&args),
         Verb::Startup(args) => startup::run(&args, output),
         Verb::Failover(args) => failover::run(&args, output),
+        Verb::Group(args) => group::run(&args, output),
     }
 }

@@ -1,9 +1,10 @@
 //! Consumer groups, as those see them who are no members.
 
+use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{GroupName, Offset, TopicPartition};
 use millstream_protocol::message::group::{
-    DeleteGroup, DescribeGroup, FetchOffsets, GroupDescription, GroupOffset, GroupSummary,
-    ListGroups, ResetOffsets,
+    CommitOffsets, DeleteGroup, DescribeGroup, FetchOffsets, GroupDescription, GroupOffset,
+    GroupSummary, ListGroups, OffsetCommit, ResetOffsets,
 };
 
 use super::Admin;
@@ -35,6 +36,21 @@ impl Admin {
         let group = GroupName::new(group)?;
         let call = FetchOffsets { group: group.clone(), partitions: None };
         Ok(self.client.call_of_group(&group, call).await?.offsets)
+    }
+
+    /// Commits offsets of a group without members: for a program that shares out partitions by itself. They never go
+    /// back. Returns those that were refused, and why.
+    ///
+    /// # Errors
+    /// The group has members, or as [`Client::call`](crate::Client::call).
+    pub async fn commit_offsets(
+        &self,
+        group: &str,
+        offsets: Vec<OffsetCommit>,
+    ) -> Result<Vec<(TopicPartition, WireError)>, ClientError> {
+        let group = GroupName::new(group)?;
+        let call = CommitOffsets { group: group.clone(), member: None, offsets };
+        Ok(self.client.call_of_group(&group, call).await?.refused)
     }
 
     /// Sets a group's offsets, forward or backward. The group must have no members.

@@ -14,7 +14,7 @@ use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::limits::MAX_MESSAGE_BYTES;
 use millstream_protocol::message::Open;
-use millstream_protocol::message::group::{FindCoordinator, MemberFrame, OpenGroup, Standing};
+use millstream_protocol::message::group::{MemberFrame, OpenGroup, Standing};
 use millstream_transport::{FrameReader, FrameWriter, StreamCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -138,9 +138,8 @@ async fn open(
     search: &mut Search,
     leader: &mut Option<Leader>,
 ) -> Result<(FrameWriter, FrameReader), End> {
-    let found = client.call(FindCoordinator { group: shared.group.clone() }).await;
-    let found = found.map_err(judged)?;
-    let place = Place { topic: &found.topic, id: Some(found.id), partition: found.partition };
+    let (topic, partition) = client.coordinator(&shared.group).await.map_err(judged)?;
+    let place = Place { topic: &topic, id: None, partition };
     let at = leader.insert(client.leader(place, search).await.map_err(judged)?);
     let connection = client.connection(&at.address).await.map_err(judged)?;
     let (mut writer, reader) =

@@ -8,11 +8,8 @@ use std::sync::Arc;
 
 use millstream_protocol::error::ErrorCode;
 use millstream_protocol::ids::{LeaderEpoch, Offset, PartitionIndex, TopicName, TopicPartition};
-use millstream_protocol::message::group::{
-    CommitOffsets, Committed, Coordinator, FindCoordinator, OffsetCommit,
-};
+use millstream_protocol::message::group::{CommitOffsets, Committed, OffsetCommit};
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 
 use super::shared::{Shared, Taken};
 use crate::client::Client;
@@ -25,8 +22,6 @@ type Position = (Offset, Option<LeaderEpoch>);
 pub(super) struct Ledger {
     client: Client,
     shared: Arc<Shared>,
-    /// Which partition of `__groups` it is, which never changes.
-    coordinator: OnceCell<Coordinator>,
     accounts: Mutex<BTreeMap<TopicPartition, Account>>,
     /// Held while a commit is under way.
     committing: tokio::sync::Mutex<()>,
@@ -44,7 +39,6 @@ impl Ledger {
         Self {
             client,
             shared,
-            coordinator: OnceCell::new(),
             accounts: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
         }
@@ -150,14 +144,12 @@ impl Ledger {
             committed: Committed { offset: *offset, epoch: *epoch, metadata: String::new() },
         };
         let group = self.shared.group.clone();
-        let find = || self.client.call(FindCoordinator { group: group.clone() });
-        let found = self.coordinator.get_or_try_init(find).await?;
         let commit = CommitOffsets {
             group: group.clone(),
             member: Some(self.shared.identity()),
             offsets: wanted.iter().map(one).collect(),
         };
-        let answer = self.client.call_at(&found.topic, found.partition, commit).await;
+        let answer = self.client.call_of_group(&group, commit).await;
         let refused = match answer {
             Ok(answer) => answer.refused,
             Err(ClientError::Refused(error)) if error.code == ErrorCode::MemberFenced => {
