@@ -16,10 +16,13 @@ mod membership;
 mod offsets;
 mod shared;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
 use millstream_protocol::ids::{MemberId, Offset, PartitionIndex, TopicName, TopicPartition};
 use millstream_protocol::message::group::Committed;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -36,6 +39,8 @@ use shared::{Shared, Step, Taken};
 
 /// How long a commit may take before a partition is let go of without it: its records come again elsewhere.
 const LAST_COMMIT: Duration = Duration::from_secs(10);
+/// Partitions whose place is looked up at a time.
+const ASSIGNING: usize = 64;
 
 /// A member of a consumer group. Each partition of the topics that the group subscribes to is read by one member; those
 /// that a member gets or loses are told to its listener. Dropping it leaves the group.
@@ -63,7 +68,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(10);
 /// # Ok(()) });
 /// ```
 pub struct GroupConsumer {
-    consumer: Consumer,
+    consumer: Arc<Consumer>,
     config: GroupConfig,
     shared: Arc<Shared>,
     membership: Membership,
@@ -74,22 +79,32 @@ pub struct GroupConsumer {
 
 /// What the waiting task is about.
 struct Course {
-    /// What is owned and not read yet, as its place could not be looked up.
+    /// What is owned and not read yet.
     to_assign: Vec<Taken>,
+    /// Of which the place is being looked up. It goes on where it was, however often the wait is cancelled.
+    assigning: FuturesUnordered<BoxFuture<'static, (Taken, Result<(), ConsumeError>)>>,
+    /// Those that are being looked up.
+    busy: BTreeSet<TopicPartition>,
     commit_at: Instant,
 }
 
 impl GroupConsumer {
     pub(crate) fn new(client: &Client, config: GroupConfig) -> Result<Self, ClientError> {
         let details = config.details(client.config())?;
-        let consumer = client.consumer(config.consumer.clone())?;
+        let consumer = Arc::new(client.consumer(config.consumer.clone())?);
         let group = config.name()?;
         let shared = Arc::new(Shared::new(group, details));
         // Connections of its own, on a thread of its own: what the program does with its threads costs no membership.
         let membership = Membership::start(client.config().clone(), Arc::clone(&shared))?;
         let ledger = Ledger::new(client.clone(), Arc::clone(&shared));
         let commit_at = Instant::now() + config.commit.interval();
-        let course = tokio::sync::Mutex::new(Course { to_assign: Vec::new(), commit_at });
+        let course = Course {
+            to_assign: Vec::new(),
+            assigning: FuturesUnordered::new(),
+            busy: BTreeSet::new(),
+            commit_at,
+        };
+        let course = tokio::sync::Mutex::new(course);
         Ok(Self { consumer, config, shared, membership, ledger, course })
     }
 
@@ -114,6 +129,9 @@ impl GroupConsumer {
                 () = self.shared.news.notified() => {}
                 () = sleep_until(certain.unwrap_or_else(Instant::now)), if certain.is_some() => {}
                 () = sleep_until(course.commit_at), if commit => {}
+                Some((taken, assigned)) = course.assigning.next() => {
+                    self.assigned(&mut course, taken, assigned)?;
+                }
                 fetched = self.consumer.next(), if reads => {
                     let fetched = fetched?;
                     self.before_delivery(&fetched).await?;
@@ -160,7 +178,7 @@ impl GroupConsumer {
 
     /// The consumer underneath, to pause, resume and seek what is owned.
     #[must_use]
-    pub const fn consumer(&self) -> &Consumer {
+    pub fn consumer(&self) -> &Consumer {
         &self.consumer
     }
 
@@ -184,9 +202,11 @@ impl GroupConsumer {
     /// Takes every step from what it owns to what it may own.
     async fn settle(&self, course: &mut Course) -> Result<(), ConsumeError> {
         loop {
-            self.assign(course).await?;
             match self.shared.next_step() {
-                None => return Ok(()),
+                None => {
+                    self.assign(course);
+                    return Ok(());
+                }
                 Some(Step::Failed(error)) => return Err(error.into()),
                 Some(Step::Lost(lost)) => self.lose(course, &lost).await,
                 Some(Step::Revoke(partitions)) => self.let_go(course, &partitions).await,
@@ -199,8 +219,15 @@ impl GroupConsumer {
         }
     }
 
-    async fn assign(&self, course: &mut Course) -> Result<(), ConsumeError> {
-        while let Some(taken) = course.to_assign.last() {
+    /// Begins to read what is owned, some of it at a time.
+    fn assign(&self, course: &mut Course) {
+        let wanted = std::mem::take(&mut course.to_assign);
+        for taken in wanted {
+            // One that went and came back waits until it is known what came of it the first time.
+            if ASSIGNING <= course.assigning.len() || !course.busy.insert(taken.of) {
+                course.to_assign.push(taken);
+                continue;
+            }
             let at = match &taken.committed {
                 Some(Committed { offset, epoch: Some(epoch), .. }) => {
                     StartAt::Position(*offset, *epoch)
@@ -208,11 +235,30 @@ impl GroupConsumer {
                 Some(Committed { offset, .. }) => StartAt::Offset(*offset),
                 None => self.config.start,
             };
-            self.consumer.assign(taken.topic.as_str(), taken.of.partition, at).await?;
-            let taken = course.to_assign.pop().expect("it was the last");
             self.ledger.begin(&taken);
+            let consumer = Arc::clone(&self.consumer);
+            course.assigning.push(Box::pin(async move {
+                let topic = taken.topic.as_str();
+                let assigned = consumer.assign(topic, taken.of.partition, at).await;
+                (taken, assigned)
+            }));
         }
-        Ok(())
+    }
+
+    /// A partition is read, or its place could not be looked up; or it has gone again meanwhile.
+    fn assigned(
+        &self,
+        course: &mut Course,
+        taken: Taken,
+        assigned: Result<(), ConsumeError>,
+    ) -> Result<(), ConsumeError> {
+        course.busy.remove(&taken.of);
+        if !self.ledger.has(taken.of) {
+            // It may not have come so far.
+            let _ = self.consumer.unassign(taken.topic.as_str(), taken.of.partition);
+            return Ok(());
+        }
+        assigned.inspect_err(|_| course.to_assign.push(taken))
     }
 
     /// Others may own these by now: nothing of them is processed or committed any more.

@@ -60,6 +60,11 @@ impl Ledger {
         self.accounts.lock().remove(&of);
     }
 
+    /// Whether a partition is this member's.
+    pub(super) fn has(&self, of: TopicPartition) -> bool {
+        self.accounts.lock().contains_key(&of)
+    }
+
     pub(super) fn handed_out(&self, fetched: &Fetched) {
         if let Some(account) = find(&mut self.accounts.lock(), fetched.topic(), fetched.partition())
         {
