@@ -265,7 +265,10 @@ fn attendant(broker: &Broker, cores: &Arc<Cores>, config: &Config, clock: Clock)
         cores: Arc::clone(cores),
         images: broker.metadata.watch(),
         reconciled: broker.reconciled.clone(),
-        config: CoordinatorConfig { offsets_retention: config.groups.offsets_retention.0 },
+        config: CoordinatorConfig {
+            offsets_retention: config.groups.offsets_retention.0,
+            ..CoordinatorConfig::default()
+        },
         clock,
         stop: broker.stop.clone(),
     }

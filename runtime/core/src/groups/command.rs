@@ -66,6 +66,8 @@ pub enum Command {
     },
     /// The topics have changed.
     Retarget,
+    /// A group's partitions are shared out anew, as its members have changed.
+    Share(GroupName),
 }
 
 /// What came of a command.

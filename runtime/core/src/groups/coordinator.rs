@@ -12,6 +12,7 @@
 //! itself awake all the time.
 
 mod sessions;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use millstream_protocol::ids::{GroupName, MemberId, Timestamp, TopicPartition};
 use millstream_protocol::message::group::{Beat, CommitOffsets, ResetOffsets, Standing};
 
 use self::sessions::Sessions;
+use self::sharing::Sharing;
 use super::command::{Command, Response};
 use super::error::GroupError;
 use super::image::{Group, Groups};
@@ -37,11 +39,17 @@ const MAX_STAGED: usize = 50_000;
 pub struct CoordinatorConfig {
     /// How long the offsets of a group that nobody uses are kept.
     pub offsets_retention: Duration,
+    /// A group's partitions are shared out anew at once when its members change, but not more often than this: many
+    /// who come or go together cost one sharing out, and few moves.
+    pub sharing: Duration,
 }
 
 impl Default for CoordinatorConfig {
     fn default() -> Self {
-        Self { offsets_retention: Duration::from_secs(7 * 24 * 3600) }
+        Self {
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+            sharing: Duration::from_millis(50),
+        }
     }
 }
 
@@ -135,6 +143,7 @@ pub struct Coordinator {
     groups: Groups,
     topics: Arc<Topics>,
     sessions: Sessions,
+    sharing: Sharing,
     expire_at: Time,
     staged: Rows,
     /// What follows when the staged rows are committed.
@@ -152,6 +161,7 @@ impl Coordinator {
             groups,
             topics,
             sessions: Sessions::default(),
+            sharing: Sharing::new(config.sharing),
             expire_at: now + EXPIRY,
             staged: Rows::new(),
             then: Vec::new(),
@@ -200,11 +210,23 @@ impl Coordinator {
         member: MemberId,
         beat: Beat,
     ) -> Result<Response, GroupError> {
+        let (seen, before) = (beat.epoch, self.then.len());
         let command = Command::Beat { group: group.clone(), member, beat };
         let response = self.change(now, &command)?;
         let heard = self.groups.get(&group).and_then(|group| group.members().get(&member));
-        self.sessions.heard(now, (&group, member), heard.expect("it is a member now"));
-        Ok(response)
+        let heard = heard.expect("it is a member now");
+        self.sessions.heard(now, (&group, member), heard);
+        if heard.epoch == seen {
+            return Ok(response);
+        }
+        // The answer says everything that this came to; it is not told twice.
+        let twice = |told: &Output| matches!(told, Output::Tell { group: of, member: to, .. } if (of, *to) == (&group, member));
+        let mut told = self.then.split_off(before);
+        told.retain(|told| !twice(told));
+        self.then.append(&mut told);
+        let standing = self.groups.standing(&self.topics, &group, member);
+        let standing = standing.expect("it is a member now");
+        Ok(Response::Standing(Standing { answers: true, ..standing }))
     }
 
     fn fetch(
@@ -230,6 +252,11 @@ impl Coordinator {
             self.then.push(Output::Tell { group, member, standing });
         }
         self.end_sessions(command);
+        if let Some(group) = applied.stale
+            && self.sharing.may(now, &group)
+        {
+            self.change(now, &Command::Share(group)).expect("it is never refused");
+        }
         Ok(applied.response)
     }
 
@@ -250,6 +277,9 @@ impl Coordinator {
             self.sessions.end((&group, member));
             // Who lives after all learns it.
             self.then.push(Output::Tell { group, member, standing: None });
+        }
+        while let Some(group) = self.sharing.due(now) {
+            self.change(now, &Command::Share(group)).expect("it is never refused");
         }
         if self.expire_at <= now {
             self.expire_at = now + EXPIRY;
@@ -296,6 +326,7 @@ impl Machine for Coordinator {
     }
 
     fn deadline(&self) -> Option<Time> {
-        Some(self.sessions.deadline().map_or(self.expire_at, |due| due.min(self.expire_at)))
+        let others = self.sessions.deadline().into_iter().chain(self.sharing.deadline());
+        others.chain([self.expire_at]).min()
     }
 }

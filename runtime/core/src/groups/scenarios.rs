@@ -73,7 +73,8 @@ impl Rig {
     }
 
     fn of(log: Groups, topics: Arc<Topics>, now: Time) -> Self {
-        let config = CoordinatorConfig::default();
+        // What follows from who comes and goes is looked at at once.
+        let config = CoordinatorConfig { sharing: Duration::ZERO, ..CoordinatorConfig::default() };
         let coordinator = Coordinator::new(config, log.clone(), topics, now);
         let mut rig = Self { coordinator, now, log, writing: None, told: Vec::new() };
         rig.step(Input::Tick { wall: Timestamp(0) });

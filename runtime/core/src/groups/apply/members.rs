@@ -9,7 +9,7 @@ use millstream_protocol::limits::{MAX_PATTERN_CHARS, MAX_SUBSCRIBED_TOPICS};
 use millstream_protocol::message::group::{Beat, MemberDetails, Standing, Subscription};
 
 use super::super::image::{Group, Groups, Member};
-use super::super::reconcile::{retarget, settle};
+use super::super::reconcile::settle;
 use super::super::topics::{self, Topics};
 use super::{GroupError, Outcome, Response, Touched};
 
@@ -94,7 +94,8 @@ fn join(
     group.members.insert(id, member);
     touched.group(name);
     touched.member(name, id);
-    let moved = retarget(group, topics);
+    touched.stale = Some(name.clone());
+    let moved = settle(group, topics);
     touched.moved(name, moved);
     Ok(touched)
 }
@@ -156,13 +157,8 @@ fn go_on(
     for partition in &released {
         group.disown(id, *partition);
     }
-    let moved = if changed {
-        retarget(group, topics)
-    } else if released.is_empty() {
-        BTreeSet::new()
-    } else {
-        settle(group, topics)
-    };
+    touched.stale = changed.then(|| name.clone());
+    let moved = if released.is_empty() { BTreeSet::new() } else { settle(group, topics) };
     touched.moved(name, moved);
     Ok(touched)
 }
@@ -217,7 +213,8 @@ pub(super) fn fence(
     }
     touched.group(name);
     touched.member(name, id);
-    let moved = retarget(group, topics);
+    touched.stale = Some(name.clone());
+    let moved = settle(group, topics);
     touched.moved(name, moved);
     Ok((Response::Done, touched))
 }

@@ -25,6 +25,8 @@ pub(super) struct Applied {
     pub(super) rows: Rows,
     /// Whose assignment changed.
     pub(super) moved: BTreeSet<(GroupName, MemberId)>,
+    /// A group whose partitions are to be shared out anew: by [`Command::Share`], soon.
+    pub(super) stale: Option<GroupName>,
 }
 
 /// What was touched, while a command is applied.
@@ -32,6 +34,7 @@ pub(super) struct Applied {
 struct Touched {
     keys: BTreeSet<Key>,
     moved: BTreeSet<(GroupName, MemberId)>,
+    stale: Option<GroupName>,
 }
 
 impl Touched {
@@ -68,7 +71,7 @@ impl Groups {
     ) -> Result<Applied, GroupError> {
         let (response, touched) = self.change(topics, command)?;
         let rows = touched.keys.iter().map(|key| self.row(key)).collect();
-        Ok(Applied { response, rows, moved: touched.moved })
+        Ok(Applied { response, rows, moved: touched.moved, stale: touched.stale })
     }
 
     fn change(&mut self, topics: &Topics, command: &Command) -> Outcome {
@@ -87,7 +90,16 @@ impl Groups {
             Command::Delete { group } => offsets::delete(self, group),
             Command::Expire { before } => Ok(offsets::expire(self, *before)),
             Command::Retarget => Ok(self.retarget_all(topics)),
+            Command::Share(group) => Ok(self.share(topics, group)),
         }
+    }
+
+    fn share(&mut self, topics: &Topics, name: &GroupName) -> (Response, Touched) {
+        let mut touched = Touched::default();
+        if let Some(group) = self.groups.get_mut(name) {
+            touched.moved(name, retarget(group, topics));
+        }
+        (Response::Done, touched)
     }
 
     /// Everything that follows from topics that were made, grown or deleted.
