@@ -51,10 +51,19 @@ pub struct Member {
     pub target: BTreeSet<TopicPartition>,
     /// What it owns, and since which epoch.
     pub assigned: BTreeMap<TopicPartition, MemberEpoch>,
-    /// What it owned and was asked to let go of, and since which epoch it was its.
-    pub revoking: BTreeMap<TopicPartition, MemberEpoch>,
+    /// What it owned and was asked to let go of.
+    pub revoking: BTreeMap<TopicPartition, Revoking>,
     /// A static member that has gone and is expected back: it owns nothing, and its target waits.
     pub away: bool,
+}
+
+/// A partition that is still its owner's, and is to be another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoking {
+    /// Since which epoch it was its owner's.
+    pub since: MemberEpoch,
+    /// Since which epoch it is to be let go of: who has seen that one does not take it any more.
+    pub asked: MemberEpoch,
 }
 
 impl Groups {
@@ -169,6 +178,7 @@ impl Member {
 
     /// Since which epoch it owns a partition.
     pub(super) fn owns_since(&self, partition: TopicPartition) -> Option<MemberEpoch> {
-        self.assigned.get(&partition).or_else(|| self.revoking.get(&partition)).copied()
+        let revoking = || self.revoking.get(&partition).map(|revoking| revoking.since);
+        self.assigned.get(&partition).copied().or_else(revoking)
     }
 }

@@ -34,5 +34,5 @@ mod scenarios;
 pub use command::{Command, Response};
 pub use coordinator::{Ask, Coordinator, CoordinatorConfig, Input, Output};
 pub use error::GroupError;
-pub use image::{Group, Groups, Member};
+pub use image::{Group, Groups, Member, Revoking};
 pub use topics::{KnownTopic, Topics};

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millstream_protocol::ids::{MemberEpoch, MemberId, TopicPartition};
 
 use super::assign::{self, Candidate};
-use super::image::Group;
+use super::image::{Group, Revoking};
 use super::topics::Topics;
 
 /// Shares the partitions out anew, and takes the steps towards it that can be taken. Returns whose assignment or target
@@ -78,7 +78,7 @@ fn revoke(group: &mut Group, id: MemberId, topics: &Topics, touched: &mut Touche
     if deleted.is_empty() && unwanted.is_empty() {
         return;
     }
-    touched.epoch(group, id);
+    let asked = touched.epoch(group, id);
     for partition in deleted {
         group.disown(id, partition);
         let member = group.members.get_mut(&id).expect("it was there");
@@ -88,7 +88,7 @@ fn revoke(group: &mut Group, id: MemberId, topics: &Topics, touched: &mut Touche
     let member = group.members.get_mut(&id).expect("it was there");
     for partition in unwanted {
         let since = member.assigned.remove(&partition).expect("it is assigned");
-        member.revoking.insert(partition, since);
+        member.revoking.insert(partition, Revoking { since, asked });
     }
 }
 

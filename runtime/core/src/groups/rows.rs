@@ -126,9 +126,10 @@ impl Group {
         let mut owners = BTreeMap::<TopicPartition, (MemberEpoch, MemberId)>::new();
         for (id, member) in &self.members {
             self.epoch = self.epoch.max(member.epoch);
-            for (partition, since) in member.assigned.iter().chain(&member.revoking) {
-                let claim = (*since, *id);
-                let owner = owners.entry(*partition).or_insert(claim);
+            for partition in member.owned() {
+                let since = member.owns_since(partition).expect("it owns it");
+                let claim = (since, *id);
+                let owner = owners.entry(partition).or_insert(claim);
                 *owner = claim.min(*owner);
             }
         }

@@ -144,12 +144,14 @@ fn go_on(
         touched.member(name, id);
         changed = true;
     }
-    // Who has not seen its last change may be about to take what it does not say that it owns.
-    let released: Vec<_> = if beat.epoch == member.epoch {
-        member.revoking.keys().filter(|held| !beat.owned.contains(held)).copied().collect()
-    } else {
-        Vec::new()
-    };
+    // Who has not seen that it is to let go may be about to take what it does not say that it owns.
+    let owned: BTreeSet<_> = beat.owned.iter().collect();
+    let released: Vec<_> = member
+        .revoking
+        .iter()
+        .filter(|(held, revoking)| revoking.asked <= beat.epoch && !owned.contains(held))
+        .map(|(held, _)| *held)
+        .collect();
     for partition in &released {
         member.revoking.remove(partition);
         touched.member(name, id);
