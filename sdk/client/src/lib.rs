@@ -1,18 +1,19 @@
-//! The native async client of Millstream: producer, consumer, admin.
+//! The native async client of Millstream: producer, consumer, group consumer, admin.
 //!
 //! ```text
 //!   Client ──┬─ admin()     one stream a call, to any broker      ┐
 //!            ├─ producer()  one stream a partition, to its leader, ├─▶ one QUIC connection a broker,
 //!            │              batches pipelined                      │   dialled again when it is lost
 //!            └─ consumer()  one stream a partition, to its leader, ┘
-//!                           filled up to its credit
+//!                  ▲        filled up to its credit
+//!            group_consumer()  what to read as the group's coordinator says, on a thread and connections of its own
 //! ```
 //!
 //! A leader may move or die, and any broker may be away: streams find the new leader by themselves,
 //! calls another broker.
 //!
 //! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`,
-//! `search`, `finder`, [`admin`], [`producer`], [`consumer`], [`error`], `race`, `backoff`.
+//! `search`, `finder`, [`admin`], [`producer`], [`consumer`], [`group`], [`error`], `race`, `backoff`.
 //!
 //! It never skips the verification of a broker's certificate, never buffers without a bound, never
 //! sends a record again in a way that could write it twice (unless `idempotent` is off), never moves

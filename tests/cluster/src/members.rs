@@ -1,10 +1,10 @@
 //! Members of a consumer group as processes of their own, what they read and when they owned what.
 //!
-//! A member is a `millstream consume --group`: its records come on stdout, what it owned and committed from its log, with
-//! the time on the machine's one clock.
+//! A member is a `millstream consume --group`: its records come on stdout, what it owned and committed from its log,
+//! with the time on the machine's one clock.
 //!
-//! Oracle: owners do not overlap; every record is read by some member; a partition goes on exactly where it was committed
-//! last, so that what is read twice was not committed.
+//! Oracle: owners do not overlap; every record is read by some member; a partition goes on exactly where it was
+//! committed last, so that what is read twice was not committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -291,7 +291,8 @@ mod tests {
 
     #[test]
     fn a_log_line_is_read() {
-        let line = "2026-11-27T01:02:03.000456Z DEBUG millstream_client::group: rebalanced turn=Revoked partitions=a/1,b.c/12";
+        let line = "2026-11-27T01:02:03.000456Z DEBUG millstream_client::group: rebalanced turn=Revoked \
+                    partitions=a/1,b.c/12";
         let (at, rest) = stamped(line).expect("a moment");
         assert_eq!(at, 1_795_741_323_000_456);
         assert_eq!(rebalanced(rest), Some(("Revoked", vec![1, 12])));

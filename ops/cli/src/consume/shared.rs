@@ -1,7 +1,7 @@
 //! `millstream consume --group`: records that the members of a group share, printed and then committed.
 //!
-//! Invariant: what is committed was printed, and the system has it: a record is printed at least once by some member, and twice only
-//! when a member ends between the two.
+//! Invariant: what is committed was printed, and the system has it: a record is printed at least once by some member,
+//! and twice only when a member ends between the two.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A group as it is printed.
 //!
-//! Invariant: a member without partitions is shown, and why: it waits because there are more members than partitions, or
-//! for others to let go.
+//! Invariant: a member without partitions is shown, and why: it waits because there are more members than partitions,
+//! or for others to let go.
 
 use std::collections::BTreeMap;
 

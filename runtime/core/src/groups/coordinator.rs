@@ -220,7 +220,10 @@ impl Coordinator {
             return Ok(response);
         }
         // The answer says everything that this came to; it is not told twice.
-        let twice = |told: &Output| matches!(told, Output::Tell { group: of, member: to, .. } if (of, *to) == (&group, member));
+        let twice = |told: &Output| match told {
+            Output::Tell { group: of, member: to, .. } => *of == group && *to == member,
+            _ => false,
+        };
         let mut told = self.then.split_off(before);
         told.retain(|told| !twice(told));
         self.then.append(&mut told);

@@ -1,7 +1,7 @@
 //! From what each member should own to what it owns, without ever stopping what does not move.
 //!
-//! Invariant: a partition goes from revoking to free only by its owner's word, its owner's end, or the topic's end; what
-//! is free goes at once to whom it is meant for.
+//! Invariant: a partition goes from revoking to free only by its owner's word, its owner's end, or the topic's end;
+//! what is free goes at once to whom it is meant for.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -105,7 +105,8 @@ impl Groups {
     }
 
     /// The groups, when all rows are loaded. Of a write that was cut short some rows may be there and others not, and
-    /// nobody was told of any: who owned a partition before owns it still, and an epoch that a member has was given out.
+    /// nobody was told of any: who owned a partition before owns it still, and an epoch that a member has was given
+    /// out.
     #[must_use]
     pub fn loaded(mut self) -> Self {
         self.groups.retain(|_, group| !group.is_void() || MemberEpoch(0) < group.epoch);

@@ -1,7 +1,7 @@
 //! The topics that members may subscribe to, as the metadata has them.
 //!
-//! Invariant: a topic counts as deleted only when its id was given out and it is not there: a broker that has not caught
-//! up with what is decided takes nothing for deleted.
+//! Invariant: a topic counts as deleted only when its id was given out and it is not there: a broker that has not
+//! caught up with what is decided takes nothing for deleted.
 
 use std::collections::BTreeMap;
 

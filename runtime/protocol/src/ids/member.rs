@@ -17,8 +17,8 @@ impl fmt::Display for MemberId {
     }
 }
 
-/// The number of a member's last change of assignment. Every change in a group, whichever member's, takes the group's next
-/// number, so that a later assignment always has a larger one.
+/// The number of a member's last change of assignment. Every change in a group, whichever member's, takes the group's
+/// next number, so that a later assignment always has a larger one.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

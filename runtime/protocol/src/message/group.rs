@@ -10,8 +10,8 @@
 //! The model is KIP-848's: the coordinator assigns, a partition is handed over only after its owner let go of it, and
 //! what does not move goes on. An error is the stream's last frame.
 //!
-//! That a beat does not name a partition says that it was let go of only when the beat's epoch is that of the request to
-//! do so, or a later one: a member that has not seen it may be about to take what it does not own yet.
+//! That a beat does not name a partition says that it was let go of only when the beat's epoch is that of the request
+//! to do so, or a later one: a member that has not seen it may be about to take what it does not own yet.
 
 use serde::{Deserialize, Serialize};
 

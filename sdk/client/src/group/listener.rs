@@ -12,8 +12,8 @@ use super::GroupConsumer;
 pub enum Turn {
     /// They are this member's, and are read from where the group stands.
     Assigned,
-    /// They are to be another's: what was handed out of them is processed. What is to be committed, or flushed, has to be
-    /// so before this returns.
+    /// They are to be another's: what was handed out of them is processed. What is to be committed, or flushed, has
+    /// to be so before this returns.
     Revoked,
     /// They are another's already: the member was fenced. Nothing of them can be committed any more.
     Lost,

@@ -182,8 +182,8 @@ impl GroupConsumer {
         &self.consumer
     }
 
-    /// Leaves the group, after what was handed out is committed if that is done periodically, and the listener was told:
-    /// its partitions are others' at once. A static member's wait for it to come back.
+    /// Leaves the group, after what was handed out is committed if that is done periodically, and the listener was
+    /// told: its partitions are others' at once. A static member's wait for it to come back.
     ///
     /// # Errors
     /// [`CommitError`] when the last commit fails; it has left all the same.

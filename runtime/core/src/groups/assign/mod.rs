@@ -1,7 +1,7 @@
 //! Sharing out partitions: from who wants what, and who was to have what, to who should have what.
 //!
-//! Invariant: every partition that somebody subscribes to goes to exactly one of those who do; the same question has the
-//! same answer everywhere.
+//! Invariant: every partition that somebody subscribes to goes to exactly one of those who do; the same question has
+//! the same answer everywhere.
 
 mod range;
 mod uniform;

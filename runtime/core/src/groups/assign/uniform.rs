@@ -1,5 +1,5 @@
-//! Uniform and sticky: everybody keeps what it had, what is free goes to who has least, and only then as many move as it
-//! takes to even out.
+//! Uniform and sticky: everybody keeps what it had, what is free goes to who has least, and only then as many move as
+//! it takes to even out.
 //!
 //! Invariant: in the end nobody has two more than somebody who could take one of them. Each move brings the sum of the
 //! squares down, so moving ends.

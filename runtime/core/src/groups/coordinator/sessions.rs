@@ -1,7 +1,7 @@
 //! Until when each member has to be heard of, or has to have let go.
 //!
-//! Invariant: silence counts only while the coordinator was there to hear: if it wakes late, everybody gets the time that
-//! it was away.
+//! Invariant: silence counts only while the coordinator was there to hear: if it wakes late, everybody gets the time
+//! that it was away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
