@@ -93,7 +93,7 @@ async fn measure(args: &Args, fleet: &Fleet, client: &Client) -> Result<Document
     let shares = share::measure(client, args.records, factor).await?;
     let (left, undisturbed) = leave::measure(client, args.rounds, factor).await?;
     let killed = kill::measure(fleet, client, args.rounds, factor).await?;
-    let settled = settle::measure(client, (args.members, args.partitions), factor).await?;
+    let settled = settle::measure((fleet, client), (args.members, args.partitions), factor).await?;
     Ok(Document {
         brokers: args.brokers,
         members: args.members,

@@ -21,7 +21,8 @@ pub enum Turn {
 
 /// Is told when partitions come and go, within [`GroupConsumer::next`].
 pub trait RebalanceListener: Send + Sync {
-    /// Partitions came, or are about to go. They go when what this returns is done.
+    /// Partitions came, or are about to go. They go when what this returns is done. Where the call of
+    /// [`GroupConsumer::next`] is cancelled meanwhile, this is too, and what it was about is told again.
     fn turned<'a>(
         &'a self,
         consumer: &'a GroupConsumer,

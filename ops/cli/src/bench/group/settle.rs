@@ -7,6 +7,7 @@ use millstream_protocol::ids::TopicName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::super::brokers::Fleet;
 use super::super::topic;
 use super::PATIENCE;
 use crate::failure::{Failure, Result};
@@ -15,7 +16,7 @@ const GROUP: &str = "settling";
 
 /// From the first start until all own what they should, as each of them has it.
 pub(super) async fn measure(
-    client: &Client,
+    (fleet, client): (&Fleet, &Client),
     (members, partitions): (u32, u32),
     factor: u16,
 ) -> Result<Duration> {
@@ -23,10 +24,15 @@ pub(super) async fn measure(
     topic::create(client, &name, partitions, factor, Default::default()).await?;
     // The topic of the groups is there before.
     let _ = client.admin().list_groups().await?;
+    // A program each: one connection takes no thousand streams of a thousand partitions that move.
+    let mut clients = Vec::new();
+    for _ in 0..members {
+        clients.push(fleet.client().await?);
+    }
     let (owns, mut told) = mpsc::channel(1_024);
     let mut tasks = JoinSet::new();
     let begun = Instant::now();
-    for number in 0..members {
+    for (number, client) in (0..).zip(&clients) {
         let consumer = client.group_consumer(GroupConfig::new(GROUP, [name.as_str()]))?;
         let owns = owns.clone();
         tasks.spawn(member(number, consumer, owns));
