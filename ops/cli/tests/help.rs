@@ -92,7 +92,7 @@ fn wrong_usage_ends_with_two_and_says_nothing_on_stdout() {
         &["topic", "alter", "t"],
         &["consume", "t", "--from", "yesterday"],
         &["consume", "t", "--filter-param", "a=1"],
-        &["consume", "t", "--group", "g"],
+        &["consume", "t", "--group", "g", "--until-end"],
         &["produce", "t", "--key-separator", ":", "--key-json", "id"],
         &["produce", "t", "--acks", "2"],
         &["module", "describe", "redact"],

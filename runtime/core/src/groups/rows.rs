@@ -1,6 +1,6 @@
 //! Groups as rows: keyed records of `__groups`, of which the last one with a key counts.
 //!
-//! A key is postcard of [`Key`], a value postcard of what it names; a record without a value is a row that is gone. The
+//! A key is postcard of `Key`, a value postcard of what it names; a record without a value is a row that is gone. The
 //! partition is compacted by key, so that reading it gives the groups as they are.
 //!
 //! Invariant: the rows of every applied command, put one over the other, are exactly the groups.
