@@ -14,11 +14,14 @@
 mod sessions;
 mod sharing;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use millstream_protocol::ids::{GroupName, MemberId, Timestamp, TopicPartition};
-use millstream_protocol::message::group::{Beat, CommitOffsets, ResetOffsets, Standing};
+use millstream_protocol::message::group::{
+    Beat, CommitOffsets, GroupOffset, ResetOffsets, Standing,
+};
 
 use self::sessions::Sessions;
 use self::sharing::Sharing;
@@ -31,7 +34,7 @@ use crate::machine::{Machine, Time, Token};
 
 /// How often groups that nobody uses are looked for.
 const EXPIRY: Duration = Duration::from_secs(60);
-/// Rows that may be staged before it takes nothing more.
+/// Rows that may be staged, and answers that may wait, before it takes nothing more.
 const MAX_STAGED: usize = 50_000;
 
 /// How a coordinator works.
@@ -186,7 +189,8 @@ impl Coordinator {
     /// Whether it takes questions now.
     #[must_use]
     pub fn accepts(&self) -> bool {
-        self.staged.len() < MAX_STAGED && self.then.len() < MAX_STAGED
+        let waiting = self.then.len() + self.in_flight.as_ref().map_or(0, Vec::len);
+        self.staged.len() < MAX_STAGED && waiting < MAX_STAGED
     }
 
     fn ask(&mut self, now: Time, token: Token, wall: Timestamp, ask: Ask) {
@@ -238,8 +242,11 @@ impl Coordinator {
         partitions: Option<&[TopicPartition]>,
     ) -> Result<Response, GroupError> {
         let group = self.groups.get(&name).ok_or(GroupError::UnknownGroup(name))?;
-        let wanted = |of| partitions.is_none_or(|wanted| wanted.contains(&of));
-        Ok(Response::Offsets(group.offsets().filter(|place| wanted(place.partition)).collect()))
+        let wanted = partitions.map(|partitions| partitions.iter().collect::<BTreeSet<_>>());
+        let is_wanted = |place: &GroupOffset| {
+            wanted.as_ref().is_none_or(|wanted| wanted.contains(&place.partition))
+        };
+        Ok(Response::Offsets(group.offsets().filter(is_wanted).collect()))
     }
 
     /// Applies a command, stages its rows, and keeps the deadlines of those that it concerns.

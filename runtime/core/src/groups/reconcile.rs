@@ -15,12 +15,15 @@ use super::topics::Topics;
 /// changed.
 pub(super) fn retarget(group: &mut Group, topics: &Topics) -> BTreeSet<MemberId> {
     let ids: Vec<_> = in_order(group);
+    // Most members want the same, and a pattern takes its time.
+    let mut known = BTreeMap::new();
     let candidates: Vec<_> = ids
         .iter()
         .map(|id| {
             let member = &group.members[id];
-            let topics = topics.subscribed(&member.details.subscription);
-            Candidate { topics, before: &member.target }
+            let wants = &member.details.subscription;
+            let wanted = known.entry(wants).or_insert_with(|| topics.subscribed(wants));
+            Candidate { topics: wanted.clone(), before: &member.target }
         })
         .collect();
     let shares = assign::assign(group.assignor(), &candidates);

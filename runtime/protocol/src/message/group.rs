@@ -71,7 +71,7 @@ pub struct MemberDetails {
 }
 
 /// What a member wants to read.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Subscription {
     /// These topics, whether they are there yet or not.
     pub topics: Vec<TopicName>,

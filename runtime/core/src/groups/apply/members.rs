@@ -11,10 +11,8 @@ use millstream_protocol::message::group::{Beat, MemberDetails, Standing, Subscri
 use super::super::image::{Group, Groups, Member};
 use super::super::reconcile::settle;
 use super::super::topics::{self, Topics};
-use super::{GroupError, Outcome, Response, Touched};
+use super::{GroupError, Outcome, Response, Touched, has_room};
 
-/// Groups in one partition of `__groups`.
-const MAX_GROUPS: usize = 100_000;
 /// Members of one group.
 const MAX_MEMBERS: usize = 10_000;
 /// Milliseconds that a session may last without a sign of life.
@@ -65,10 +63,7 @@ fn join(
         GroupError::Invalid("who joins has to say what it subscribes to".to_owned())
     })?;
     check(details)?;
-    if MAX_GROUPS <= groups.groups.len() && !groups.groups.contains_key(name) {
-        let remedy = "delete some, or make `__groups` anew with more partitions";
-        return Err(GroupError::Full { what: "groups here", limit: MAX_GROUPS, remedy });
-    }
+    has_room(groups, name)?;
     let before = groups.groups.get(name).map(|group| predecessor(group, name, details));
     let before = before.transpose()?.flatten();
     let group = groups.groups.entry(name.clone()).or_default();

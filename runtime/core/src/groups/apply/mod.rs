@@ -17,6 +17,22 @@ use super::reconcile::retarget;
 use super::rows::{Key, Rows};
 use super::topics::Topics;
 
+/// Groups in one partition of `__groups`.
+const MAX_GROUPS: usize = 100_000;
+
+/// Refuses a group that would be one too many.
+fn has_room(groups: &Groups, name: &GroupName) -> Result<(), GroupError> {
+    if groups.groups.len() < MAX_GROUPS || groups.groups.contains_key(name) {
+        return Ok(());
+    }
+    let remedy = "delete those that nobody needs: `millstream group list` shows them";
+    Err(GroupError::Full {
+        what: "groups in this partition of __groups",
+        limit: MAX_GROUPS,
+        remedy,
+    })
+}
+
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Applied {

@@ -13,7 +13,7 @@ use millstream_protocol::message::group::{CommitOffsets, Committed, OffsetCommit
 use super::super::image::{Group, Groups, Place};
 use super::super::rows::Key;
 use super::super::topics::Topics;
-use super::{GroupError, Outcome, Response, Touched};
+use super::{GroupError, Outcome, Response, Touched, has_room};
 
 pub(super) fn commit(
     groups: &mut Groups,
@@ -30,7 +30,7 @@ pub(super) fn commit(
             return Err(GroupError::Fenced { group: name.clone(), member: *id });
         }
         (Some(group), None) => empty(group, name, "a commit by who is no member")?,
-        (None, None) => {}
+        (None, None) => has_room(groups, name)?,
     }
     let mut touched = Touched::default();
     let mut refused = Vec::new();
@@ -137,6 +137,7 @@ pub(super) fn reset(
     if let Some(group) = groups.groups.get(name) {
         empty(group, name, "a reset")?;
     }
+    has_room(groups, name)?;
     let place = |offset| Committed { offset, epoch: None, metadata: String::new() };
     for (partition, offset) in offsets {
         check(topics, *partition, &place(*offset))?;
