@@ -17,6 +17,7 @@ use super::{Groups, TOPIC, load};
 use crate::clock::Clock;
 use crate::cores::Cores;
 use crate::drivers::group::{End, GroupShell, INBOX};
+use crate::drivers::partition::View;
 use crate::partitions::Partition;
 use crate::peers::Opening;
 
@@ -105,7 +106,9 @@ impl Attendance {
     async fn attend(&self) {
         let mut view = self.partition.watch();
         loop {
-            let led = view.wait_for(|view| view.leads && view.established).await;
+            // What an earlier coordinator wrote in this very epoch may still be on its way.
+            let whole = |view: &View| view.log_end <= view.high_watermark;
+            let led = view.wait_for(|v| v.leads && v.established && whole(v)).await;
             let Ok((epoch, up_to)) = led.map(|view| (view.epoch, view.high_watermark)) else {
                 return;
             };
