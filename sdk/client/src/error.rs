@@ -387,10 +387,10 @@ pub enum CommitError {
     #[error(transparent)]
     Fenced(WireError),
     /// A partition's offset was refused; those of others were committed.
-    #[error("partition {partition}{} was not committed: {error}", of(topic.as_ref()))]
+    #[error("partition {partition} of {topic} was not committed: {error}")]
     Refused {
-        /// The topic, if it is still owned.
-        topic: Option<TopicName>,
+        /// The topic.
+        topic: TopicName,
         /// The partition.
         partition: PartitionIndex,
         /// What the coordinator said.
@@ -423,8 +423,4 @@ pub enum CommitError {
     /// No coordinator to be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
-}
-
-fn of(topic: Option<&TopicName>) -> String {
-    topic.map_or_else(String::new, |topic| format!(" of {topic}"))
 }

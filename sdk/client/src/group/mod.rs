@@ -21,10 +21,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
 use millstream_protocol::ids::{MemberId, Offset, PartitionIndex, TopicName, TopicPartition};
 use millstream_protocol::message::group::Committed;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 pub use config::{CommitMode, GroupConfig};
@@ -72,7 +72,8 @@ pub struct GroupConsumer {
     config: GroupConfig,
     shared: Arc<Shared>,
     membership: Membership,
-    ledger: Ledger,
+    runtime: Handle,
+    ledger: Arc<Ledger>,
     /// Held by who waits for records: rebalances are dealt with by one task at a time.
     course: tokio::sync::Mutex<Course>,
 }
@@ -81,10 +82,12 @@ pub struct GroupConsumer {
 struct Course {
     /// What is owned and not read yet.
     to_assign: Vec<Taken>,
-    /// Of which the place is being looked up. It goes on where it was, however often the wait is cancelled.
-    assigning: FuturesUnordered<BoxFuture<'static, (Taken, Result<(), ConsumeError>)>>,
+    /// Of which the place is being looked up: by tasks, as what waits for locks has to go on while the program is busy.
+    assigning: JoinSet<(Taken, Result<(), ConsumeError>)>,
     /// Those that are being looked up.
     busy: BTreeSet<TopicPartition>,
+    /// What is processed is being committed. Records are handed out meanwhile.
+    committing: JoinSet<Result<(), CommitError>>,
     commit_at: Instant,
 }
 
@@ -96,16 +99,18 @@ impl GroupConsumer {
         let shared = Arc::new(Shared::new(group, details));
         // Connections of its own, on a thread of its own: what the program does with its threads costs no membership.
         let membership = Membership::start(client.config().clone(), Arc::clone(&shared))?;
-        let ledger = Ledger::new(client.clone(), Arc::clone(&shared));
+        let ledger = Arc::new(Ledger::new(client.clone(), Arc::clone(&shared)));
         let commit_at = Instant::now() + config.commit.interval();
         let course = Course {
             to_assign: Vec::new(),
-            assigning: FuturesUnordered::new(),
+            assigning: JoinSet::new(),
             busy: BTreeSet::new(),
+            committing: JoinSet::new(),
             commit_at,
         };
         let course = tokio::sync::Mutex::new(course);
-        Ok(Self { consumer, config, shared, membership, ledger, course })
+        let runtime = Handle::current();
+        Ok(Self { consumer, config, shared, membership, runtime, ledger, course })
     }
 
     /// The next batch of any partition that is owned. Everything that was handed out before counts as processed.
@@ -120,20 +125,31 @@ impl GroupConsumer {
         self.ledger.everything_is_processed();
         loop {
             self.settle(&mut course).await?;
-            self.commit_when_due(&mut course).await;
+            self.commit_when_due(&mut course);
             let certain = self.shared.certain_until();
             let reads = certain.is_some() && !self.consumer.assignment().is_empty();
-            let commit = self.config.commit.is_periodic();
+            let commit = self.config.commit.is_periodic() && course.committing.is_empty();
+            let Course { assigning, committing, commit_at, .. } = &mut *course;
             tokio::select! {
                 biased;
                 () = self.shared.news.notified() => {}
                 () = sleep_until(certain.unwrap_or_else(Instant::now)), if certain.is_some() => {}
-                () = sleep_until(course.commit_at), if commit => {}
-                Some((taken, assigned)) = course.assigning.next() => {
+                Some(committed) = committing.join_next() => {
+                    if let Err(error) = committed.expect("a commit does not panic") {
+                        tracing::warn!(%error, "offsets were not committed: it is tried again");
+                    }
+                }
+                () = sleep_until(*commit_at), if commit => {}
+                Some(done) = assigning.join_next() => {
+                    let (taken, assigned) = done.expect("assigning does not panic");
                     self.assigned(&mut course, taken, assigned)?;
                 }
                 fetched = self.consumer.next(), if reads => {
                     let fetched = fetched?;
+                    if !self.ledger.has(fetched.topic(), fetched.partition()) {
+                        // It went while its place was looked up.
+                        continue;
+                    }
                     self.before_delivery(&fetched).await?;
                     self.ledger.handed_out(&fetched);
                     return Ok(fetched);
@@ -237,11 +253,12 @@ impl GroupConsumer {
             };
             self.ledger.begin(&taken);
             let consumer = Arc::clone(&self.consumer);
-            course.assigning.push(Box::pin(async move {
+            let assign = async move {
                 let topic = taken.topic.as_str();
                 let assigned = consumer.assign(topic, taken.of.partition, at).await;
                 (taken, assigned)
-            }));
+            };
+            course.assigning.spawn_on(assign, &self.runtime);
         }
     }
 
@@ -253,7 +270,7 @@ impl GroupConsumer {
         assigned: Result<(), ConsumeError>,
     ) -> Result<(), ConsumeError> {
         course.busy.remove(&taken.of);
-        if !self.ledger.has(taken.of) {
+        if !self.ledger.has(&taken.topic, taken.of.partition) {
             // It may not have come so far.
             let _ = self.consumer.unassign(taken.topic.as_str(), taken.of.partition);
             return Ok(());
@@ -294,7 +311,7 @@ impl GroupConsumer {
     fn drop_all(&self, course: &mut Course, partitions: &[(TopicPartition, TopicName)]) {
         for (of, name) in partitions {
             course.to_assign.retain(|taken| taken.of != *of);
-            self.ledger.end(*of);
+            self.ledger.end(name, of.partition);
             // It may not have been assigned yet.
             let _ = self.consumer.unassign(name.as_str(), of.partition);
         }
@@ -309,14 +326,15 @@ impl GroupConsumer {
         }
     }
 
-    async fn commit_when_due(&self, course: &mut Course) {
-        if !self.config.commit.is_periodic() || Instant::now() < course.commit_at {
+    fn commit_when_due(&self, course: &mut Course) {
+        let busy = !course.committing.is_empty() || Instant::now() < course.commit_at;
+        if busy || !self.config.commit.is_periodic() {
             return;
         }
         course.commit_at = Instant::now() + self.config.commit.interval();
-        if let Err(error) = self.ledger.commit_processed().await {
-            tracing::warn!(%error, "offsets were not committed: it is tried again");
-        }
+        let ledger = Arc::clone(&self.ledger);
+        let commit = async move { ledger.commit_processed().await };
+        course.committing.spawn_on(commit, &self.runtime);
     }
 
     /// At most once: what is handed out is committed before, and does not come again.

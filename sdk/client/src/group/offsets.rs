@@ -17,21 +17,37 @@ use crate::consumer::Fetched;
 use crate::error::{ClientError, CommitError};
 
 type Position = (Offset, Option<LeaderEpoch>);
+type Name = (TopicName, PartitionIndex);
 
 /// See the module.
 pub(super) struct Ledger {
     client: Client,
     shared: Arc<Shared>,
-    accounts: Mutex<BTreeMap<TopicPartition, Account>>,
+    accounts: Mutex<BTreeMap<Name, Account>>,
     /// Held while a commit is under way.
     committing: tokio::sync::Mutex<()>,
 }
 
 struct Account {
-    topic: TopicName,
+    of: TopicPartition,
     handed_out: Option<Position>,
     processed: Option<Position>,
     committed: Option<Offset>,
+}
+
+/// What is to be committed of a partition.
+struct Wanted {
+    name: Name,
+    of: TopicPartition,
+    position: Position,
+}
+
+impl Wanted {
+    fn as_commit(&self) -> OffsetCommit {
+        let (offset, epoch) = self.position;
+        let committed = Committed { offset, epoch, metadata: String::new() };
+        OffsetCommit { partition: self.of, committed }
+    }
 }
 
 impl Ledger {
@@ -47,28 +63,28 @@ impl Ledger {
     /// A partition is read from now on.
     pub(super) fn begin(&self, taken: &Taken) {
         let account = Account {
-            topic: taken.topic.clone(),
+            of: taken.of,
             handed_out: None,
             processed: None,
             committed: taken.committed.as_ref().map(|committed| committed.offset),
         };
-        self.accounts.lock().insert(taken.of, account);
+        self.accounts.lock().insert(taken.name(), account);
     }
 
     /// A partition is not this member's any more.
-    pub(super) fn end(&self, of: TopicPartition) {
-        self.accounts.lock().remove(&of);
+    pub(super) fn end(&self, topic: &TopicName, partition: PartitionIndex) {
+        self.accounts.lock().remove(&(topic.clone(), partition));
     }
 
     /// Whether a partition is this member's.
-    pub(super) fn has(&self, of: TopicPartition) -> bool {
-        self.accounts.lock().contains_key(&of)
+    pub(super) fn has(&self, topic: &TopicName, partition: PartitionIndex) -> bool {
+        self.accounts.lock().contains_key(&(topic.clone(), partition))
     }
 
     pub(super) fn handed_out(&self, fetched: &Fetched) {
-        if let Some(account) = find(&mut self.accounts.lock(), fetched.topic(), fetched.partition())
-        {
-            account.1.handed_out = Some((fetched.next_offset(), fetched.next_epoch()));
+        let name = (fetched.topic().clone(), fetched.partition());
+        if let Some(account) = self.accounts.lock().get_mut(&name) {
+            account.handed_out = Some((fetched.next_offset(), fetched.next_epoch()));
         }
     }
 
@@ -95,12 +111,10 @@ impl Ledger {
         fetched: &Fetched,
     ) -> Result<(), CommitError> {
         let _turn = self.committing.lock().await;
-        let wanted = {
-            let mut accounts = self.accounts.lock();
-            let found = find(&mut accounts, fetched.topic(), fetched.partition());
-            found.map(|(of, _)| (of, (fetched.next_offset(), fetched.next_epoch())))
-        };
-        self.commit(wanted.into_iter().collect()).await
+        let name = (fetched.topic().clone(), fetched.partition());
+        let position = (fetched.next_offset(), fetched.next_epoch());
+        let of = self.accounts.lock().get(&name).map(|account| account.of);
+        self.commit(of.map(|of| Wanted { name, of, position }).into_iter().collect()).await
     }
 
     pub(super) async fn commit_up_to(
@@ -110,84 +124,63 @@ impl Ledger {
         offset: Offset,
     ) -> Result<(), CommitError> {
         let _turn = self.committing.lock().await;
+        let name = (topic.clone(), partition);
         let wanted = {
-            let mut accounts = self.accounts.lock();
+            let accounts = self.accounts.lock();
             let not_owned = || CommitError::NotOwned { topic: topic.clone(), partition };
-            let (of, account) = find(&mut accounts, topic, partition).ok_or_else(not_owned)?;
-            match account.handed_out {
-                Some((known, epoch)) if known == offset => (of, (offset, epoch)),
-                Some((known, _)) if offset < known => (of, (offset, None)),
+            let account = accounts.get(&name).ok_or_else(not_owned)?;
+            let epoch = match account.handed_out {
+                Some((known, epoch)) if known == offset => epoch,
+                Some((known, _)) if offset < known => None,
                 handed_out => {
                     let handed_out = handed_out.map(|(offset, _)| offset).or(account.committed);
                     let (topic, given) = (topic.clone(), offset);
                     return Err(CommitError::Undelivered { topic, partition, given, handed_out });
                 }
-            }
+            };
+            Wanted { of: account.of, name, position: (offset, epoch) }
         };
         self.commit(vec![wanted]).await
     }
 
     /// Partitions that are further than what is committed.
-    fn news(
-        &self,
-        of_account: impl Fn(&Account) -> Option<Position>,
-    ) -> Vec<(TopicPartition, Position)> {
+    fn news(&self, of_account: impl Fn(&Account) -> Option<Position>) -> Vec<Wanted> {
         let accounts = self.accounts.lock();
-        let further = accounts.iter().filter_map(|(of, account)| {
-            let position = of_account(account)?;
-            (account.committed < Some(position.0)).then_some((*of, position))
+        let further = accounts.iter().filter_map(|(name, account)| {
+            let position = of_account(account).filter(|at| account.committed < Some(at.0))?;
+            Some(Wanted { name: name.clone(), of: account.of, position })
         });
         further.collect()
     }
 
-    async fn commit(&self, wanted: Vec<(TopicPartition, Position)>) -> Result<(), CommitError> {
+    async fn commit(&self, wanted: Vec<Wanted>) -> Result<(), CommitError> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let one = |(partition, (offset, epoch)): &(TopicPartition, Position)| OffsetCommit {
-            partition: *partition,
-            committed: Committed { offset: *offset, epoch: *epoch, metadata: String::new() },
-        };
         let group = self.shared.group.clone();
         let commit = CommitOffsets {
             group: group.clone(),
             member: Some(self.shared.identity()),
-            offsets: wanted.iter().map(one).collect(),
+            offsets: wanted.iter().map(Wanted::as_commit).collect(),
         };
         let answer = self.client.call_of_group(&group, commit).await;
-        let refused = match answer {
-            Ok(answer) => answer.refused,
+        let refused: BTreeMap<_, _> = match answer {
+            Ok(answer) => answer.refused.into_iter().collect(),
             Err(ClientError::Refused(error)) if error.code == ErrorCode::MemberFenced => {
                 return Err(CommitError::Fenced(error));
             }
             Err(error) => return Err(error.into()),
         };
-        let mut accounts = self.accounts.lock();
-        for (of, (offset, _)) in wanted {
-            let is_refused = refused.iter().any(|(refused, _)| *refused == of);
-            if let Some(account) = accounts.get_mut(&of).filter(|_| !is_refused) {
-                let (topic, partition) = (&account.topic, of.partition);
-                tracing::debug!(%topic, %partition, %offset, "committed");
+        let (mut accounts, mut first) = (self.accounts.lock(), None);
+        for Wanted { name, of, position: (offset, _) } in wanted {
+            if let Some(error) = refused.get(&of) {
+                let ((topic, partition), error) = (name, error.clone());
+                first = first.or(Some(CommitError::Refused { topic, partition, error }));
+            } else if let Some(account) = accounts.get_mut(&name) {
+                tracing::debug!(topic = %name.0, partition = %name.1, %offset, "committed");
                 account.committed = account.committed.max(Some(offset));
             }
         }
-        match refused.into_iter().next() {
-            None => Ok(()),
-            Some((of, error)) => {
-                let topic = accounts.get(&of).map(|account| account.topic.clone());
-                Err(CommitError::Refused { topic, partition: of.partition, error })
-            }
-        }
+        first.map_or(Ok(()), Err)
     }
-}
-
-fn find<'a>(
-    accounts: &'a mut BTreeMap<TopicPartition, Account>,
-    topic: &TopicName,
-    partition: PartitionIndex,
-) -> Option<(TopicPartition, &'a mut Account)> {
-    let of = |of: &TopicPartition, account: &Account| {
-        of.partition == partition && account.topic == *topic
-    };
-    accounts.iter_mut().find(|(key, account)| of(key, account)).map(|(of, account)| (*of, account))
 }
