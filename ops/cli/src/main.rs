@@ -6,6 +6,7 @@ mod connection;
 mod failure;
 mod format;
 mod logging;
+mod names;
 mod output;
 mod parse;
 mod progress;
@@ -23,6 +24,7 @@ mod module;
 mod produce;
 mod serve;
 mod topic;
+mod txn;
 
 use std::process::ExitCode;
 
@@ -61,6 +63,7 @@ enum Noun {
     Produce(produce::Args),
     Consume(consume::Args),
     Group(group::Args),
+    Txn(txn::Args),
     Module(module::Args),
     Job(job::Args),
     Cluster(cluster::Args),
@@ -82,6 +85,7 @@ fn run(cli: Cli) -> Result {
         Noun::Produce(args) => produce::run(args, cli.output),
         Noun::Consume(args) => consume::run(args, cli.output),
         Noun::Group(args) => group::run(args, cli.output),
+        Noun::Txn(args) => txn::run(args, cli.output),
         Noun::Module(args) => module::run(args, cli.output),
         Noun::Job(args) => job::run(args, cli.output),
         Noun::Cluster(args) => cluster::run(args, cli.output),

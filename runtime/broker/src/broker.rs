@@ -21,6 +21,7 @@ use crate::modules::Modules;
 use crate::partitions::{Partition, Partitions};
 use crate::peers::Peers;
 use crate::serve::Complaints;
+use crate::transactions::Transactions;
 
 /// The broker's parts, shared by all tasks.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct Broker {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) group_config: config::Groups,
+    pub(crate) transactions: Arc<Transactions>,
+    pub(crate) transaction_config: config::Transactions,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) metrics: BrokerMetrics,
     pub(crate) log_metrics: Arc<LogMetrics>,

@@ -11,7 +11,7 @@ mod sources;
 
 pub use quantity::{Bytes, Duration, InvalidQuantity};
 pub use sections::{
-    Admin, Groups, Log, LogFormat, Modules, Replication, Server, Storage, Transport,
+    Admin, Groups, Log, LogFormat, Modules, Replication, Server, Storage, Transactions, Transport,
 };
 pub use sources::{ConfigError, Overrides};
 
@@ -33,6 +33,8 @@ pub struct Config {
     pub replication: Replication,
     /// Consumer groups.
     pub groups: Groups,
+    /// Transactions.
+    pub transactions: Transactions,
     /// QUIC.
     pub transport: Transport,
     /// WebAssembly modules.
@@ -73,6 +75,9 @@ impl Config {
         range("server.max_connections", self.server.max_connections as u64, 1, 1 << 20)?;
         range("groups.partitions", self.groups.partitions.into(), 1, 10_000)?;
         range("groups.replication_factor", self.groups.replication_factor.into(), 1, 9)?;
+        let transactions = &self.transactions;
+        range("transactions.partitions", transactions.partitions.into(), 1, 10_000)?;
+        range("transactions.replication_factor", transactions.replication_factor.into(), 1, 9)?;
         range("server.in_flight", self.server.in_flight.0, 32 << 20, 1 << 40)?;
         let millis = |duration: Duration| u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX);
         let (day, save) = (24 * 60 * 60 * 1000, self.storage.position_save);

@@ -7,3 +7,4 @@ pub(crate) mod mailbox;
 pub(crate) mod metadata;
 pub(crate) mod partition;
 pub(crate) mod store;
+pub(crate) mod transaction;

@@ -21,6 +21,7 @@ use millstream_modules::{BatchInput, GuestError};
 use millstream_protocol::batch::{Batch, BatchError, BatchHeader, DecodeLimits, Records};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{Offset, PartitionIndex};
+use millstream_protocol::message::transaction::Aborted;
 use thiserror::Error;
 
 /// Batches of one instance that are unpacked at a time: with the guest, on their way to it, or being
@@ -72,6 +73,12 @@ impl From<FilterError> for WireError {
         };
         Self::new(code, error)
     }
+}
+
+/// Whether a batch belongs to one of these transactions.
+pub(crate) fn is_aborted(header: &BatchHeader, aborted: &[Aborted]) -> bool {
+    let of = (header.producer_id, header.producer_epoch, header.base_offset);
+    header.attributes.is_transactional() && aborted.iter().any(|one| one.covers(of.0, of.1, of.2))
 }
 
 /// Unpacks a batch for a guest.

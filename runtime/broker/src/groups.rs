@@ -1,50 +1,51 @@
 //! Consumer groups on this broker: one coordinator for each partition of `__groups` that it leads.
 //!
-//! ```text
-//!  request ─▶ partition of the group's name ─▶ coordinator, if this broker leads it ─▶ answer
-//! ```
-//! Reading order: `topic` makes `__groups` when the first group needs it, `attend` runs a coordinator wherever a
-//! partition of it is led here, `load` reads the groups from the log.
-//!
 //! Invariant: a group is coordinated by the leader of its partition, and by nobody else.
 
-mod attend;
-mod load;
-mod topic;
+use std::sync::{Arc, LazyLock};
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use futures::future::{BoxFuture, FutureExt};
+use millstream_core::groups::{
+    Ask, Coordinator, CoordinatorConfig, Group, Groups as State, Response, Topics,
+};
+use millstream_core::metadata::Image;
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::{GroupName, MemberId, PartitionIndex, TopicName};
+use tokio::sync::{oneshot, watch};
 
-use millstream_core::groups::{Ask, Group, Response};
-use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{GroupName, MemberId, PartitionIndex};
-use millstream_protocol::partitioner::partition_of_key;
-use parking_lot::RwLock;
-use tokio::sync::{mpsc, oneshot, watch};
-
-use crate::drivers::group::{Look, Message, News};
+use crate::coordinators::{Desks, End, Office, Seat, moved};
+use crate::drivers::group::{GroupShell, Look, Message, News};
 use crate::partitions::Partitions;
 
-pub(crate) use attend::Attendant;
-pub(crate) use topic::{TOPIC, ensure};
+/// The name of the internal topic.
+pub(crate) static TOPIC: LazyLock<TopicName> =
+    LazyLock::new(|| TopicName::new("__groups").expect("a valid name"));
 
 /// The coordinators that serve now.
 #[derive(Debug)]
 pub(crate) struct Groups {
-    partitions: Arc<Partitions>,
-    serving: RwLock<BTreeMap<PartitionIndex, mpsc::Sender<Message>>>,
+    desks: Arc<Desks<Message>>,
 }
 
 impl Groups {
     pub(crate) fn new(partitions: Arc<Partitions>) -> Self {
-        Self { partitions, serving: RwLock::default() }
+        Self { desks: Arc::new(Desks::new(&TOPIC, partitions)) }
+    }
+
+    pub(crate) fn desks(&self) -> Arc<Desks<Message>> {
+        Arc::clone(&self.desks)
+    }
+
+    /// The partition of `__groups` that a group falls in, once the topic is known here.
+    pub(crate) fn partition_of(&self, group: &GroupName) -> Option<PartitionIndex> {
+        self.desks.partition_of(group.as_str())
     }
 
     /// Has the group's coordinator do something.
     pub(crate) async fn ask(&self, group: &GroupName, ask: Ask) -> Result<Response, WireError> {
         let (answer, told) = oneshot::channel();
-        self.send(group, Message::Ask(ask, answer)).await?;
-        told.await.map_err(|_| elsewhere(group))?
+        self.desks.send(group.as_str(), Message::Ask(ask, answer)).await?;
+        told.await.map_err(|_| moved())?
     }
 
     /// Has news of a member sent to this stream of it.
@@ -54,7 +55,7 @@ impl Groups {
         member: MemberId,
     ) -> Result<watch::Receiver<News>, WireError> {
         let (news, told) = watch::channel(None);
-        self.send(group, Message::Attach(group.clone(), member, news)).await?;
+        self.desks.send(group.as_str(), Message::Attach(group.clone(), member, news)).await?;
         Ok(told)
     }
 
@@ -70,8 +71,8 @@ impl Groups {
             // Who looks may have gone away.
             drop(answer.send(look(groups.get(&name))));
         }));
-        self.send(group, Message::Look(look)).await?;
-        told.await.map_err(|_| elsewhere(group))
+        self.desks.send(group.as_str(), Message::Look(look)).await?;
+        told.await.map_err(|_| moved())
     }
 
     /// Looks at every group that is coordinated here.
@@ -79,16 +80,14 @@ impl Groups {
         &self,
         look: impl Fn(&GroupName, &Group) -> R + Clone + Send + 'static,
     ) -> Vec<R> {
-        let serving: Vec<_> = self.serving.read().values().cloned().collect();
         let mut all = Vec::new();
-        for coordinator in serving {
+        for coordinator in self.desks.all() {
             let (answer, told) = oneshot::channel();
             let look = look.clone();
             let each = Look(Box::new(move |groups| {
+                let looked: Vec<_> = groups.iter().map(|(name, group)| look(name, group)).collect();
                 // Who looks may have gone away.
-                drop(
-                    answer.send(groups.iter().map(|(n, group)| look(n, group)).collect::<Vec<_>>()),
-                );
+                drop(answer.send(looked));
             }));
             // One that ends meanwhile coordinates nothing here any more.
             if coordinator.send(Message::Look(each)).await.is_ok()
@@ -99,20 +98,47 @@ impl Groups {
         }
         all
     }
+}
 
-    async fn send(&self, group: &GroupName, message: Message) -> Result<(), WireError> {
-        let topic = TOPIC.clone();
-        let count = self.partitions.topic(&topic).map(|topic| topic.partitions.len());
-        let count = count.and_then(|count| u32::try_from(count).ok()).filter(|count| *count != 0);
-        let count = count.ok_or_else(|| elsewhere(group))?;
-        let partition = partition_of_key(group.as_str().as_bytes(), count);
-        let coordinator = self.serving.read().get(&partition).cloned();
-        let coordinator = coordinator.ok_or_else(|| elsewhere(group))?;
-        coordinator.send(message).await.map_err(|_| elsewhere(group))
+/// How groups are coordinated.
+pub(crate) struct GroupOffice {
+    config: CoordinatorConfig,
+    topics: watch::Sender<Arc<Topics>>,
+}
+
+impl GroupOffice {
+    pub(crate) fn new(config: CoordinatorConfig) -> Self {
+        Self { config, topics: watch::Sender::new(Arc::new(Topics::default())) }
     }
 }
 
-fn elsewhere(group: &GroupName) -> WireError {
-    let text = format!("this broker does not coordinate group {group} now: look up who does");
-    WireError::new(ErrorCode::NotLeader, text)
+impl Office for GroupOffice {
+    type State = State;
+    type Message = Message;
+
+    fn topic() -> &'static TopicName {
+        &TOPIC
+    }
+
+    fn take(state: &mut State, key: &[u8], value: Option<&[u8]>) -> Result<(), String> {
+        state.load(key, value).map_err(|error| error.to_string())
+    }
+
+    fn refresh(&self, image: &Image) {
+        let known = image.subscribable();
+        self.topics.send_if_modified(|before| {
+            let news = **before != known;
+            if news {
+                *before = Arc::new(known);
+            }
+            news
+        });
+    }
+
+    fn serve(self: Arc<Self>, state: State, seat: Seat<Message>) -> BoxFuture<'static, End> {
+        let topics = self.topics.subscribe();
+        let known = Arc::clone(&topics.borrow());
+        let coordinator = Coordinator::new(self.config, state.loaded(), known, seat.clock.now());
+        GroupShell { coordinator, seat, topics }.run().boxed()
+    }
 }

@@ -28,6 +28,7 @@ mod arrivals;
 mod broker;
 mod clock;
 mod cluster;
+mod coordinators;
 mod cores;
 mod drivers;
 mod filter;
@@ -45,6 +46,7 @@ mod reconcile;
 mod run;
 mod scrub;
 mod serve;
+mod transactions;
 
 pub use run::{Running, StartError, start, start_on};
 

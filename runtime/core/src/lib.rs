@@ -8,6 +8,7 @@
 //!                  liveness      which other brokers can be reached
 //!                  metadata      what the cluster has decided, changed by commands
 //!                  groups        a consumer group: who owns what, and where it stands
+//!                  transactions  what a producer writes to several partitions counts together, or not at all
 //!                  instances     a job on one input partition: run, retry, give up
 //! ```
 //!
@@ -19,6 +20,7 @@
 //! - [`replication`]: one partition's replica.
 //! - [`metadata`]: topics, modules, jobs, brokers; commands, their effect, their rows.
 //! - [`groups`]: consumer groups; their members, assignments and offsets.
+//! - [`transactions`]: the transactions of producers, and how each ends.
 //! - [`instances`]: the life of a job's instance.
 //! - [`mutation`]: bugs that can be put back, to grade the simulator; in special builds only.
 //!
@@ -37,3 +39,4 @@ pub mod metadata;
 pub mod mutation;
 pub mod random;
 pub mod replication;
+pub mod transactions;

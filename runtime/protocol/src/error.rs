@@ -78,6 +78,14 @@ pub enum ErrorCode {
     InstanceInUse,
     /// The group has committed a later offset: only a reset takes it back.
     OffsetRegression,
+    /// The transaction is not as the request takes it to be.
+    InvalidTransaction,
+    /// The transaction before is still being ended; ask again.
+    ConcurrentTransactions,
+    /// No such transactional id.
+    UnknownTransaction,
+    /// An open transaction is about to move the group's offset; ask again.
+    OffsetsPending,
 }
 
 impl ErrorCode {
@@ -92,6 +100,8 @@ impl ErrorCode {
                 | Self::DiskFull
                 | Self::TimedOut
                 | Self::InstanceInUse
+                | Self::ConcurrentTransactions
+                | Self::OffsetsPending
         )
     }
 
@@ -132,6 +142,10 @@ impl ErrorCode {
             Self::GroupInUse => "group_in_use",
             Self::InstanceInUse => "instance_in_use",
             Self::OffsetRegression => "offset_regression",
+            Self::InvalidTransaction => "invalid_transaction",
+            Self::ConcurrentTransactions => "concurrent_transactions",
+            Self::UnknownTransaction => "unknown_transaction",
+            Self::OffsetsPending => "offsets_pending",
         }
     }
 }

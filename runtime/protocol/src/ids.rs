@@ -9,7 +9,10 @@ mod producer;
 mod replica;
 
 pub use member::{MemberEpoch, MemberId};
-pub use name::{GroupName, InstanceName, InvalidName, JobName, ModuleName, ModuleRef, TopicName};
+pub use name::{
+    GroupName, InstanceName, InvalidName, JobName, ModuleName, ModuleRef, TopicName,
+    TransactionalId,
+};
 pub use number::{
     JobId, LeaderEpoch, NodeId, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition,
 };

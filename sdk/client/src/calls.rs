@@ -214,7 +214,12 @@ const fn is_repeatable(request: &Request) -> bool {
         | Request::BalanceCluster(_)
         | Request::FindCoordinator(_)
         | Request::CommitOffsets(_)
-        | Request::ResetOffsets(_) => true,
+        | Request::ResetOffsets(_)
+        | Request::FindTransactionCoordinator(_)
+        | Request::InitTransactions(_)
+        | Request::AddToTransaction(_)
+        | Request::EndTransaction(_)
+        | Request::CommitOffsetsInTransaction(_) => true,
         Request::CreateTopic(_)
         | Request::AlterTopic(_)
         | Request::DeleteTopic(_)
@@ -222,7 +227,8 @@ const fn is_repeatable(request: &Request) -> bool {
         | Request::DeployJob(_)
         | Request::DeleteJob(_)
         | Request::RemoveBroker(_)
-        | Request::DeleteGroup(_) => false,
+        | Request::DeleteGroup(_)
+        | Request::AbortTransaction(_) => false,
         read => is_prompt(read),
     }
 }
@@ -244,6 +250,8 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::FetchOffsets(_)
         | Request::ListGroups(_)
         | Request::DescribeGroup(_)
+        | Request::ListTransactions(_)
+        | Request::DescribeTransaction(_)
         | Request::FindEpochEnd(_) => true,
         Request::CreateTopic(_)
         | Request::AlterTopic(_)
@@ -263,6 +271,12 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::CommitOffsets(_)
         | Request::ResetOffsets(_)
         | Request::DeleteGroup(_)
+        | Request::FindTransactionCoordinator(_)
+        | Request::InitTransactions(_)
+        | Request::AddToTransaction(_)
+        | Request::EndTransaction(_)
+        | Request::CommitOffsetsInTransaction(_)
+        | Request::AbortTransaction(_)
         // Only brokers ask these, and not through this.
         | Request::Propose(_)
         | Request::JoinCluster(_)
@@ -270,6 +284,8 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::ReadModule(_)
         | Request::CopyModule(_)
         | Request::ReadSnapshot(_)
-        | Request::HandOver(_) => false,
+        | Request::HandOver(_)
+        | Request::WriteMarkers(_)
+        | Request::HoldsTransaction(_) => false,
     }
 }

@@ -5,9 +5,10 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use millstream_protocol::ids::{GroupName, PartitionIndex, TopicName};
+use millstream_protocol::ids::{GroupName, PartitionIndex, TopicName, TransactionalId};
 use millstream_protocol::message::Call;
 use millstream_protocol::message::group::FindCoordinator;
+use millstream_protocol::message::transaction::FindTransactionCoordinator;
 use millstream_protocol::partitioner::partition_of_key;
 use millstream_transport::Connection;
 
@@ -17,11 +18,12 @@ use crate::calls::{Outgoing, meet, run};
 use crate::config::ClientConfig;
 use crate::consumer::{Consumer, ConsumerConfig};
 use crate::destination::{Anywhere, AtLeader, partition_of};
-use crate::error::ClientError;
+use crate::error::{ClientError, TransactionError};
 use crate::finder::Finder;
 use crate::group::{GroupConfig, GroupConsumer};
 use crate::links::Links;
 use crate::producer::{Producer, ProducerConfig};
+use crate::transaction::{TransactionConfig, TransactionalProducer};
 
 /// A cluster, as a program talks to it. Clones share everything; the last one closes it.
 ///
@@ -50,6 +52,8 @@ struct Shared {
     finder: Finder,
     /// The topic that coordinates groups, once it is known to be there.
     groups: OnceLock<TopicName>,
+    /// The same of transactions.
+    transactions: OnceLock<TopicName>,
 }
 
 impl Client {
@@ -75,7 +79,14 @@ impl Client {
         let (links, finder) = (Links::new(&config)?, Finder::default());
         let brokers = Brokers::new(&config.brokers);
         Ok(Self {
-            shared: Arc::new(Shared { config, links, brokers, finder, groups: OnceLock::new() }),
+            shared: Arc::new(Shared {
+                config,
+                links,
+                brokers,
+                finder,
+                groups: OnceLock::new(),
+                transactions: OnceLock::new(),
+            }),
         })
     }
 
@@ -115,6 +126,18 @@ impl Client {
         GroupConsumer::new(self, config)
     }
 
+    /// A producer whose records are written in transactions. Takes its transactional id over: what another producer
+    /// with that id left open is aborted before this returns. Must be called on the runtime that its tasks shall run on.
+    ///
+    /// # Errors
+    /// [`TransactionError::Client`].
+    pub async fn transactional_producer(
+        &self,
+        config: TransactionConfig,
+    ) -> Result<TransactionalProducer, TransactionError> {
+        TransactionalProducer::new(self.clone(), config).await
+    }
+
     /// Makes one call, trying again within `request_timeout` where that is safe: at another broker when one is
     /// gone, stopping or silent, and at the leader where only that knows.
     ///
@@ -144,6 +167,24 @@ impl Client {
     ) -> Result<C::Response, ClientError> {
         let (topic, partition) = self.coordinator(group).await?;
         self.call_at(&topic, partition, call).await
+    }
+
+    /// Makes a call at the coordinator of a transactional id.
+    pub(crate) async fn call_of_transaction<C: Call>(
+        &self,
+        id: &TransactionalId,
+        call: C,
+    ) -> Result<C::Response, ClientError> {
+        let topic = match self.shared.transactions.get() {
+            Some(topic) => topic,
+            None => {
+                let found = self.call(FindTransactionCoordinator { id: id.clone() }).await?;
+                self.shared.transactions.get_or_init(|| found.topic)
+            }
+        };
+        let partitions = self.routes(topic, false).await?.partitions();
+        let partition = partition_of_key(id.as_str().as_bytes(), partitions);
+        self.call_at(topic, partition, call).await
     }
 
     /// Which partition coordinates a group. The topic is asked for, and made, once.

@@ -249,6 +249,12 @@ pub enum ProduceError {
         /// Whether the records may be in the log all the same.
         maybe_written: bool,
     },
+    /// The transaction that it was sent in is, or can only be, aborted: it does not count.
+    #[error("record for {topic} was sent in a transaction that is aborted: it does not count")]
+    TransactionFailed {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The topic is no more.
     #[error("{gone}; {}", fate(*maybe_written))]
     TopicGone {
@@ -420,7 +426,61 @@ pub enum CommitError {
         /// Up to where records were handed out.
         handed_out: Option<Offset>,
     },
+    /// An offset was refused as a part of a transaction, which can only be aborted now.
+    #[error("offset of partition {of} was not committed with the transaction: {error}")]
+    RefusedInTransaction {
+        /// The partition.
+        of: millstream_protocol::ids::TopicPartition,
+        /// What the coordinator said.
+        error: WireError,
+    },
+    /// The consumer commits by itself.
+    #[error(
+        "the consumer of group {group} commits offsets by itself: have it leave that to the transaction \
+         (CommitMode::Manual)"
+    )]
+    NotManual {
+        /// The group.
+        group: String,
+    },
     /// No coordinator to be reached.
     #[error(transparent)]
     Client(#[from] ClientError),
+}
+
+/// Why a transaction is not, or not known to be, committed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum TransactionError {
+    /// Another producer has taken the transactional id over, or the transaction was open for longer than its timeout:
+    /// nothing of it counts, and this producer writes no more.
+    #[error(transparent)]
+    Fenced(WireError),
+    /// Something could not be written, so that the transaction was aborted: nothing of it counts.
+    #[error("the transaction was aborted, as not everything could be written: {0}")]
+    Aborted(ProduceError),
+    /// Nothing was heard of its end.
+    #[error(
+        "the transaction was to be {}, and it is not known whether it was: {error}",
+        if *commit { "committed" } else { "aborted" }
+    )]
+    Unsure {
+        /// Whether it was to be committed.
+        commit: bool,
+        /// What went wrong.
+        error: ClientError,
+    },
+    /// The coordinator cannot be reached, or the configuration cannot work.
+    #[error(transparent)]
+    Client(ClientError),
+}
+
+impl From<ClientError> for TransactionError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused(error) if error.code == ErrorCode::ProducerFenced => {
+                Self::Fenced(error)
+            }
+            error => Self::Client(error),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The native async client of Millstream: producer, consumer, group consumer, admin.
+//! The native async client of Millstream: producer, transactions, consumer, group consumer, admin.
 //!
 //! ```text
 //!   Client ──┬─ admin()     one stream a call, to any broker      ┐
@@ -13,7 +13,7 @@
 //! calls another broker.
 //!
 //! Reading order: [`config`], [`client`], `links`, `brokers`, `calls`, `destination`, `routes`,
-//! `search`, `finder`, [`admin`], [`producer`], [`consumer`], [`group`], [`error`], `race`, `backoff`.
+//! `search`, `finder`, [`admin`], [`producer`], [`consumer`], [`group`], [`transaction`], [`error`], `race`, `backoff`.
 //!
 //! It never skips the verification of a broker's certificate, never buffers without a bound, never
 //! sends a record again in a way that could write it twice (unless `idempotent` is off), never moves
@@ -59,20 +59,26 @@ pub mod consumer;
 pub mod error;
 pub mod group;
 pub mod producer;
+pub mod transaction;
 
 pub use admin::{Admin, TopicChange};
 pub use backoff::BackoffConfig;
 pub use client::Client;
 pub use config::{Ca, ClientConfig};
 pub use consumer::{Consumer, ConsumerConfig, Fetched, OutOfRange, Record, StartAt};
-pub use error::{ClientError, CommitError, ConsumeError, ProduceError, TopicGone};
+pub use error::{
+    ClientError, CommitError, ConsumeError, ProduceError, TopicGone, TransactionError,
+};
 pub use group::{CommitMode, GroupConfig, GroupConsumer, RebalanceListener, Turn};
 pub use producer::{
     Delivery, Partitioner, Producer, ProducerConfig, ProducerRecord, RecordMetadata,
 };
 
+pub use transaction::{Transaction, TransactionConfig, TransactionalProducer};
+
 /// What appears in this crate's signatures: ids, batches, messages, errors.
 pub use millstream_protocol as protocol;
 pub use millstream_protocol::batch::Compression;
 pub use millstream_protocol::message::produce::Acks;
+pub use millstream_protocol::message::transaction::Isolation;
 pub use millstream_transport::TransportSettings;

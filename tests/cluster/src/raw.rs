@@ -7,6 +7,7 @@ use millstream_client::protocol::message::Open;
 use millstream_client::protocol::message::fetch::{FetchFilter, OpenFetch};
 use millstream_client::protocol::message::hello::{Hello, NEWEST_VERSION, OLDEST_VERSION};
 use millstream_client::protocol::message::produce::{Acks, OpenProduce, ProduceReady};
+use millstream_client::protocol::message::transaction::Isolation;
 use millstream_transport::{
     Connection, FrameReader, FrameWriter, Target, TransportSettings, Trust, connect,
 };
@@ -91,6 +92,7 @@ pub async fn fetch_filtered(
         credit,
         max_body_bytes,
         filter,
+        isolation: Isolation::ReadUncommitted,
     };
     writer.send(&Open::Fetch(open), []).await.expect("it is sent");
     (writer, reader)

@@ -20,6 +20,7 @@ fn batch(producer: i64, epoch: i16, sequence: i32, value: &str) -> Bytes {
         id: ProducerId(producer),
         epoch: ProducerEpoch(epoch),
         sequence: Sequence(sequence),
+        transactional: false,
     };
     let mut batch = BatchBuilder::new(1 << 10);
     batch.push(Timestamp(0), None, Some(value.as_bytes()), &[]).unwrap();

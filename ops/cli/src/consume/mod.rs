@@ -8,7 +8,7 @@ mod until;
 
 use std::io::IsTerminal;
 
-use millstream_client::{Client, Consumer, ConsumerConfig, Fetched, StartAt};
+use millstream_client::{Client, Consumer, ConsumerConfig, Fetched, Isolation, StartAt};
 use millstream_protocol::ids::{
     GroupName, InstanceName, ModuleRef, Offset, PartitionIndex, TopicName,
 };
@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// A parameter for the filter; may be repeated.
     #[arg(long, value_name = "K=V", requires = "filter")]
     filter_param: Vec<Pair>,
+    /// Show records as soon as they are replicated, also of transactions that are open or aborted.
+    #[arg(long)]
+    read_uncommitted: bool,
     /// How a record is printed [default: value, or json with --output json].
     #[arg(long, value_enum)]
     format: Option<Format>,
@@ -120,7 +123,11 @@ async fn assign(
 fn config(args: &Args) -> Result<ConsumerConfig> {
     let params = collect(args.filter_param.clone(), "--filter-param")?;
     let filter = args.filter.clone().map(|module| FetchFilter { module, params });
-    Ok(ConsumerConfig { filter, ..ConsumerConfig::default() })
+    let isolation = match args.read_uncommitted {
+        true => Isolation::ReadUncommitted,
+        false => Isolation::ReadCommitted,
+    };
+    Ok(ConsumerConfig { filter, isolation, ..ConsumerConfig::default() })
 }
 
 const fn start_at(from: Place) -> StartAt {

@@ -3,9 +3,10 @@
 use millstream_client::Client;
 use millstream_protocol::ids::GroupName;
 
-use super::places::{Lags, Names};
+use super::places::Lags;
 use super::view::Group;
 use crate::failure::Result;
+use crate::names::Names;
 use crate::output::{Output, print};
 
 /// Show a group's members, what each owns, and how far the group is in each partition.

@@ -1,4 +1,4 @@
-//! Where a group stands: names of topics, and how far behind it is.
+//! Where a group stands: how far behind it is.
 //!
 //! Invariant: what cannot be known now (a partition without a leader) is left out, not guessed.
 
@@ -6,36 +6,13 @@ use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use millstream_client::Client;
-use millstream_protocol::ids::{Offset, PartitionIndex, TopicId, TopicName, TopicPartition};
+use millstream_protocol::ids::{Offset, PartitionIndex, TopicName, TopicPartition};
 use millstream_protocol::message::group::GroupOffset;
 use millstream_protocol::message::offsets::{ListOffsets, OffsetSpec};
-use millstream_protocol::message::topic::ListTopics;
 
 use crate::connection::call;
 use crate::failure::Result;
-
-/// The names of topics.
-pub(super) struct Names(BTreeMap<TopicId, TopicName>);
-
-impl Names {
-    pub(super) async fn of_topics(client: &Client) -> Result<Self> {
-        let topics = call(client, ListTopics {}).await?;
-        Ok(Self(topics.into_iter().map(|topic| (topic.id, topic.name)).collect()))
-    }
-
-    pub(super) fn get(&self, id: TopicId) -> Option<&TopicName> {
-        self.0.get(&id)
-    }
-
-    /// As it is printed.
-    pub(super) fn show(&self, id: TopicId) -> String {
-        self.get(id).map_or_else(|| format!("(deleted topic {id})"), ToString::to_string)
-    }
-
-    pub(super) fn id(&self, name: &TopicName) -> Option<TopicId> {
-        self.0.iter().find(|(_, known)| *known == name).map(|(id, _)| *id)
-    }
-}
+use crate::names::Names;
 
 /// How far behind a group is in one partition.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,9 +11,10 @@ use millstream_protocol::message::offsets::OffsetSpec;
 use millstream_protocol::message::topic::FindTopic;
 use serde::Serialize;
 
-use super::places::{Names, find};
+use super::places::find;
 use crate::connection::call;
 use crate::failure::{Failure, Result};
+use crate::names::Names;
 use crate::output::{Output, Report, columns, print};
 use crate::parse::Place;
 

@@ -11,7 +11,8 @@ use millstream_protocol::message::group::{
 };
 use serde::Serialize;
 
-use super::places::{Lag, Lags, Names};
+use super::places::{Lag, Lags};
+use crate::names::Names;
 use crate::output::{Report, columns, pairs};
 
 /// One group, whole.

@@ -26,8 +26,12 @@ fn segment() -> Vec<u8> {
         let value = [b'v', b'0' + number];
         builder.push(Timestamp(1_388_534_400_000), Some(b"k"), Some(&value), &[]).expect("fits");
     }
-    let stamp =
-        ProducerStamp { id: ProducerId(41), epoch: ProducerEpoch(1), sequence: Sequence(7) };
+    let stamp = ProducerStamp {
+        id: ProducerId(41),
+        epoch: ProducerEpoch(1),
+        sequence: Sequence(7),
+        transactional: false,
+    };
     let second = builder.finish(Compression::Lz4, stamp).expect("a batch").to_vec();
     [frame(odd_batch().to_vec(), 100, 0), frame(second, 104, batch::UNSYNCED_UNKNOWN)].concat()
 }

@@ -161,6 +161,28 @@ impl Default for Groups {
     }
 }
 
+/// Transactions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transactions {
+    /// Partitions of `__transactions`, over which transactional ids are spread; it counts when the first is taken.
+    pub partitions: u32,
+    /// Replicas of each of them, as far as there are brokers; it counts when the first id is taken.
+    pub replication_factor: u16,
+    /// How long a transactional id that nobody uses is kept.
+    pub retention: Duration,
+}
+
+impl Default for Transactions {
+    fn default() -> Self {
+        Self {
+            partitions: 16,
+            replication_factor: 3,
+            retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
 /// QUIC.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

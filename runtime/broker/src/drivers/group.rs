@@ -11,26 +11,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::{BoxFuture, FutureExt, OptionFuture};
-use millstream_core::groups::{
-    Ask, Coordinator, Groups, Input, Output, Response, Topics, rows::Rows,
-};
+use millstream_core::groups::{Ask, Coordinator, Groups, Input, Output, Response, Topics};
 use millstream_core::machine::{Machine, Token};
-use millstream_protocol::batch::{Batch, BatchBuilder, Compression, ProducerStamp};
-use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{GroupName, LeaderEpoch, MemberId};
-use millstream_protocol::limits::MAX_BATCH_BYTES;
+use millstream_protocol::error::WireError;
+use millstream_protocol::ids::{GroupName, MemberId};
 use millstream_protocol::message::group::Standing;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::clock::Clock;
-use crate::partitions::Partition;
-
-/// Questions that may wait.
-pub(crate) const INBOX: usize = 1_024;
-/// Bytes of rows that share a batch.
-const BATCH_BYTES: usize = MAX_BATCH_BYTES / 2;
-/// What one row takes beside its key and its value.
-const ROW_BYTES: usize = 64;
+use crate::coordinators::{End, Seat, write};
 
 pub(crate) type Answer = Result<Response, WireError>;
 
@@ -57,22 +46,10 @@ impl std::fmt::Debug for Look {
     }
 }
 
-/// Why it ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The epoch is over, or the broker stops.
-    Deposed,
-    /// A write failed: what is in memory may not be what the log holds.
-    Unwritten(WireError),
-}
-
 /// See the module.
 pub(crate) struct GroupShell {
     pub(crate) coordinator: Coordinator,
-    pub(crate) partition: Partition,
-    pub(crate) epoch: LeaderEpoch,
-    pub(crate) clock: Clock,
-    pub(crate) inbox: mpsc::Receiver<Message>,
+    pub(crate) seat: Seat<Message>,
     pub(crate) topics: watch::Receiver<Arc<Topics>>,
 }
 
@@ -92,36 +69,30 @@ impl GroupShell {
     pub(crate) async fn run(mut self) -> End {
         let mut course = Course::default();
         let end = self.serve(&mut course).await;
-        let error = match &end {
-            End::Deposed => {
-                let text = "this broker does not coordinate the group any more: look up who does";
-                WireError::new(ErrorCode::NotLeader, text)
-            }
-            End::Unwritten(error) => error.clone(),
-        };
         for (_, answer) in std::mem::take(&mut course.asked) {
             // Who asked may have gone away.
-            drop(answer.send(Err(error.clone())));
+            drop(answer.send(Err(end.told())));
         }
         end
     }
 
     async fn serve(&mut self, course: &mut Course) -> End {
-        let mut view = self.partition.watch();
+        let mut view = self.seat.partition.watch();
         let topics = Arc::clone(&self.topics.borrow_and_update());
         self.step(Input::Topics(topics), course);
         loop {
             if let known = view.borrow_and_update()
-                && (!known.leads || known.epoch != self.epoch)
+                && (!known.leads || known.epoch != self.seat.epoch)
             {
                 return End::Deposed;
             }
-            let due = self.clock.instant(self.coordinator.deadline().expect("it always has one"));
+            let due =
+                self.seat.clock.instant(self.coordinator.deadline().expect("it always has one"));
             let accepts = self.coordinator.accepts();
             tokio::select! {
                 biased;
                 changed = view.changed() => if changed.is_err() { return End::Deposed },
-                () = self.partition.ended() => return End::Deposed,
+                () = self.seat.partition.ended() => return End::Deposed,
                 Some(written) = OptionFuture::from(course.writing.as_mut()) => {
                     course.writing = None;
                     match written {
@@ -136,7 +107,7 @@ impl GroupShell {
                 () = tokio::time::sleep_until(due.into()) => {
                     self.step(Input::Tick { wall: Clock::wall() }, course);
                 }
-                message = self.inbox.recv(), if accepts => match message {
+                message = self.seat.inbox.recv(), if accepts => match message {
                     Some(message) => self.message(message, course),
                     None => return End::Deposed,
                 },
@@ -162,13 +133,13 @@ impl GroupShell {
 
     fn step(&mut self, input: Input, course: &mut Course) {
         let mut outputs = Vec::new();
-        self.coordinator.step(self.clock.now(), input, &mut outputs);
+        self.coordinator.step(self.seat.clock.now(), input, &mut outputs);
         for output in outputs {
             match output {
                 Output::Write(rows) => {
                     assert!(course.writing.is_none(), "one write is in flight at a time");
-                    let partition = self.partition.clone();
-                    course.writing = Some(write(partition, self.epoch, rows).boxed());
+                    let partition = self.seat.partition.clone();
+                    course.writing = Some(write(partition, self.seat.epoch, rows).boxed());
                 }
                 Output::Answer { token, answer } => {
                     let asked = course.asked.remove(&token).expect("a question is answered once");
@@ -183,43 +154,4 @@ impl GroupShell {
             }
         }
     }
-}
-
-/// Writes rows in their order, in one batch if they fit, and waits until they are committed.
-async fn write(partition: Partition, epoch: LeaderEpoch, rows: Rows) -> Result<(), WireError> {
-    let mut written = Vec::new();
-    for batch in batches(&rows)? {
-        let Batch { header, bytes } = batch;
-        written.push(partition.begin_write(Some(epoch), header, bytes).await?);
-    }
-    for fate in written {
-        fate.settled().await?;
-    }
-    Ok(())
-}
-
-fn batches(rows: &Rows) -> Result<Vec<Batch>, WireError> {
-    let failed = |error: &dyn std::fmt::Display| {
-        WireError::new(ErrorCode::Internal, format!("rows of groups make no batch: {error}"))
-    };
-    let size = |(key, value): &(&Vec<u8>, &Option<Vec<u8>>)| {
-        key.len() + value.as_ref().map_or(0, Vec::len) + ROW_BYTES
-    };
-    let mut batches = Vec::new();
-    let mut rest = rows.iter().peekable();
-    while rest.peek().is_some() {
-        let (mut builder, mut bytes) = (BatchBuilder::new(BATCH_BYTES), 0);
-        while let Some((key, value)) =
-            rest.next_if(|row| bytes == 0 || bytes + size(row) <= BATCH_BYTES)
-        {
-            bytes += size(&(key, value));
-            builder
-                .push(Clock::wall(), Some(key), value.as_deref(), &[])
-                .map_err(|error| failed(&error))?;
-        }
-        let built = builder.finish(Compression::None, ProducerStamp::NONE);
-        let built = built.map_err(|error| failed(&error))?;
-        batches.push(Batch::parse(built).map_err(|error| failed(&error))?);
-    }
-    Ok(batches)
 }

@@ -75,6 +75,7 @@ impl Place {
             id: ProducerId::for_job(self.job, self.input, self.partition),
             epoch: ProducerEpoch::of_input(epoch),
             sequence: Sequence::of_input(of),
+            transactional: false,
         }
     }
 }

@@ -19,6 +19,7 @@ mod view;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use millstream_core::log::producers::Stamp;
@@ -27,7 +28,7 @@ use millstream_core::replication::{Ballot, Input, Partition};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{LeaderEpoch, Offset, ReplicaId, TopicPartition};
-use millstream_protocol::message::produce::Acks;
+use millstream_protocol::message::produce::{Acks, ProducerIdentity};
 use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{LogReader, ReadError};
 use millstream_storage::metadata::{Change, Table};
@@ -40,7 +41,9 @@ use super::mailbox::{self, Sources};
 use super::store::StoreHandle;
 pub(crate) use fetched::{Fetched, control};
 pub(crate) use history::History;
-pub(crate) use message::{Answer, Behind, Message, Peering, Produce, Reconfigure, Target};
+pub(crate) use message::{
+    Answer, Behind, EndTransaction, Message, Peering, Produce, Reconfigure, Target,
+};
 use shell::PartitionShell;
 pub(crate) use streams::Stream;
 use streams::Streams;
@@ -173,6 +176,29 @@ impl Handle {
         };
         self.send(Message::Produce(produce)).await?;
         Ok(Written(fate))
+    }
+
+    /// Ends a transaction here, and waits until that is committed.
+    pub(crate) async fn end_transaction(
+        &self,
+        of: ProducerIdentity,
+        commit: bool,
+    ) -> Result<(), WireError> {
+        let (answer, fate) = oneshot::channel();
+        self.send(Message::EndTransaction(EndTransaction { of, commit, answer })).await?;
+        Written(fate).settled().await.map(drop)
+    }
+
+    /// The transactions that are open here for so long.
+    pub(crate) async fn open_transactions(
+        &self,
+        long: Duration,
+    ) -> Result<Vec<ProducerIdentity>, WireError> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::OpenTransactions(long, answer)).await?;
+        told.await.map_err(|_| {
+            WireError::new(ErrorCode::ShuttingDown, "the partition was closed meanwhile")
+        })
     }
 
     /// Whether a batch, or a newer one of its producer, was taken. A partition that has stopped does not

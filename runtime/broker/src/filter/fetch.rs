@@ -11,8 +11,9 @@ use millstream_modules::{FilterHandle, Verdict};
 use millstream_protocol::batch::{Batch, Records, SealedBatches, UNSYNCED_UNKNOWN, seal};
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{PartitionIndex, TopicName};
+use millstream_protocol::message::transaction::Aborted;
 
-use super::{AHEAD, FilterError, input, narrowed, unpacked};
+use super::{AHEAD, FilterError, input, is_aborted, narrowed, unpacked};
 
 /// A consumer's filter.
 #[derive(Debug)]
@@ -36,13 +37,19 @@ impl FetchFilter {
         Self { handle, topic: topic.as_str().into(), partition }
     }
 
-    /// Filters a run of sealed batches. While the guest looks at one, what it left of those before is
+    /// Filters a run of sealed batches; those of aborted transactions are left out. While the guest looks at one, what it left of those before is
     /// put together here.
-    pub(crate) async fn apply(&mut self, sealed: Bytes) -> Result<Filtered, WireError> {
+    pub(crate) async fn apply(
+        &mut self,
+        sealed: Bytes,
+        aborted: &[Aborted],
+    ) -> Result<Filtered, WireError> {
         let mut batches = Vec::new();
         for batch in SealedBatches::new(sealed) {
             let batch = batch.map_err(FilterError::from)?.batch;
-            if !batch.header.attributes.is_control() && batch.header.record_count > 0 {
+            let header = &batch.header;
+            let counts = !header.attributes.is_control() && !is_aborted(header, aborted);
+            if counts && header.record_count > 0 {
                 batches.push(batch);
             }
         }

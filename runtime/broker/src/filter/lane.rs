@@ -129,7 +129,12 @@ mod tests {
 
     fn stamp() -> ProducerStamp {
         let sequence = Sequence::of_input(Offset(BASE));
-        ProducerStamp { id: ProducerId(1 << 62), epoch: ProducerEpoch(0), sequence }
+        ProducerStamp {
+            id: ProducerId(1 << 62),
+            epoch: ProducerEpoch(0),
+            sequence,
+            transactional: false,
+        }
     }
 
     fn push(lane: &mut Lane, source: u32, value: &str) -> Result<(), OutputsError> {

@@ -40,6 +40,7 @@ pub(crate) fn narrowed(
         id: header.producer_id,
         epoch: header.producer_epoch,
         sequence: header.base_sequence,
+        transactional: header.attributes.is_transactional(),
     };
     let codec = if builder.is_empty() { Compression::None } else { codec };
     let mut bytes = Vec::from(builder.finish(codec, producer).map_err(FilterError::of_output)?);

@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millstream_core::groups::CoordinatorConfig;
 use millstream_core::liveness::LivenessConfig;
 use millstream_core::metadata::Image;
 use millstream_core::replication::{Ballot, Timing};
+use millstream_core::{groups, transactions};
 use millstream_protocol::ids::{NodeId, Offset, ReplicaId, TopicName, TopicPartition};
 use millstream_protocol::limits::MAX_BATCH_BYTES;
 use millstream_storage::blobs::Blobs;
@@ -27,12 +27,13 @@ use crate::clock::Clock;
 use crate::cluster::arrival::Card;
 use crate::cluster::{fencing, members, preferred, reports};
 use crate::config::Config;
+use crate::coordinators::{Attendant, Desks, Office};
 use crate::cores::Cores;
 use crate::drivers::log_writer::LogWriters;
 use crate::drivers::metadata::{self, Applier, Metadata, Proposer};
 use crate::drivers::partition::Handle;
 use crate::drivers::store::{self, StoreHandle, StoreThread};
-use crate::groups::{Attendant, Groups};
+use crate::groups::{GroupOffice, Groups};
 use crate::jobs::Jobs;
 use crate::maintenance;
 use crate::metrics::{BrokerMetrics, TopicMetrics};
@@ -44,6 +45,8 @@ use crate::peers::{Introduction, Opening, Peers, Reports, Watcher};
 use crate::reconcile::Reconciler;
 use crate::scrub;
 use crate::serve::Complaints;
+use crate::transactions::markers::Marking;
+use crate::transactions::{TransactionOffice, Transactions, hanging};
 
 /// No less of the metadata's log is kept, whatever was asked for.
 const LEAST_METADATA_LOG: u64 = 64 << 10;
@@ -149,6 +152,7 @@ pub(super) async fn assemble(
         stored.positions,
     ));
     let groups = Arc::new(Groups::new(Arc::clone(&partitions)));
+    let transactions = Arc::new(Transactions::new(Arc::clone(&partitions)));
     let (done, reconciled) = watch::channel(Offset::ZERO);
     let broker = Arc::new(Broker {
         node: *node,
@@ -159,8 +163,10 @@ pub(super) async fn assemble(
         partitions,
         modules,
         jobs,
-        groups: Arc::clone(&groups),
+        groups,
         group_config: config.groups.clone(),
+        transactions,
+        transaction_config: config.transactions.clone(),
         producer_ids: ProducerIds::default(),
         metrics: BrokerMetrics::default(),
         log_metrics: Arc::clone(writers.metrics()),
@@ -178,7 +184,7 @@ pub(super) async fn assemble(
     cores.all()[0].spawn(reconciler(&broker, opener.clone(), cores, ballots, damage, done).run());
     broker.settle().await.map_err(StartError::MetadataLog)?;
     look_after(&broker, &metadata_log, cores, config);
-    core.spawn(attendant(&broker, cores, config, opener.clock).run());
+    coordinate(&broker, cores, config, opener.clock);
     Ok(Assembled {
         broker,
         writers,
@@ -259,16 +265,35 @@ fn reconciler(
     }
 }
 
-fn attendant(broker: &Broker, cores: &Arc<Cores>, config: &Config, clock: Clock) -> Attendant {
+/// Starts to coordinate whatever falls to this broker.
+fn coordinate(broker: &Arc<Broker>, cores: &Arc<Cores>, config: &Config, clock: Clock) {
+    let core = &cores.all()[0];
+    let office = GroupOffice::new(groups::CoordinatorConfig {
+        offsets_retention: config.groups.offsets_retention.0,
+        ..groups::CoordinatorConfig::default()
+    });
+    core.spawn(attendant(broker, cores, clock, office, broker.groups.desks()).run());
+    let office = TransactionOffice {
+        config: transactions::CoordinatorConfig { retention: config.transactions.retention.0 },
+        marking: Arc::new(Marking::new(Arc::clone(broker))),
+    };
+    core.spawn(attendant(broker, cores, clock, office, broker.transactions.desks()).run());
+    core.spawn(hanging::run(Arc::clone(broker)));
+}
+
+fn attendant<O: Office>(
+    broker: &Broker,
+    cores: &Arc<Cores>,
+    clock: Clock,
+    office: O,
+    desks: Arc<Desks<O::Message>>,
+) -> Attendant<O> {
     Attendant {
-        groups: Arc::clone(&broker.groups),
+        office: Arc::new(office),
+        desks,
         cores: Arc::clone(cores),
         images: broker.metadata.watch(),
         reconciled: broker.reconciled.clone(),
-        config: CoordinatorConfig {
-            offsets_retention: config.groups.offsets_retention.0,
-            ..CoordinatorConfig::default()
-        },
         clock,
         stop: broker.stop.clone(),
     }

@@ -13,8 +13,10 @@ use millstream_transport::{FrameWriter, StreamError};
 use super::connection::Arrived;
 use super::{
     allocate_producer, cluster, find_epoch_end, groups, jobs, list_offsets, modules, topics,
+    transactions,
 };
 use crate::broker::Broker;
+use crate::transactions::hanging::holds;
 
 /// Answers one request.
 pub(crate) async fn serve(
@@ -80,7 +82,33 @@ pub(crate) async fn serve(
             answer.send(&r, groups::describe::serve(broker, &r).await).await
         }
         Request::DeleteGroup(r) => answer.send(&r, groups::delete::serve(broker, &r).await).await,
-        Request::Propose(_)
+        Request::FindTransactionCoordinator(r) => {
+            answer.send(&r, transactions::find::serve(broker, &r).await).await
+        }
+        Request::InitTransactions(r) => {
+            answer.send(&r, transactions::init::serve(broker, &r).await).await
+        }
+        Request::AddToTransaction(r) => {
+            answer.send(&r, transactions::add::serve(broker, &r).await).await
+        }
+        Request::EndTransaction(r) => {
+            answer.send(&r, transactions::end::serve(broker, &r).await).await
+        }
+        Request::CommitOffsetsInTransaction(r) => {
+            answer.send(&r, groups::offsets::commit_in_transaction(broker, &r).await).await
+        }
+        Request::ListTransactions(r) => {
+            answer.send(&r, transactions::list::serve(broker, &r).await).await
+        }
+        Request::DescribeTransaction(r) => {
+            answer.send(&r, transactions::describe::serve(broker, &r).await).await
+        }
+        Request::AbortTransaction(r) => {
+            answer.send(&r, transactions::abort::serve(broker, &r).await).await
+        }
+        Request::WriteMarkers(_)
+        | Request::HoldsTransaction(_)
+        | Request::Propose(_)
         | Request::JoinCluster(_)
         | Request::PartitionStatus(_)
         | Request::ReadModule(_)
@@ -106,6 +134,10 @@ async fn among_brokers(
         }
     };
     match request {
+        Request::WriteMarkers(r) => {
+            answer.send(&r, transactions::write_markers::serve(broker, &r).await).await
+        }
+        Request::HoldsTransaction(r) => answer.send(&r, holds(broker, &r).await).await,
         Request::Propose(r) => {
             answer.send(&r, broker.metadata.take(body.bytes.clone()).await).await
         }

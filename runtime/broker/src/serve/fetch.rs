@@ -16,6 +16,7 @@ use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::ids::Offset;
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
 use millstream_protocol::message::fetch::{Credit, FetchData, FetchReady, OpenFetch};
+use millstream_protocol::message::transaction::{Aborted, Isolation};
 use millstream_storage::log::Cursor;
 use millstream_transport::{FrameReader, FrameWriter, StreamError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
@@ -103,6 +104,7 @@ struct Outlet {
     max_body: usize,
     purse: Arc<Purse>,
     filter: Option<FetchFilter>,
+    isolation: Isolation,
 }
 
 impl Outlet {
@@ -119,9 +121,9 @@ impl Outlet {
         let purse = Purse::default();
         purse.earn(open.credit);
         let max_body = (open.max_body_bytes as usize).clamp(MIN_READ, MAX_FETCH_BODY_BYTES);
-        let (next, purse) = (open.offset, Arc::new(purse));
+        let (next, purse, isolation) = (open.offset, Arc::new(purse), open.isolation);
         partition.metrics().fetch_opened();
-        Ok(Self { partition, view, cursor, next, max_body, purse, filter })
+        Ok(Self { partition, view, cursor, next, max_body, purse, filter, isolation })
     }
 
     fn ready(&self) -> FetchReady {
@@ -171,7 +173,7 @@ impl Outlet {
             let share = wanted.max(std::mem::take(&mut batch));
             // What is read lies here until the consumer takes it.
             let held = shares.outgoing.take(share).await;
-            let (up_to, before) = (view.high_watermark, self.cursor.clone());
+            let (up_to, before) = (self.readable(&view), self.cursor.clone());
             let begun = Instant::now();
             let read = self.partition.reader().read(&mut self.cursor, up_to, wanted);
             match read.map_err(|e| unread(&self.partition, &e))? {
@@ -179,13 +181,30 @@ impl Outlet {
                     (batch, self.cursor) = (sealed.len(), before);
                 }
                 Some(sealed) => {
-                    let records = self.cursor.offset() - self.next;
-                    self.next = self.cursor.offset();
-                    return self.portion(&view, sealed, (records, begun), held).await;
+                    let from = std::mem::replace(&mut self.next, self.cursor.offset());
+                    return self.portion(&view, sealed, (from, begun), held).await;
                 }
                 None => self.next = self.next.max(up_to),
             }
         }
+    }
+
+    /// What this consumer may see ends here.
+    fn readable(&self, view: &View) -> Offset {
+        match self.isolation {
+            Isolation::ReadCommitted => view.last_stable,
+            Isolation::ReadUncommitted => view.high_watermark,
+        }
+    }
+
+    /// The aborted transactions with records in what was read.
+    fn aborted(&self, view: &View, from: Offset) -> Vec<Aborted> {
+        if self.isolation == Isolation::ReadUncommitted {
+            return Vec::new();
+        }
+        let ended = view.aborted.partition_point(|one| one.marker < from);
+        let touches = |one: &&Aborted| one.first.is_none_or(|first| first < self.next);
+        view.aborted[ended..].iter().filter(touches).copied().collect()
     }
 
     /// Waits until something beyond `next` is committed.
@@ -195,7 +214,7 @@ impl Outlet {
             if !view.serves() {
                 return Err(not_leader(&self.partition));
             }
-            if self.next < view.high_watermark {
+            if self.next < self.readable(&view) {
                 return Ok(view);
             }
             if self.view.changed().await.is_err() {
@@ -209,14 +228,15 @@ impl Outlet {
         &mut self,
         view: &View,
         sealed: Bytes,
-        (records, begun): (u64, Instant),
+        (from, begun): (Offset, Instant),
         share: OwnedSemaphorePermit,
     ) -> Result<Portion, WireError> {
-        let read = sealed.len();
+        let (read, records) = (sealed.len(), self.next - from);
+        let mut aborted = self.aborted(view, from);
         let (body, examined) = match &mut self.filter {
             None => (vec![sealed], 0),
             Some(filter) => {
-                let filtered = filter.apply(sealed).await?;
+                let filtered = filter.apply(sealed, &std::mem::take(&mut aborted)).await?;
                 (filtered.bodies, filtered.examined)
             }
         };
@@ -229,6 +249,7 @@ impl Outlet {
             log_start: view.log_start,
             next_offset: self.next,
             examined,
+            aborted,
         };
         Ok(Portion { data, body, share })
     }

@@ -164,8 +164,8 @@ impl Intake<'_> {
             let text = "this producer identity belongs to a job: ask for one of your own";
             return self.refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
-        if header.attributes.is_transactional() {
-            let text = "transactions are not supported yet: send the batch without one";
+        if header.attributes.is_transactional() && self.acks != Acks::All {
+            let text = "a batch of a transaction needs acks all: what is not acknowledged cannot be committed";
             return self.refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
         let _kept = self.partition.keep_settings().await;

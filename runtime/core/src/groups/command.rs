@@ -7,6 +7,7 @@ use millstream_protocol::ids::{GroupName, MemberId, Timestamp, TopicPartition};
 use millstream_protocol::message::group::{
     Beat, CommitOffsets, GroupOffset, ResetOffsets, Standing,
 };
+use millstream_protocol::message::produce::ProducerIdentity;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,26 @@ pub enum Command {
     Commit {
         /// What is asked.
         commit: CommitOffsets,
+        /// When.
+        at: Timestamp,
+    },
+    /// Offsets are committed as a part of a transaction.
+    CommitInTransaction {
+        /// The transaction's producer.
+        producer: ProducerIdentity,
+        /// What is asked.
+        commit: CommitOffsets,
+        /// When.
+        at: Timestamp,
+    },
+    /// A transaction has ended.
+    EndTransaction {
+        /// The group.
+        group: GroupName,
+        /// The producer, and the epoch of the transaction.
+        producer: ProducerIdentity,
+        /// Whether its offsets count.
+        commit: bool,
         /// When.
         at: Timestamp,
     },

@@ -23,6 +23,9 @@ use millstream_protocol::message::group::{
     Beat, CommitOffsets, GroupOffset, ResetOffsets, Standing,
 };
 
+use millstream_protocol::message::produce::ProducerIdentity;
+use millstream_protocol::message::transaction::CommitOffsetsInTransaction;
+
 use self::sessions::Sessions;
 use self::sharing::Sharing;
 use super::command::{Command, Response};
@@ -79,6 +82,17 @@ pub enum Ask {
     },
     /// Commit offsets.
     Commit(CommitOffsets),
+    /// Commit offsets as a part of a transaction.
+    CommitInTransaction(CommitOffsetsInTransaction),
+    /// A transaction has ended.
+    EndTransaction {
+        /// The group.
+        group: GroupName,
+        /// The producer, and the epoch of the transaction.
+        producer: ProducerIdentity,
+        /// Whether its offsets count.
+        commit: bool,
+    },
     /// Say what is committed.
     Fetch {
         /// The group.
@@ -200,6 +214,14 @@ impl Coordinator {
                 self.change(now, &Command::Leave { group, member, forget, at: wall })
             }
             Ask::Commit(commit) => self.change(now, &Command::Commit { commit, at: wall }),
+            Ask::CommitInTransaction(CommitOffsetsInTransaction { producer, commit }) => {
+                let at = wall;
+                self.change(now, &Command::CommitInTransaction { producer, commit, at })
+            }
+            Ask::EndTransaction { group, producer, commit } => {
+                let at = wall;
+                self.change(now, &Command::EndTransaction { group, producer, commit, at })
+            }
             Ask::Reset(reset) => self.change(now, &Command::Reset { reset, at: wall }),
             Ask::Delete(group) => self.change(now, &Command::Delete { group }),
             Ask::Fetch { group, partitions } => self.fetch(group, partitions.as_deref()),
@@ -243,6 +265,12 @@ impl Coordinator {
     ) -> Result<Response, GroupError> {
         let group = self.groups.get(&name).ok_or(GroupError::UnknownGroup(name))?;
         let wanted = partitions.map(|partitions| partitions.iter().collect::<BTreeSet<_>>());
+        if let Some(partition) =
+            partitions.and_then(|all| all.iter().find(|p| group.is_pending(**p)))
+        {
+            let producer = group.pending[partition].producer.id;
+            return Err(GroupError::Pending { partition: *partition, producer });
+        }
         let is_wanted = |place: &GroupOffset| {
             wanted.as_ref().is_none_or(|wanted| wanted.contains(&place.partition))
         };

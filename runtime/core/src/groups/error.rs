@@ -3,7 +3,9 @@
 //! Invariant: a refusal has changed nothing.
 
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{GroupName, InstanceName, MemberId, Offset, TopicPartition};
+use millstream_protocol::ids::{
+    GroupName, InstanceName, MemberId, Offset, ProducerId, TopicPartition,
+};
 use thiserror::Error;
 
 /// Why a coordinator refuses something.
@@ -43,6 +45,28 @@ pub enum GroupError {
         committed: Offset,
         /// What was asked for.
         given: Offset,
+    },
+    /// An open transaction is about to move the offset.
+    #[error(
+        "an open transaction of producer {producer} is about to move the offset of partition {partition}: \
+         ask again when it has ended"
+    )]
+    Pending {
+        /// The partition.
+        partition: TopicPartition,
+        /// The producer.
+        producer: ProducerId,
+    },
+    /// The transaction has ended.
+    #[error(
+        "producer {producer} commits offsets in a transaction of epoch {given}, which has ended here: it was aborted \
+         because it was open for too long, or another producer took its transactional id over"
+    )]
+    ProducerFenced {
+        /// The producer.
+        producer: ProducerId,
+        /// Its epoch.
+        given: i16,
     },
     /// The group has members.
     #[error(
@@ -92,6 +116,8 @@ impl GroupError {
             Self::Fenced { .. } => ErrorCode::MemberFenced,
             Self::NotOwner { .. } => ErrorCode::NotOwner,
             Self::Regression { .. } => ErrorCode::OffsetRegression,
+            Self::Pending { .. } => ErrorCode::OffsetsPending,
+            Self::ProducerFenced { .. } => ErrorCode::ProducerFenced,
             Self::InUse { .. } => ErrorCode::GroupInUse,
             Self::InstanceInUse { .. } => ErrorCode::InstanceInUse,
             Self::UnknownPartition(_) => ErrorCode::UnknownPartition,

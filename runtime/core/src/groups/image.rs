@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use millstream_protocol::ids::{
-    GroupName, InstanceName, MemberEpoch, MemberId, Timestamp, TopicPartition,
+    GroupName, InstanceName, MemberEpoch, MemberId, ProducerEpoch, ProducerId, Timestamp,
+    TopicPartition,
 };
 use millstream_protocol::message::group::{
     Assignor, Committed, GroupOffset, GroupState, MemberDetails,
 };
+use millstream_protocol::message::produce::ProducerIdentity;
 use serde::{Deserialize, Serialize};
 
 /// All groups.
@@ -25,6 +27,10 @@ pub struct Group {
     pub(super) epoch: MemberEpoch,
     pub(super) members: BTreeMap<MemberId, Member>,
     pub(super) offsets: BTreeMap<TopicPartition, Place>,
+    /// What open transactions are about to commit. Nobody is given such a partition before it is decided.
+    pub(super) pending: BTreeMap<TopicPartition, Pending>,
+    /// Transactions of these producers below these epochs have ended here.
+    pub(super) fences: BTreeMap<ProducerId, Fence>,
     /// Who owns what: assigned or revoking.
     pub(super) owners: BTreeMap<TopicPartition, MemberId>,
     /// When its last member left.
@@ -35,6 +41,21 @@ pub struct Group {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) committed: Committed,
+    pub(super) at: Timestamp,
+}
+
+/// An offset that counts when a transaction is committed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Pending {
+    pub(super) producer: ProducerIdentity,
+    pub(super) place: Place,
+}
+
+/// What is left of a producer's transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fence {
+    /// The first epoch that has not ended.
+    pub(super) epoch: ProducerEpoch,
     pub(super) at: Timestamp,
 }
 
@@ -107,6 +128,12 @@ impl Group {
         self.offsets.get(&partition).map(|place| &place.committed)
     }
 
+    /// Whether an open transaction is about to move its offset in a partition.
+    #[must_use]
+    pub fn is_pending(&self, partition: TopicPartition) -> bool {
+        self.pending.contains_key(&partition)
+    }
+
     /// How it stands.
     #[must_use]
     pub fn state(&self) -> GroupState {
@@ -145,7 +172,8 @@ impl Group {
 
     /// Whether it holds nothing that anybody could miss.
     pub(super) fn is_void(&self) -> bool {
-        self.members.is_empty() && self.offsets.is_empty()
+        let offsets = self.offsets.is_empty() && self.pending.is_empty();
+        self.members.is_empty() && offsets && self.fences.is_empty()
     }
 
     pub(super) fn own(&mut self, id: MemberId, partition: TopicPartition) {

@@ -1,7 +1,8 @@
 //! From what each member should own to what it owns, without ever stopping what does not move.
 //!
 //! Invariant: a partition goes from revoking to free only by its owner's word, its owner's end, or the topic's end;
-//! what is free goes at once to whom it is meant for.
+//! what is free goes at once to whom it is meant for, unless an open transaction is about to move its offset: then as
+//! soon as that has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,7 +102,9 @@ fn grant(group: &mut Group, id: MemberId, touched: &mut Touched) {
     if member.away {
         return;
     }
-    let free = |partition: &TopicPartition| !group.owners.contains_key(partition);
+    let free = |partition: &TopicPartition| {
+        !group.owners.contains_key(partition) && !group.pending.contains_key(partition)
+    };
     let granted: Vec<_> = member.awaiting().filter(free).collect();
     if granted.is_empty() {
         return;

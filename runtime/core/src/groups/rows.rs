@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 
 use millstream_protocol::ids::{
-    GroupName, MemberEpoch, MemberId, PartitionIndex, Timestamp, TopicId, TopicPartition,
+    GroupName, MemberEpoch, MemberId, PartitionIndex, ProducerId, Timestamp, TopicId,
+    TopicPartition,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::image::{Group, Groups, Member, Place};
+use super::image::{Fence, Group, Groups, Member, Pending, Place};
 
 /// What a row is of. Variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub(super) enum Key {
     Group(GroupName),
     Member(GroupName, MemberId),
     Offset(GroupName, TopicId, PartitionIndex),
+    Pending(GroupName, TopicId, PartitionIndex),
+    Fence(GroupName, ProducerId),
 }
 
 /// The value of a group's own row.
@@ -45,6 +48,10 @@ pub struct RowError {
 }
 
 impl Key {
+    pub(super) fn pending(group: &GroupName, of: TopicPartition) -> Self {
+        Self::Pending(group.clone(), of.topic, of.partition)
+    }
+
     pub(super) fn offset(group: &GroupName, of: TopicPartition) -> Self {
         Self::Offset(group.clone(), of.topic, of.partition)
     }
@@ -64,6 +71,13 @@ impl Groups {
             Key::Offset(name, topic, partition) => {
                 let of = TopicPartition { topic: *topic, partition: *partition };
                 self.groups.get(name).and_then(|group| group.offsets.get(&of)).map(encode)
+            }
+            Key::Pending(name, topic, partition) => {
+                let of = TopicPartition { topic: *topic, partition: *partition };
+                self.groups.get(name).and_then(|group| group.pending.get(&of)).map(encode)
+            }
+            Key::Fence(name, producer) => {
+                self.groups.get(name).and_then(|group| group.fences.get(producer)).map(encode)
             }
         };
         (encode(key), value)
@@ -94,6 +108,23 @@ impl Groups {
                 match place {
                     Some(place) => drop(group.offsets.insert(of, place)),
                     None => drop(group.offsets.remove(&of)),
+                }
+            }
+            Key::Pending(name, topic, partition) => {
+                let pending = value.map(|value| decode::<Pending>(key, value)).transpose()?;
+                let of = TopicPartition { topic, partition };
+                let group = self.group_of_row(name);
+                match pending {
+                    Some(pending) => drop(group.pending.insert(of, pending)),
+                    None => drop(group.pending.remove(&of)),
+                }
+            }
+            Key::Fence(name, producer) => {
+                let fence = value.map(|value| decode::<Fence>(key, value)).transpose()?;
+                let group = self.group_of_row(name);
+                match fence {
+                    Some(fence) => drop(group.fences.insert(producer, fence)),
+                    None => drop(group.fences.remove(&producer)),
                 }
             }
         }

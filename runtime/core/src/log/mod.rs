@@ -6,3 +6,4 @@ pub mod epochs;
 pub mod offsets;
 pub mod producers;
 pub mod retention;
+pub mod transactions;

@@ -207,6 +207,12 @@ impl Image {
         Topics::new(self.topics.iter().map(known), TopicId(self.allocations.topics))
     }
 
+    /// Whether a topic's id was given out, and the topic is not there any more.
+    #[must_use]
+    pub fn was_deleted(&self, topic: TopicId) -> bool {
+        topic < TopicId(self.allocations.topics) && !self.topics.contains_key(&topic)
+    }
+
     /// The brokers, by id.
     #[must_use]
     pub const fn brokers(&self) -> &BTreeMap<NodeId, Broker> {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::io::Acks;
 use super::*;
 use crate::log::producers::{ProducerLimits, ProducerTable, Stamp};
+use crate::log::transactions::Part;
 
 /// One thing that happens.
 #[derive(Clone, Debug)]
@@ -183,6 +184,7 @@ impl World {
             producer_id: ProducerId(producer),
             producer_epoch: ProducerEpoch(0),
             base_sequence: Sequence(i32::try_from(sequence).unwrap()),
+            part: Part::None,
             bytes: 100,
             max_timestamp: Timestamp::NONE,
         };
@@ -285,6 +287,7 @@ fn stamp(stored: &Stored) -> Stamp {
         epoch: ProducerEpoch(0),
         first: Sequence(i32::try_from(stored.sequence).unwrap()),
         count: u64::from(stored.records),
+        part: Part::None,
     }
 }
 

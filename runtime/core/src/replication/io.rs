@@ -31,6 +31,7 @@ use super::config::InFlightLimits;
 use super::error::ProduceError;
 use super::voter::VoterSet;
 use crate::log::producers::Stamp;
+use crate::log::transactions::Part;
 use crate::machine::Token;
 
 /// What `acknowledged` promises on this topic.
@@ -65,6 +66,8 @@ pub struct BatchFacts {
     pub producer_epoch: ProducerEpoch,
     /// The producer's sequence of the first record.
     pub base_sequence: Sequence,
+    /// Its part in a transaction.
+    pub part: Part,
     /// Bytes, header included.
     pub bytes: u64,
     /// The largest timestamp of its records.
@@ -81,6 +84,7 @@ impl BatchFacts {
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
+            part: Part::of(header),
             bytes,
             max_timestamp: header.max_timestamp,
         }
@@ -94,8 +98,12 @@ impl BatchFacts {
         (self.producer_id != ProducerId::NONE).then(|| Stamp {
             producer: self.producer_id,
             epoch: self.producer_epoch,
-            first: self.base_sequence,
+            first: match self.part.is_marker() {
+                true => Sequence::BEFORE_FIRST,
+                false => self.base_sequence,
+            },
             count: self.count(),
+            part: self.part,
         })
     }
 }
@@ -262,6 +270,18 @@ pub enum Input {
         /// Taken only in this epoch: for who writes what it made of all that came before.
         within: Option<LeaderEpoch>,
     },
+    /// The coordinator of a transaction has it ended here. Answered when the marker is committed, or at once when
+    /// nothing is left to end.
+    EndTransaction {
+        /// Handed back with the answer.
+        token: Token,
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch of the transaction's records.
+        epoch: ProducerEpoch,
+        /// Whether they count.
+        commit: bool,
+    },
     /// Everything before `end` is written.
     Appended {
         /// The log's end on disk.
@@ -402,6 +422,17 @@ pub enum Output {
         base_offset: Offset,
         /// Its epoch, to be stamped.
         epoch: LeaderEpoch,
+    },
+    /// Write the marker of `token`: one record, one offset.
+    AppendMarker {
+        /// Of the [`Input::EndTransaction`].
+        token: Token,
+        /// Its offset.
+        base_offset: Offset,
+        /// Its epoch.
+        epoch: LeaderEpoch,
+        /// What it says.
+        marker: Stamp,
     },
     /// Make everything handed over so far durable, then say [`Input::Synced`].
     Sync,

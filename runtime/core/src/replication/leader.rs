@@ -15,7 +15,7 @@ use super::in_flight::InFlight;
 use super::io::{Acks, AppendFailure, BatchFacts, Control, Output};
 use super::log::{Log, earliest};
 use super::membership::Change;
-use crate::log::producers::Verdict;
+use crate::log::producers::{Stamp, Verdict};
 use crate::machine::{Time, Token};
 use crate::mutation::{self, Mutation};
 
@@ -105,20 +105,56 @@ impl Leader {
         }
     }
 
+    /// Ends a transaction.
+    pub(super) fn end_transaction(
+        &mut self,
+        log: &mut Log,
+        now: Time,
+        token: Token,
+        marker: &Stamp,
+        out: &mut Vec<Output>,
+    ) {
+        let judged =
+            self.takes(log, 0).and_then(|()| Ok(log.producers.check_marker(now, marker)?));
+        match judged {
+            Err(error) => out.push(Output::Refuse { token, error }),
+            Ok(true) => {
+                let base_offset = log.offsets.assign(1);
+                log.producers.record(now, marker, base_offset);
+                let end = log.offsets.end();
+                self.in_flight.push(base_offset, end, 0, Some((token, Acks::All)));
+                let (epoch, marker) = (log.epoch(), *marker);
+                out.push(Output::AppendMarker { token, base_offset, epoch, marker });
+                log.want_sync(out);
+            }
+            // Whoever ended it may still be waiting: so does who asks again.
+            Ok(false) => {
+                let end = log.offsets.end();
+                let base = end.checked_sub(1).unwrap_or(end);
+                self.answer_duplicate(log, (base, end), (token, Acks::All), out);
+            }
+        }
+    }
+
     fn judge(&self, log: &mut Log, now: Time, batch: &BatchFacts) -> Result<Verdict, ProduceError> {
+        self.takes(log, batch.bytes)?;
+        match batch.stamp() {
+            Some(stamp) => Ok(log.producers.check(now, &stamp)?),
+            None => Ok(Verdict::Fresh),
+        }
+    }
+
+    fn takes(&self, log: &Log, bytes: u64) -> Result<(), ProduceError> {
         if log.stopping {
             return Err(ProduceError::ShuttingDown);
         }
         if self.handover.is_some() || self.change.is_some() {
             return Err(ProduceError::NotLeader { epoch: log.epoch() });
         }
-        if !self.in_flight.has_room(log.config.in_flight, batch.bytes) {
+        if !self.in_flight.has_room(log.config.in_flight, bytes) {
             return Err(self.in_flight.overload());
         }
-        match batch.stamp() {
-            Some(stamp) => Ok(log.producers.check(now, &stamp)?),
-            None => Ok(Verdict::Fresh),
-        }
+        Ok(())
     }
 
     fn append(

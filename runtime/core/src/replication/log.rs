@@ -310,6 +310,7 @@ impl Log {
     pub(super) fn synced(&mut self, end: Offset) {
         self.syncing = false;
         self.offsets.synced_to(end);
+        self.producers.settle_durable(self.snapshot_offset());
     }
 
     pub(super) const fn is_syncing(&self) -> bool {
@@ -326,9 +327,9 @@ impl Log {
     }
 
     /// Nothing at or after `from` was written.
-    pub(super) fn cut(&mut self, from: Offset) {
+    pub(super) fn cut(&mut self, now: Time, from: Offset) {
         self.offsets.cut(from);
-        self.producers.cut(from);
+        self.producers.cut(now, from);
         self.cut_ballot(from);
     }
 
@@ -344,7 +345,7 @@ impl Log {
     pub(super) fn was_cut(&mut self, now: Time, end: Offset) {
         match self.cutting.take().expect("a cut was asked for") {
             Cutting::End => {
-                self.cut(end);
+                self.cut(now, end);
                 self.epochs.cut(end);
             }
             Cutting::All(start, producers) => {
@@ -373,6 +374,7 @@ impl Log {
     pub(super) fn commit(&mut self, to: Offset, out: &mut Vec<Output>) {
         self.offsets.commit(to);
         self.producers.settle(to);
+        self.producers.settle_durable(self.snapshot_offset());
         out.push(Output::HighWatermark(to));
         let told = std::mem::replace(&mut self.voters_told, to);
         for entry in &self.ballot.voters {
@@ -398,6 +400,7 @@ impl Log {
         let start = start.min(self.offsets.high_watermark());
         self.offsets.advance_start(start);
         self.epochs.advance_start(start);
+        self.producers.advance_start(start);
     }
 
     // Snapshots of producers.

@@ -59,6 +59,8 @@ use stopped::Stopped;
 
 use crate::log::epochs::EpochTable;
 use crate::log::offsets::Offsets;
+use crate::log::producers::Stamp;
+use crate::log::transactions::Transactions;
 use crate::machine::{Machine, Time, Token};
 use crate::metadata::Placement;
 use crate::mutation::{self, Mutation};
@@ -206,6 +208,20 @@ impl Partition {
         &self.log.epochs
     }
 
+    /// The transactions in its log.
+    #[must_use]
+    pub const fn transactions(&self) -> &Transactions {
+        self.log.producers.transactions()
+    }
+
+    /// The last stable offset: before it, everything is committed and decided.
+    #[must_use]
+    pub fn last_stable(&self) -> Offset {
+        let committed = self.log.offsets.high_watermark();
+        let undecided = self.transactions().first_undecided(committed);
+        undecided.map_or(committed, |first| first.min(committed))
+    }
+
     /// How many producers are remembered.
     #[must_use]
     pub fn producers(&self) -> usize {
@@ -261,13 +277,18 @@ impl Partition {
             Role::Leader(leader) => {
                 return leader.produce(&mut self.log, now, token, batch, acks, out);
             }
-            Role::Stopped(stopped) => ProduceError::from(&stopped.why),
-            Role::Candidate(_) if self.log.awaits_room() => ProduceError::DiskFull,
-            Role::Follower(_) | Role::Candidate(_) => {
-                ProduceError::NotLeader { epoch: self.log.epoch() }
-            }
+            _ => self.not_leading(),
         };
         out.push(Output::Refuse { token, error });
+    }
+
+    /// Why who does not lead takes nothing.
+    fn not_leading(&self) -> ProduceError {
+        match &self.role {
+            Role::Stopped(stopped) => ProduceError::from(&stopped.why),
+            Role::Candidate(_) if self.log.awaits_room() => ProduceError::DiskFull,
+            _ => ProduceError::NotLeader { epoch: self.log.epoch() },
+        }
     }
 
     fn receive(
@@ -519,7 +540,7 @@ impl Partition {
     ) {
         let before = self.log.offsets.appended();
         self.log.appended(from);
-        self.log.cut(from);
+        self.log.cut(now, from);
         match &mut self.role {
             Role::Leader(leader) => {
                 if !leader.append_failed(&mut self.log, now, (before, from), why, out) {
@@ -639,6 +660,15 @@ impl Machine for Partition {
         match input {
             Input::Produce { token, batch, acks, within } => {
                 self.produce(now, token, &batch, (acks, within), out);
+            }
+            Input::EndTransaction { token, producer, epoch, commit } => {
+                let marker = Stamp::of_marker(producer, epoch, commit);
+                match &mut self.role {
+                    Role::Leader(leader) => {
+                        leader.end_transaction(&mut self.log, now, token, &marker, out);
+                    }
+                    _ => out.push(Output::Refuse { token, error: self.not_leading() }),
+                }
             }
             Input::Receive { from, message, body } => self.receive(now, from, message, body, out),
             Input::Peer { node, up } => self.reach(now, node, up, out),

@@ -11,6 +11,7 @@ use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 use super::io::Acks;
 use super::*;
 use crate::log::producers::{ProducerLimits, ProducerTable, Stamp};
+use crate::log::transactions::Part;
 
 /// A partition and the numbers of the batches sent to it.
 struct Bench {
@@ -99,6 +100,12 @@ fn line(output: &Output) -> String {
             Some(leader) => format!("follow {} in epoch {epoch}", leader.node),
             None => format!("follow nobody in epoch {epoch}"),
         },
+        Output::AppendMarker { token, base_offset, marker, .. } => {
+            format!(
+                "append marker #{} at {base_offset}: {:?} by epoch {}",
+                token.0, marker.part, marker.epoch.0
+            )
+        }
         Output::AppendFetched { token } => format!("append body #{token}"),
         Output::Discard { token } => format!("discard body #{token}"),
         Output::AppendControl { base_offset, epoch, control } => match control {
@@ -173,6 +180,7 @@ fn plain(records: u32) -> BatchFacts {
         producer_id: ProducerId::NONE,
         producer_epoch: ProducerEpoch(-1),
         base_sequence: Sequence::NONE,
+        part: Part::None,
         bytes: 1000,
         max_timestamp: Timestamp::NONE,
     }
@@ -568,7 +576,7 @@ fn who_asks_is_told_whether_a_batch_or_a_newer_one_was_taken() {
     let job = ProducerId::for_job(JobId(3), 0, PartitionIndex(1));
     let ask = |bench: &mut Bench, sequence| {
         let (epoch, first) = (ProducerEpoch(0), Sequence(sequence));
-        let stamp = Stamp { producer: job, epoch, first, count: 1 };
+        let stamp = Stamp { producer: job, epoch, first, count: 1, part: Part::None };
         bench.step(Input::Ask { token: Token(7), stamp })
     };
     assert_eq!(ask(&mut bench, 500), "answer #7: Some(false)");

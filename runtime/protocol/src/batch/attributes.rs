@@ -41,6 +41,18 @@ impl Attributes {
         self.0 & TRANSACTIONAL != 0
     }
 
+    /// The same, of a batch that belongs to a transaction.
+    #[must_use]
+    pub const fn in_transaction(self) -> Self {
+        Self(self.0 | TRANSACTIONAL)
+    }
+
+    /// The same, of a control batch.
+    #[must_use]
+    pub(super) const fn controlling(self) -> Self {
+        Self(self.0 | CONTROL)
+    }
+
     /// Whether its records are control records, which no consumer is shown.
     #[must_use]
     pub const fn is_control(self) -> bool {

@@ -28,12 +28,18 @@ pub struct ProducerStamp {
     pub epoch: ProducerEpoch,
     /// The sequence of the batch's first record.
     pub sequence: Sequence,
+    /// Whether the batch belongs to the producer's transaction.
+    pub transactional: bool,
 }
 
 impl ProducerStamp {
     /// A producer that is not idempotent.
-    pub const NONE: Self =
-        Self { id: ProducerId::NONE, epoch: ProducerEpoch(-1), sequence: Sequence::NONE };
+    pub const NONE: Self = Self {
+        id: ProducerId::NONE,
+        epoch: ProducerEpoch(-1),
+        sequence: Sequence::NONE,
+        transactional: false,
+    };
 }
 
 /// A batch that records are added to.
@@ -281,12 +287,13 @@ impl BatchBuilder {
     }
 
     fn header(&self, compression: Compression, producer: ProducerStamp) -> BatchHeader {
+        let plain = Attributes::of(compression);
         BatchHeader {
             base_offset: Offset::ZERO,
             batch_length: 0,
             leader_epoch: LeaderEpoch(u32::MAX),
             crc: 0,
-            attributes: Attributes::of(compression),
+            attributes: if producer.transactional { plain.in_transaction() } else { plain },
             last_offset_delta: self.last_delta,
             base_timestamp: self.base_timestamp.map_or(Timestamp::NONE, Timestamp),
             max_timestamp: Timestamp(self.max_timestamp),

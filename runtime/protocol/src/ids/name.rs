@@ -135,6 +135,8 @@ names! {
     GroupName = "group";
     /// The name that a static member keeps from one life to the next.
     InstanceName = "instance";
+    /// The name under which a producer's transactions are known from one of its lives to the next.
+    TransactionalId = "transactional id";
 }
 
 impl TopicName {

@@ -88,6 +88,13 @@ pub struct Sequence(pub i32);
 impl Sequence {
     /// No sequence: the batch is not idempotent.
     pub const NONE: Self = Self(-1);
+    /// In place of a sequence in the header of a marker that commits a transaction: so that headers alone say how
+    /// transactions ended.
+    pub const COMMIT: Self = Self(-1);
+    /// The same, of one that aborts it.
+    pub const ABORT: Self = Self(-2);
+    /// A marker's place in what its producer wrote: what follows in its epoch begins at 0.
+    pub const BEFORE_FIRST: Self = Self(i32::MAX);
 
     /// The sequence `n` records later.
     #[must_use]

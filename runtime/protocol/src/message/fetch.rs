@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::transaction::{Aborted, Isolation};
 use crate::ids::{LeaderEpoch, ModuleRef, Offset, PartitionIndex, TopicId, TopicName};
 
 /// Opens a fetch stream.
@@ -36,6 +37,8 @@ pub struct OpenFetch {
     pub max_body_bytes: u32,
     /// A module that decides on the broker what this consumer gets.
     pub filter: Option<FetchFilter>,
+    /// What it is shown of transactions.
+    pub isolation: Isolation,
 }
 
 /// A filter for one consumer.
@@ -61,7 +64,7 @@ pub struct FetchReady {
 }
 
 /// In front of each body of sealed batches, which may be empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FetchData {
     /// Everything before this offset is committed.
     pub high_watermark: Offset,
@@ -71,6 +74,8 @@ pub struct FetchData {
     pub next_offset: Offset,
     /// Records that a filter looked at for this body; 0 without one.
     pub examined: u64,
+    /// Transactions whose records in this body count as never written, for a reader of what is committed.
+    pub aborted: Vec<Aborted>,
 }
 
 /// Grants more bytes of bodies.

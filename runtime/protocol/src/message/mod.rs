@@ -20,6 +20,7 @@ pub mod peer;
 pub mod produce;
 pub mod replica;
 pub mod topic;
+pub mod transaction;
 
 pub use table::{Call, Request};
 

@@ -5,7 +5,7 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{cluster, group, job, module, offsets, peer, produce, topic};
+use super::{cluster, group, job, module, offsets, peer, produce, topic, transaction};
 
 /// One control call: the request type knows its response.
 pub trait Call: Into<Request> {
@@ -129,4 +129,24 @@ requests! {
     DescribeGroup(group::DescribeGroup) -> group::GroupDescription;
     /// Deletes a group that has no members.
     DeleteGroup(group::DeleteGroup) -> ();
+    /// Says which partition of `__transactions` coordinates a transactional id.
+    FindTransactionCoordinator(transaction::FindTransactionCoordinator) -> group::Coordinator;
+    /// Takes a transactional id over.
+    InitTransactions(transaction::InitTransactions) -> produce::ProducerIdentity;
+    /// Says where a transaction is about to write.
+    AddToTransaction(transaction::AddToTransaction) -> ();
+    /// Commits or aborts a transaction.
+    EndTransaction(transaction::EndTransaction) -> produce::ProducerIdentity;
+    /// Commits offsets of a group as a part of a transaction.
+    CommitOffsetsInTransaction(transaction::CommitOffsetsInTransaction) -> group::OffsetsCommitted;
+    /// Lists transactional ids.
+    ListTransactions(transaction::ListTransactions) -> Vec<transaction::TransactionDescription>;
+    /// Describes one transactional id.
+    DescribeTransaction(transaction::DescribeTransaction) -> transaction::TransactionDescription;
+    /// Aborts an id's open transaction.
+    AbortTransaction(transaction::AbortTransaction) -> ();
+    /// Ends transactions in partitions, for their coordinator.
+    WriteMarkers(transaction::WriteMarkers) -> transaction::MarkersWritten;
+    /// Says whether a coordinator knows of an open transaction, for another broker.
+    HoldsTransaction(transaction::HoldsTransaction) -> bool;
 }

@@ -236,6 +236,7 @@ fn a_named_producer_without_epoch_or_sequence_is_refused() {
             id: ProducerId(id),
             epoch: ProducerEpoch(epoch),
             sequence: Sequence(sequence),
+            transactional: false,
         };
         verdict(&build(&three(), Compression::None, stamp))
     };

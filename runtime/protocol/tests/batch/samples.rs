@@ -20,8 +20,12 @@ pub(crate) struct Plain {
     pub(crate) headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-pub(crate) const STAMP: ProducerStamp =
-    ProducerStamp { id: ProducerId(4_711), epoch: ProducerEpoch(3), sequence: Sequence(99) };
+pub(crate) const STAMP: ProducerStamp = ProducerStamp {
+    id: ProducerId(4_711),
+    epoch: ProducerEpoch(3),
+    sequence: Sequence(99),
+    transactional: false,
+};
 
 pub(crate) fn codec() -> impl Strategy<Value = Compression> {
     prop_oneof![Just(Compression::None), Just(Compression::Lz4), Just(Compression::Zstd)]
@@ -34,6 +38,7 @@ pub(crate) fn stamp() -> impl Strategy<Value = ProducerStamp> {
             id: ProducerId(id),
             epoch: ProducerEpoch(epoch),
             sequence: Sequence(sequence),
+            transactional: false,
         }),
     ]
 }

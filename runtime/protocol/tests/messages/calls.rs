@@ -5,13 +5,14 @@
 use millstream_protocol::error::WireError;
 use millstream_protocol::message::{
     Call, Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, produce::*,
-    topic::*,
+    topic::*, transaction::*,
 };
 use proptest::prelude::*;
 
 use crate::check::{comes_back, damage};
 use crate::strategies::{
     answer, cluster as c, group as g, job as j, list, module as m, peer as p, topic as t,
+    transaction as x,
 };
 
 /// Holds the strategy of an answer against the type that the table names.
@@ -96,4 +97,16 @@ calls! {
     list_groups_comes_back: ListGroups(any::<bool>().prop_map(|here| ListGroups { here })) -> list(g::group_summary());
     describe_group_comes_back: DescribeGroup(g::describe_group()) -> g::group_description();
     delete_group_comes_back: DeleteGroup(g::delete_group()) -> Just(());
+    find_transaction_coordinator_comes_back:
+        FindTransactionCoordinator(x::find_coordinator()) -> g::coordinator();
+    init_transactions_comes_back: InitTransactions(x::init()) -> c::producer_identity();
+    add_to_transaction_comes_back: AddToTransaction(x::add()) -> Just(());
+    end_transaction_comes_back: EndTransaction(x::end()) -> c::producer_identity();
+    commit_offsets_in_transaction_comes_back:
+        CommitOffsetsInTransaction(x::commit_offsets()) -> g::offsets_committed();
+    list_transactions_comes_back: ListTransactions(any::<bool>().prop_map(|here| ListTransactions { here })) -> list(x::description());
+    describe_transaction_comes_back: DescribeTransaction(x::describe()) -> x::description();
+    abort_transaction_comes_back: AbortTransaction(x::abort()) -> Just(());
+    write_markers_comes_back: WriteMarkers(x::write_markers()) -> x::markers_written();
+    holds_transaction_comes_back: HoldsTransaction(x::holds()) -> any::<bool>();
 }

@@ -13,6 +13,7 @@ use millstream_protocol::message::produce::{
 use millstream_protocol::message::replica::Envelope;
 use millstream_protocol::message::{
     Call, Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, topic::*,
+    transaction::*,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -47,6 +48,9 @@ calls! {
     Propose JoinCluster PartitionStatus ReadModule HandOver MovePartition DrainBroker RemoveBroker
     BalanceCluster CopyModule ReadSnapshot UpgradeCluster
     FindCoordinator CommitOffsets FetchOffsets ResetOffsets ListGroups DescribeGroup DeleteGroup
+    FindTransactionCoordinator InitTransactions AddToTransaction EndTransaction
+    CommitOffsetsInTransaction ListTransactions DescribeTransaction AbortTransaction WriteMarkers
+    HoldsTransaction
 }
 
 pub(crate) fn every_type(visitor: &mut impl Visitor) {

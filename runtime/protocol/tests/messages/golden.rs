@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Every code, by its number.
-pub(crate) const ERROR_CODES: [ErrorCode; 33] = [
+pub(crate) const ERROR_CODES: [ErrorCode; 37] = [
     ErrorCode::Internal,
     ErrorCode::InvalidRequest,
     ErrorCode::UnsupportedVersion,
@@ -49,6 +49,10 @@ pub(crate) const ERROR_CODES: [ErrorCode; 33] = [
     ErrorCode::GroupInUse,
     ErrorCode::InstanceInUse,
     ErrorCode::OffsetRegression,
+    ErrorCode::InvalidTransaction,
+    ErrorCode::ConcurrentTransactions,
+    ErrorCode::UnknownTransaction,
+    ErrorCode::OffsetsPending,
 ];
 
 fn parse_hex(text: &str) -> Vec<u8> {

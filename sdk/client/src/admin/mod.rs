@@ -1,4 +1,4 @@
-//! Everything that is not records: topics, offsets, groups, modules, jobs, the cluster.
+//! Everything that is not records: topics, offsets, groups, transactions, modules, jobs, the cluster.
 //!
 //! Every method is one [`Client::call`]; what has no method here can be called directly.
 
@@ -6,6 +6,7 @@ mod groups;
 mod jobs;
 mod modules;
 mod topics;
+mod transactions;
 
 use millstream_protocol::message::cluster::{ClusterDescription, ClusterStatus};
 

@@ -6,6 +6,7 @@
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_FETCH_CREDIT_BYTES};
 use millstream_protocol::message::fetch::FetchFilter;
+use millstream_protocol::message::transaction::Isolation;
 
 use crate::error::ClientError;
 
@@ -18,6 +19,9 @@ pub struct ConsumerConfig {
     pub max_body_bytes: u32,
     /// A module that decides on the broker what this consumer gets.
     pub filter: Option<FetchFilter>,
+    /// What it is shown of transactions: by default records up to the first that is undecided, and none that was
+    /// aborted.
+    pub isolation: Isolation,
     /// Whether each batch's checksum is compared before its records are handed out.
     pub check_crcs: bool,
     /// What happens when the position is not in the log (any more).
@@ -30,6 +34,7 @@ impl Default for ConsumerConfig {
             credit_bytes: 8 << 20,
             max_body_bytes: 1 << 20,
             filter: None,
+            isolation: Isolation::ReadCommitted,
             check_crcs: true,
             out_of_range: OutOfRange::Error,
         }

@@ -155,6 +155,7 @@ async fn ask(shared: &Shared, slot: &Slot, leader: &Leader) -> Result<(Streams, 
         credit: begin.credit,
         max_body_bytes: shared.config.max_body_bytes,
         filter: shared.config.filter.clone(),
+        isolation: shared.config.isolation,
     });
     writer.send(&open, []).await.map_err(lost)?;
     let ready = reader.recv::<Result<FetchReady, WireError>>(LIMITS).await.map_err(lost)?;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use millstream_protocol::batch::{Batch, BatchError, SealedBatches};
 use millstream_protocol::ids::{LeaderEpoch, Offset};
 use millstream_protocol::message::fetch::FetchData;
+use millstream_protocol::message::transaction::Aborted;
 
 use super::credit::CreditBook;
 use super::history::History;
@@ -217,8 +218,9 @@ impl Position {
                 Some(Err(error)) => return Some(Err(error)),
                 None => None,
             };
-            let data = body.data;
             let examined = std::mem::take(&mut body.data.examined);
+            let (body_next, high_watermark) = (body.data.next_offset, body.data.high_watermark);
+            let counts = batch.as_ref().is_none_or(|batch| counts(batch, &body.data.aborted));
             let ends = body.batches.rest().is_empty();
             if ends {
                 let bytes = body.bytes;
@@ -227,19 +229,17 @@ impl Position {
             }
             let from = self.next;
             let behind = batch.as_ref().map_or(from, |batch| batch.header.next_offset());
-            let next_offset = if ends { behind.max(data.next_offset) } else { behind };
-            let wanted = batch.filter(|batch| {
-                from < batch.header.next_offset() && !batch.header.attributes.is_control()
-            });
+            let next_offset = if ends { behind.max(body_next) } else { behind };
+            let wanted = batch.filter(|batch| counts && from < batch.header.next_offset());
             if let Some(batch) = &wanted {
                 let (end, epoch) = end_and_epoch(batch);
                 self.history.read(epoch, from.max(batch.header.base_offset), end);
             }
-            if wanted.is_none() && next_offset <= from {
+            self.next = self.next.max(next_offset);
+            // That the position moved alone is told once a body.
+            if wanted.is_none() && (next_offset <= from || !ends) {
                 continue;
             }
-            self.next = self.next.max(next_offset);
-            let high_watermark = data.high_watermark;
             let (next_offset, next_epoch) = (self.next, self.next_epoch());
             let batch = wanted;
             let taken = Taken { batch, from, next_offset, next_epoch, high_watermark, examined };
@@ -307,6 +307,15 @@ impl Start {
     }
 }
 
+/// Whether a consumer is shown its records.
+fn counts(batch: &Batch, aborted: &[Aborted]) -> bool {
+    let header = &batch.header;
+    let of = (header.producer_id, header.producer_epoch, header.base_offset);
+    let is_aborted = |one: &Aborted| one.covers(of.0, of.1, of.2);
+    let never_written = header.attributes.is_transactional() && aborted.iter().any(is_aborted);
+    !header.attributes.is_control() && !never_written
+}
+
 fn end_and_epoch(batch: &Batch) -> (Offset, LeaderEpoch) {
     (batch.header.next_offset(), batch.header.leader_epoch)
 }
@@ -348,7 +357,13 @@ mod tests {
 
     fn data(next: u64) -> FetchData {
         let (next_offset, high_watermark) = (Offset(next), Offset(100));
-        FetchData { high_watermark, log_start: Offset(0), next_offset, examined: 0 }
+        FetchData {
+            high_watermark,
+            log_start: Offset(0),
+            next_offset,
+            examined: 0,
+            aborted: Vec::new(),
+        }
     }
 
     fn take(position: &mut Position) -> Option<(u64, u64, bool)> {

@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 pub use config::{CommitMode, GroupConfig};
 pub use listener::{RebalanceListener, Turn};
+pub(crate) use offsets::Noted;
 
 use crate::client::Client;
 use crate::consumer::{Consumer, Fetched, StartAt};
@@ -178,6 +179,28 @@ impl GroupConsumer {
     ) -> Result<(), CommitError> {
         let topic = TopicName::new(topic).map_err(ClientError::from)?;
         self.ledger.commit_up_to(&topic, partition, offset).await
+    }
+
+    /// Goes back, in every partition that it owns, to what the group has committed: after a transaction that offsets
+    /// were to be committed with was aborted.
+    ///
+    /// # Errors
+    /// As [`Consumer::seek`].
+    pub async fn rewind(&self) -> Result<(), ConsumeError> {
+        // Nothing is handed out meanwhile.
+        let _course = self.course.lock().await;
+        for ((topic, partition), committed) in self.ledger.committed() {
+            let at = committed.map_or(self.config.start, StartAt::Offset);
+            self.consumer.seek(topic.as_str(), partition, at).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn note(&self) -> Result<Noted, CommitError> {
+        if self.config.commit != CommitMode::Manual {
+            return Err(CommitError::NotManual { group: self.config.group.clone() });
+        }
+        Ok(self.ledger.note())
     }
 
     /// What is owned and read now.

@@ -50,6 +50,34 @@ impl Wanted {
     }
 }
 
+/// Offsets that are committed with a transaction.
+pub(crate) struct Noted {
+    ledger: Arc<Ledger>,
+    wanted: Vec<Wanted>,
+}
+
+impl Noted {
+    pub(crate) fn offsets(&self) -> Vec<OffsetCommit> {
+        self.wanted.iter().map(Wanted::as_commit).collect()
+    }
+
+    pub(crate) fn commit(&self) -> CommitOffsets {
+        let shared = &self.ledger.shared;
+        let (group, member) = (shared.group.clone(), Some(shared.identity()));
+        CommitOffsets { group, member, offsets: self.offsets() }
+    }
+
+    /// The transaction is committed.
+    pub(crate) fn is_committed(&self) {
+        let mut accounts = self.ledger.accounts.lock();
+        for Wanted { name, position: (offset, _), .. } in &self.wanted {
+            if let Some(account) = accounts.get_mut(name) {
+                account.committed = account.committed.max(Some(*offset));
+            }
+        }
+    }
+}
+
 impl Ledger {
     pub(super) fn new(client: Client, shared: Arc<Shared>) -> Self {
         Self {
@@ -141,6 +169,21 @@ impl Ledger {
             Wanted { of: account.of, name, position: (offset, epoch) }
         };
         self.commit(vec![wanted]).await
+    }
+
+    /// What a transaction is to commit: everything that was handed out.
+    pub(super) fn note(self: &Arc<Self>) -> Noted {
+        let wanted = self.news(|account| account.handed_out);
+        Noted { ledger: Arc::clone(self), wanted }
+    }
+
+    /// Where each partition is read again from after a transaction was aborted.
+    pub(super) fn committed(&self) -> Vec<(Name, Option<Offset>)> {
+        let mut accounts = self.accounts.lock();
+        for account in accounts.values_mut() {
+            (account.handed_out, account.processed) = (None, None);
+        }
+        accounts.iter().map(|(name, account)| (name.clone(), account.committed)).collect()
     }
 
     /// Partitions that are further than what is committed.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
-use millstream_protocol::ids::ProducerEpoch;
+use millstream_protocol::ids::{ProducerEpoch, TopicId, TopicPartition};
 use millstream_protocol::limits::MAX_MESSAGE_BYTES;
 use millstream_protocol::message::Open;
 use millstream_protocol::message::produce::{
@@ -28,6 +28,7 @@ use crate::error::{ClientError, ProduceError, TopicGone, is_elsewhere};
 use crate::finder::Place;
 use crate::routes::Leader;
 use crate::search::Search;
+use crate::transaction::Session;
 
 const LIMITS: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
 
@@ -99,6 +100,11 @@ async fn produce(lane: &Lane, topic: &Topic, shared: &Shared) -> Option<TopicGon
         match end {
             End::Done => return None,
             End::Gone(gone) => return Some(gone),
+            // What a transaction could not write it cannot be committed without.
+            End::Renumber { .. } if shared.session.is_some() => {
+                let topic = lane.topic.clone();
+                lane.fail_all(|_| ProduceError::TransactionFailed { topic: topic.clone() });
+            }
             End::Renumber { new_id } => attempts.renumber = Some(new_id),
             End::Refused(error) => {
                 let (topic, partition) = (lane.topic.clone(), lane.index);
@@ -183,7 +189,8 @@ impl Attempts {
 
     /// Sees to it that the lane has the identity and numbering that the next stream needs.
     async fn identify(&mut self, lane: &Lane, shared: &Shared) -> Result<(), End> {
-        if !shared.config.is_idempotent() {
+        // A transaction's lanes are numbered as it goes.
+        if !shared.config.is_idempotent() || shared.session.is_some() {
             return Ok(());
         }
         let identity = match (lane.identity(), self.renumber) {
@@ -224,7 +231,7 @@ impl Stream {
         let heard = AtomicBool::new(false);
         let work = async {
             tokio::select! {
-                end = write(lane, shared, writer, allowed) => end,
+                end = write(lane, (shared, ready.id), writer, allowed) => end,
                 end = read(lane, shared, reader, search, &heard) => end,
             }
         };
@@ -234,10 +241,37 @@ impl Stream {
     }
 }
 
-async fn write(lane: &Lane, shared: &Shared, writer: &mut FrameWriter, allowed: usize) -> End {
+/// Makes the lane part of the open transaction, when it has something for it. Returns whether what waits may be
+/// numbered: of what comes meanwhile the lane is woken.
+async fn take_part(lane: &Lane, session: &Session, topic: TopicId) -> bool {
+    if !lane.has_waiting() || !lane.enter(session.identity()) {
+        return false;
+    }
+    let place = TopicPartition { topic, partition: lane.index };
+    if session.has(place) {
+        return true;
+    }
+    if let Err(error) = session.add(place).await {
+        let error = ProduceError::from(error);
+        lane.drop_waiting(|| error.clone());
+    }
+    true
+}
+
+async fn write(
+    lane: &Lane,
+    (shared, topic): (&Shared, TopicId),
+    writer: &mut FrameWriter,
+    allowed: usize,
+) -> End {
     let unanswered = shared.config.acks == Acks::Zero;
     loop {
-        match lane.next_step(&shared.config, &shared.budget, allowed, Instant::now()) {
+        let may_number = match &shared.session {
+            Some(session) => take_part(lane, session, topic).await,
+            None => true,
+        };
+        let limits = (allowed, may_number);
+        match lane.next_step(&shared.config, &shared.budget, limits, Instant::now()) {
             Step::Send(batch) => {
                 let sent = tokio::select! {
                     biased;

@@ -174,6 +174,24 @@ impl Lane {
         0 < self.window.lock().awaiting()
     }
 
+    /// Whether records wait to be numbered.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.queue.lock().is_empty()
+    }
+
+    /// See [`Window::enter`].
+    pub(crate) fn enter(&self, identity: ProducerIdentity) -> bool {
+        self.window.lock().enter(identity)
+    }
+
+    /// Gives up what is not numbered yet.
+    pub(crate) fn drop_waiting(&self, error: impl Fn() -> ProduceError) {
+        let waiting = self.queue.lock().drain();
+        for batch in waiting {
+            self.give_up(batch.promise, error());
+        }
+    }
+
     /// The identity it writes under, if it has one yet.
     pub(crate) fn identity(&self) -> Option<ProducerIdentity> {
         self.window.lock().identity()
@@ -186,12 +204,13 @@ impl Lane {
         });
     }
 
-    /// What to do now on a stream that takes `allowed` batches ahead of their answers.
+    /// What to do now on a stream that takes `allowed` batches ahead of their answers; whether what waits may be
+    /// numbered.
     pub(crate) fn next_step(
         &self,
         config: &ProducerConfig,
         budget: &Budget,
-        allowed: usize,
+        (allowed, may_number): (usize, bool),
         now: Instant,
     ) -> Step {
         if let Some(hold) = self.held(now) {
@@ -209,7 +228,7 @@ impl Lane {
                 window.mark_sent();
                 return Step::Send(bytes);
             }
-            if !window.has_room() {
+            if !may_number || !window.has_room() {
                 return Step::Wait;
             }
             let due = self.queue.lock().take_due(now, config.linger, budget.is_short());
@@ -406,6 +425,7 @@ mod tests {
             id: ProducerId(9),
             epoch: ProducerEpoch(epoch),
             sequence: Sequence(sequence),
+            transactional: false,
         };
         let restamped = restamp(&build(stamp(0, 77)), stamp(1, 0));
         assert_eq!(restamped, build(stamp(1, 0)));

@@ -49,6 +49,7 @@ use crate::backoff::seed;
 use crate::client::Client;
 use crate::error::{ClientError, ProduceError};
 use crate::routes::Routes;
+use crate::transaction::Session;
 use budget::{Budget, Room};
 use lane::{Failures, Lane};
 use queue::{Appended, Event};
@@ -98,6 +99,8 @@ pub(crate) struct Shared {
     /// Held while a topic is looked up, so that it is looked up once.
     loading: tokio::sync::Mutex<()>,
     identity: OnceCell<ProducerIdentity>,
+    /// The transactions that its records belong to, if they do.
+    session: Option<Arc<Session>>,
     failures: Arc<Failures>,
     /// A batch was filled since the last `send` let others run.
     give_way: AtomicBool,
@@ -118,6 +121,23 @@ enum Tried {
 
 impl Producer {
     pub(crate) fn new(client: Client, config: ProducerConfig) -> Result<Self, ClientError> {
+        Self::begin(client, config, None)
+    }
+
+    /// One whose records belong to transactions.
+    pub(crate) fn in_session(
+        client: Client,
+        config: ProducerConfig,
+        session: Arc<Session>,
+    ) -> Result<Self, ClientError> {
+        Self::begin(client, config, Some(session))
+    }
+
+    fn begin(
+        client: Client,
+        config: ProducerConfig,
+        session: Option<Arc<Session>>,
+    ) -> Result<Self, ClientError> {
         config.validate()?;
         let shared = Arc::new(Shared {
             budget: Budget::new(config.buffer_bytes),
@@ -126,6 +146,7 @@ impl Producer {
             topics: Topics::default(),
             loading: tokio::sync::Mutex::default(),
             identity: OnceCell::new(),
+            session,
             failures: Arc::default(),
             give_way: AtomicBool::new(false),
             tasks: TaskTracker::new(),
@@ -219,6 +240,14 @@ impl Producer {
         shared.tasks.wait().await;
         shared.cancelled.cancel();
         flushed
+    }
+
+    /// Gives up what is not on its way yet.
+    pub(crate) fn give_up(&self) {
+        for topic in self.handle.0.topics.all().values() {
+            let error = || ProduceError::TransactionFailed { topic: topic.name.clone() };
+            topic.lanes.iter().for_each(|lane| lane.drop_waiting(error));
+        }
     }
 
     /// Bytes of records that wait or are on their way may not exceed this.

@@ -46,7 +46,7 @@ impl Producer {
 async fn sink(lane: Arc<Lane>, shared: Arc<Shared>) {
     let mut next = Offset(0);
     loop {
-        match lane.next_step(&shared.config, &shared.budget, usize::MAX, Instant::now()) {
+        match lane.next_step(&shared.config, &shared.budget, (usize::MAX, true), Instant::now()) {
             Step::Send(_) => {
                 let ack = ProduceAck { base_offset: next, duplicate: false };
                 next = next.next();

@@ -35,6 +35,8 @@ pub(crate) struct Window<B> {
     next_sequence: Sequence,
     /// Whether anything was acknowledged under this identity and epoch.
     fresh: bool,
+    /// Whether what it numbers belongs to its producer's transaction.
+    transactional: bool,
     entries: VecDeque<Entry<B>>,
     on_stream: usize,
     capacity: usize,
@@ -87,6 +89,7 @@ impl<B> Window<B> {
             identity,
             next_sequence: Sequence(0),
             fresh: true,
+            transactional: false,
             entries: VecDeque::new(),
             on_stream: 0,
             capacity,
@@ -122,7 +125,22 @@ impl<B> Window<B> {
             id: identity.id,
             epoch: identity.epoch,
             sequence,
+            transactional: self.transactional,
         })
+    }
+
+    /// Numbers from 0 under the identity of a transaction, if it did not before. Returns whether it does now: not while
+    /// something of the transaction before is on the stream.
+    pub(crate) fn enter(&mut self, identity: ProducerIdentity) -> bool {
+        if self.identity == Some(identity) {
+            return true;
+        }
+        if !self.entries.is_empty() {
+            return false;
+        }
+        (self.identity, self.next_sequence) = (Some(identity), Sequence(0));
+        (self.fresh, self.transactional) = (true, true);
+        true
     }
 
     /// Takes in a batch that was stamped with [`Self::stamp`]; it is to be sent next.

@@ -113,7 +113,10 @@ fn read(
     let found = log.read(next.get(), open.max_body_bytes as usize, batches);
     let (high_watermark, log_start) = (Offset(log.high_watermark()), Offset(log.start));
     Ok(found.map(|(body, next_offset)| {
-        (body, FetchData { high_watermark, log_start, next_offset, examined: 0 })
+        (
+            body,
+            FetchData { high_watermark, log_start, next_offset, examined: 0, aborted: Vec::new() },
+        )
     }))
 }
 

@@ -260,6 +260,11 @@ impl Replica {
                 let append = vec![(base_offset, epoch, batch.header, batch.bytes)];
                 self.tasks.push_back(Task::Append(append));
             }
+            Output::AppendMarker { base_offset, epoch, marker, .. } => {
+                let batch = wire::marker(&marker);
+                let append = vec![(base_offset, epoch, batch.header, batch.bytes)];
+                self.tasks.push_back(Task::Append(append));
+            }
             Output::Truncate { to } => {
                 let (partition, replica) = (self.id, self.me);
                 let committed = self.machine.offsets().high_watermark();

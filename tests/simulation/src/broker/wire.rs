@@ -3,6 +3,8 @@
 //! Invariant: every seal and checksum is verified before anything is believed.
 
 use bytes::Bytes;
+use millstream_core::log::producers::Stamp;
+use millstream_core::log::transactions::Part;
 use millstream_core::machine::Token;
 use millstream_core::replication::{BatchFacts, Body, Control, FetchedBatch, VoterSet};
 use millstream_protocol::batch::control::{self, ControlType};
@@ -50,4 +52,10 @@ pub(crate) fn control(control: &Control, at: Timestamp) -> Batch {
     let value = value.expect("memory takes it");
     let bytes = control::build(kind, &value, at).expect("a small batch is built");
     Batch::parse(bytes).expect("it is one batch")
+}
+
+/// The end of a transaction.
+pub(crate) fn marker(marker: &Stamp) -> Batch {
+    let (of, commit) = ((marker.producer, marker.epoch), marker.part == Part::Commit);
+    Batch::parse(control::build_marker(of, commit, Timestamp(0))).expect("it is one batch")
 }

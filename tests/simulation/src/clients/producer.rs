@@ -153,6 +153,7 @@ impl Producer {
             id: self.identity,
             epoch: ProducerEpoch(0),
             sequence: Sequence(self.next_sequence),
+            transactional: false,
         }
     }
 

@@ -7,6 +7,7 @@
 //! Invariant: a position at which this says yes has nothing behind it that an output has taken.
 
 use millstream_core::log::producers::Stamp;
+use millstream_core::log::transactions::Part;
 use millstream_protocol::batch::{BatchHeader, SealedBatches};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::Offset;
@@ -32,7 +33,8 @@ pub(crate) async fn is_clean(
         return Ok(());
     };
     let of = place.stamp(header.leader_epoch, header.base_offset);
-    let stamp = Stamp { producer: of.id, epoch: of.epoch, first: of.sequence, count: 1 };
+    let stamp =
+        Stamp { producer: of.id, epoch: of.epoch, first: of.sequence, count: 1, part: Part::None };
     for target in Targets::find(tools, spec)?.all() {
         let (job, topic, index) = (&spec.name, &place.topic, place.partition);
         let (output, number) = (target.topic(), target.id().partition);

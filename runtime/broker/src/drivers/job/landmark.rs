@@ -38,6 +38,7 @@ pub(super) fn stepping_stones(from: Offset, to: Offset) -> Vec<Offset> {
 #[cfg(test)]
 mod tests {
     use millstream_core::log::producers::{ProducerLimits, ProducerTable, Stamp, Verdict};
+    use millstream_core::log::transactions::Part;
     use millstream_core::machine::Time;
     use millstream_protocol::ids::{JobId, PartitionIndex, ProducerEpoch, ProducerId, Sequence};
 
@@ -61,6 +62,7 @@ mod tests {
                 epoch: ProducerEpoch(0),
                 first: Sequence::of_input(offset),
                 count: 1,
+                part: Part::None,
             };
             let fresh = self.table.check(Time::ZERO, &stamp).unwrap() == Verdict::Fresh;
             if fresh {

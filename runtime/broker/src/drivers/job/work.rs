@@ -22,7 +22,9 @@ use super::landmark::{is_between, stepping_stones};
 use super::sent::Sent;
 use super::targets::Targets;
 use super::{Kin, Place, Progress};
-use crate::filter::{OutputBatches, Outputs, OutputsError, from_offset, input, unpacked};
+use crate::filter::{
+    OutputBatches, Outputs, OutputsError, from_offset, input, is_aborted, unpacked,
+};
 use crate::jobs::Tools;
 use crate::partitions::Partition;
 
@@ -196,7 +198,8 @@ impl Work {
         targets: &Targets,
     ) -> Result<Vec<OutputBatches>, Done> {
         let header = &batch.header;
-        let records = if header.attributes.is_control() || header.record_count == 0 {
+        let counts = !header.attributes.is_control() && !self.is_aborted(header)?;
+        let records = if !counts || header.record_count == 0 {
             None
         } else {
             Some(records_from(batch, reached)?).filter(|records| !records.is_empty())
@@ -288,13 +291,19 @@ impl Work {
         Ok(self.tools.partitions.find(&self.place.topic, None, self.place.partition)?)
     }
 
+    /// Whether its records count as never written.
+    fn is_aborted(&self, header: &BatchHeader) -> Result<bool, Done> {
+        let transactional = header.attributes.is_transactional();
+        Ok(transactional && is_aborted(header, &self.source()?.view().aborted))
+    }
+
     /// `false` when the boundary was asked for before there was any.
     async fn wait_for_input(&self, source: &Partition) -> Result<bool, Done> {
         let mut view = source.watch();
         let position = self.progress.position();
         tokio::select! {
             () = self.boundary.cancelled() => Ok(false),
-            more = view.wait_for(|view| position < view.high_watermark) => match more {
+            more = view.wait_for(|view| position < view.last_stable) => match more {
                 Ok(_) => Ok(true),
                 Err(_) => Err(Done::Hindered { error: "the input partition was closed".to_owned() }),
             },
@@ -336,7 +345,7 @@ impl Work {
     fn read(&self, source: &Partition) -> Result<Bytes, Done> {
         let reader = source.reader();
         let mut cursor = reader.cursor_at(self.progress.position()).map_err(|e| hindered(&e))?;
-        let read = reader.read(&mut cursor, source.view().high_watermark, READ_BYTES);
+        let read = reader.read(&mut cursor, source.view().last_stable, READ_BYTES);
         Ok(read.map_err(|e| hindered(&e))?.unwrap_or_default())
     }
 

@@ -150,6 +150,7 @@ impl Proposer {
                 id: self.waiting.producer,
                 epoch: self.epoch,
                 sequence: self.sequence,
+                transactional: false,
             };
             let batch = match commands::batch(&commands, stamp) {
                 Ok(batch) => batch,

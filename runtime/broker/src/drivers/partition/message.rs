@@ -2,6 +2,8 @@
 //!
 //! Invariant: who waits for an answer gets one, or learns that the partition was closed.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use millstream_core::log::producers::Stamp;
 use millstream_core::metadata::Placement;
@@ -9,7 +11,7 @@ use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, ReplicaId, Timestamp};
-use millstream_protocol::message::produce::{Acks, ProduceAck};
+use millstream_protocol::message::produce::{Acks, ProduceAck, ProducerIdentity};
 use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 use millstream_storage::log::LogConfig;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -24,6 +26,10 @@ pub(crate) type Answer = Result<ProduceAck, WireError>;
 pub(crate) enum Message {
     /// Take a batch.
     Produce(Produce),
+    /// End a transaction.
+    EndTransaction(EndTransaction),
+    /// The transactions that are open for so long.
+    OpenTransactions(Duration, oneshot::Sender<Vec<ProducerIdentity>>),
     /// The topic's configuration changed.
     Reconfigure(Reconfigure),
     /// Whether a batch, or a newer one of its producer, was taken.
@@ -78,6 +84,16 @@ pub(crate) struct Reconfigure {
     pub(crate) max_batch_bytes: usize,
     /// Told when every batch that was handed over before has its place or its refusal.
     pub(crate) taken: oneshot::Sender<()>,
+}
+
+/// The end of a transaction.
+#[derive(Debug)]
+pub(crate) struct EndTransaction {
+    /// The producer, and the epoch of the transaction's records.
+    pub(crate) of: ProducerIdentity,
+    /// Whether they count.
+    pub(crate) commit: bool,
+    pub(crate) answer: oneshot::Sender<Answer>,
 }
 
 /// A batch that was received whole and checked.

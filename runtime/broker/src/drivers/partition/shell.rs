@@ -6,20 +6,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use millstream_core::log::producers::Stamp;
+use millstream_core::log::transactions::Part;
 use millstream_core::machine::Token;
 use millstream_core::metadata::Placement;
 use millstream_core::replication::{
     AppendFailure, Attachment, Ballot, BatchFacts, Body, Control, InFlightLimits, Input, Output,
     Partition, ProduceError, Resignation,
 };
+use millstream_protocol::batch::control::build_marker;
 use millstream_protocol::batch::{Batch, BatchHeader};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{
     LeaderEpoch, NodeId, Offset, ProducerId, ReplicaId, TopicPartition,
 };
-use millstream_protocol::message::produce::{Acks, ProduceAck};
+use millstream_protocol::message::produce::{Acks, ProduceAck, ProducerIdentity};
 use millstream_protocol::message::replica::{Envelope, ReplicaMessage};
 use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{LogReader, StartOver};
@@ -30,8 +34,8 @@ use tokio_util::sync::CancellationToken;
 use super::fetched;
 use super::streams::{Bars, Stream};
 use super::{
-    Answer, Behind, Fetched, History, Message, Peering, Produce, Reconfigure, Start, Target, View,
-    ballot_row,
+    Answer, Behind, EndTransaction, Fetched, History, Message, Peering, Produce, Reconfigure,
+    Start, Target, View, ballot_row,
 };
 use crate::clock::Clock;
 use crate::drivers::log_writer::{Append, Completion, LogHandle, Task};
@@ -49,6 +53,14 @@ struct Pending {
     batch: Option<(BatchHeader, Vec<Bytes>, Option<OwnedSemaphorePermit>)>,
     acks: Acks,
     since: std::time::Instant,
+}
+
+impl Pending {
+    /// The end of a transaction, which the machine makes a marker of.
+    fn marker(producer: ProducerId, answer: oneshot::Sender<Answer>) -> Self {
+        let (answer, since) = (Some(answer), std::time::Instant::now());
+        Self { answer, producer, stream: None, batch: None, acks: Acks::All, since }
+    }
 }
 
 /// See the module.
@@ -79,12 +91,15 @@ pub(super) struct PartitionShell {
     asked: BTreeMap<Token, oneshot::Sender<Option<bool>>>,
     /// Answered at the end of this step, from the machine as it is then.
     asked_ends: Vec<(LeaderEpoch, oneshot::Sender<History>)>,
+    /// The same: which transactions are open for so long.
+    asked_open: Vec<(Duration, oneshot::Sender<Vec<ProducerIdentity>>)>,
     /// The same: whether it may go.
     asked_to_leave: Option<(Placement, oneshot::Sender<bool>)>,
     stop: CancellationToken,
     /// Nobody wants what is in it any more: it ends at once.
     unwanted: Arc<AtomicBool>,
     bars: Bars,
+    clock: Clock,
     next_token: u64,
     max_batch_bytes: usize,
     /// The last append, or the vote, found no room on the disk.
@@ -127,10 +142,12 @@ impl PartitionShell {
             pending: BTreeMap::new(),
             asked: BTreeMap::new(),
             asked_ends: Vec::new(),
+            asked_open: Vec::new(),
             asked_to_leave: None,
             stop: stop.clone(),
             unwanted,
             bars: Bars::default(),
+            clock,
             next_token: 0,
             max_batch_bytes: start.max_batch_bytes,
             full: false,
@@ -173,6 +190,15 @@ impl PartitionShell {
 
     fn append_control(&mut self, base_offset: Offset, epoch: LeaderEpoch, control: &Control) {
         let Batch { header, bytes } = fetched::control(control, Clock::wall());
+        let chunks = vec![bytes];
+        let append = Append { base_offset, epoch, header, chunks, prompt: true, _room: None };
+        self.tasks.push(Task::Append(append));
+    }
+
+    fn append_marker(&mut self, base_offset: Offset, epoch: LeaderEpoch, marker: &Stamp) {
+        let (of, commit) = ((marker.producer, marker.epoch), marker.part == Part::Commit);
+        let bytes = build_marker(of, commit, Clock::wall());
+        let header = Batch::parse(bytes.clone()).expect("it is one batch").header;
         let chunks = vec![bytes];
         let append = Append { base_offset, epoch, header, chunks, prompt: true, _room: None };
         self.tasks.push(Task::Append(append));
@@ -328,6 +354,16 @@ impl Shell for PartitionShell {
                 self.asked.insert(token, answer);
                 Some(Input::Ask { token, stamp })
             }
+            Message::EndTransaction(EndTransaction { of, commit, answer }) => {
+                let token = self.token();
+                self.pending.insert(token, Pending::marker(of.id, answer));
+                let (producer, epoch) = (of.id, of.epoch);
+                Some(Input::EndTransaction { token, producer, epoch, commit })
+            }
+            Message::OpenTransactions(long, answer) => {
+                self.asked_open.push((long, answer));
+                Some(Input::Tick)
+            }
             Message::FindEpochEnd(epoch, answer) => {
                 self.asked_ends.push((epoch, answer));
                 Some(Input::Tick)
@@ -420,6 +456,9 @@ impl Shell for PartitionShell {
             Output::AppendControl { base_offset, epoch, control } => {
                 self.append_control(base_offset, epoch, &control);
             }
+            Output::AppendMarker { base_offset, epoch, marker, .. } => {
+                self.append_marker(base_offset, epoch, &marker);
+            }
             Output::Discard { token } => {
                 self.fetched.remove(&token).expect("a body is dropped once");
             }
@@ -492,6 +531,12 @@ impl Shell for PartitionShell {
             }
             // Who asked may have gone away.
             let _ = asked.send(may);
+        }
+        for (long, asked) in self.asked_open.drain(..) {
+            let open = machine.transactions().open_for(self.clock.now(), long);
+            let open = open.map(|(id, open)| ProducerIdentity { id, epoch: open.epoch }).collect();
+            // Who asked may have gone away.
+            let _ = asked.send(open);
         }
         for (epoch, asked) in self.asked_ends.drain(..) {
             // Who asked may have gone away.

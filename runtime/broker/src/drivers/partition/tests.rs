@@ -96,7 +96,7 @@ async fn who_is_told_that_a_batch_is_committed_finds_it() {
             answer: Some(answer),
         };
         handle.send(Message::Produce(produce)).await.unwrap();
-        let seen = at_answer.recv_timeout(std::time::Duration::from_secs(60)).unwrap();
+        let seen = at_answer.recv_timeout(Duration::from_secs(60)).unwrap();
         assert_eq!(seen, Offset(number));
         assert_eq!(fate.await.unwrap().unwrap().base_offset, Offset(number - 1));
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use millstream_core::replication::{Partition, VoterSet};
 use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset};
 use millstream_protocol::message::replica::LogEnd;
+use millstream_protocol::message::transaction::Aborted;
 
 /// What everybody may know of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub(crate) struct View {
     pub(crate) log_start: Offset,
     pub(crate) high_watermark: Offset,
     pub(crate) log_end: Offset,
+    /// Everything before it is committed and decided.
+    pub(crate) last_stable: Offset,
+    /// The transactions that were aborted, in the order of their markers.
+    pub(crate) aborted: Arc<Vec<Aborted>>,
     pub(crate) epoch: LeaderEpoch,
     /// It takes batches.
     pub(crate) leads: bool,
@@ -55,6 +60,8 @@ impl View {
             log_start: offsets.start(),
             high_watermark: machine.readable(),
             log_end: offsets.end(),
+            last_stable: machine.last_stable().min(machine.readable()),
+            aborted: Arc::clone(machine.transactions().aborted()),
             epoch: machine.epoch(),
             leads: machine.is_leader(),
             established: machine.is_established(),
@@ -84,7 +91,8 @@ impl View {
 
     /// Whether those who wait have to look. What is written and not committed is nobody's business yet.
     pub(super) fn is_news(&self, next: &Self) -> bool {
-        let offsets = |view: &Self| (view.log_start, view.high_watermark, view.epoch);
+        let offsets =
+            |view: &Self| (view.log_start, view.high_watermark, view.last_stable, view.epoch);
         let role = |view: &Self| (view.leads, view.established, view.leader, view.role);
         let voters = |view: &Self| (view.voters_at, view.settled, view.placement, view.alone);
         offsets(self) != offsets(next)

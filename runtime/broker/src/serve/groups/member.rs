@@ -13,6 +13,7 @@ use millstream_transport::{FrameReader, FrameWriter, StreamError};
 use tokio::sync::{mpsc, watch};
 
 use crate::broker::Broker;
+use crate::coordinators::moved;
 use crate::drivers::group::News;
 
 const FRAME: FrameLimits = FrameLimits { message: MAX_MESSAGE_BYTES, body: 0 };
@@ -99,9 +100,4 @@ fn fenced() -> WireError {
     let text =
         "the member was fenced: it was silent for too long, or too slow to let go of a partition";
     WireError::new(ErrorCode::MemberFenced, text)
-}
-
-fn moved() -> WireError {
-    let text = "this broker does not coordinate the group any more: look up who does";
-    WireError::new(ErrorCode::NotLeader, text)
 }

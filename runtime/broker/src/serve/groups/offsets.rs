@@ -5,6 +5,7 @@ use millstream_protocol::error::WireError;
 use millstream_protocol::message::group::{
     CommitOffsets, FetchOffsets, GroupOffsets, OffsetsCommitted, ResetOffsets,
 };
+use millstream_protocol::message::transaction::CommitOffsetsInTransaction;
 
 use crate::broker::Broker;
 
@@ -14,6 +15,17 @@ pub(crate) async fn commit(
 ) -> Result<OffsetsCommitted, WireError> {
     let group = request.group.clone();
     match broker.groups.ask(&group, Ask::Commit(request)).await? {
+        Response::Committed(refused) => Ok(OffsetsCommitted { refused }),
+        other => unreachable!("a commit is not answered with {other:?}"),
+    }
+}
+
+pub(crate) async fn commit_in_transaction(
+    broker: &Broker,
+    request: &CommitOffsetsInTransaction,
+) -> Result<OffsetsCommitted, WireError> {
+    let ask = Ask::CommitInTransaction(request.clone());
+    match broker.groups.ask(&request.commit.group, ask).await? {
         Response::Committed(refused) => Ok(OffsetsCommitted { refused }),
         other => unreachable!("a commit is not answered with {other:?}"),
     }

@@ -4,6 +4,7 @@
 
 mod members;
 mod offsets;
+mod pending;
 
 use std::collections::BTreeSet;
 
@@ -102,6 +103,12 @@ impl Groups {
                 members::fence(self, topics, (group, *member), *at)
             }
             Command::Commit { commit, at } => offsets::commit(self, topics, commit, *at),
+            Command::CommitInTransaction { producer, commit, at } => {
+                pending::commit(self, topics, (*producer, commit), *at)
+            }
+            Command::EndTransaction { group, producer, commit, at } => {
+                Ok(pending::end(self, topics, (group, *producer), *commit, *at))
+            }
             Command::Reset { reset, at } => offsets::reset(self, topics, reset, *at),
             Command::Delete { group } => offsets::delete(self, group),
             Command::Expire { before } => Ok(offsets::expire(self, *before)),
@@ -128,6 +135,13 @@ impl Groups {
                 let stays = !topics.was_deleted(partition.topic);
                 if !stays {
                     touched.keys.insert(Key::offset(name, *partition));
+                }
+                stays
+            });
+            group.pending.retain(|partition, _| {
+                let stays = !topics.was_deleted(partition.topic);
+                if !stays {
+                    touched.keys.insert(Key::pending(name, *partition));
                 }
                 stays
             });

@@ -5,12 +5,12 @@
 
 use millstream_protocol::error::WireError;
 use millstream_protocol::ids::{
-    GroupName, MemberEpoch, MemberId, Offset, Timestamp, TopicPartition,
+    GroupName, MemberEpoch, MemberId, Offset, ProducerId, Timestamp, TopicPartition,
 };
 use millstream_protocol::limits::{MAX_COMMITTED_PARTITIONS, MAX_OFFSET_METADATA_BYTES};
 use millstream_protocol::message::group::{CommitOffsets, Committed, OffsetCommit, ResetOffsets};
 
-use super::super::image::{Group, Groups, Place};
+use super::super::image::{Group, Groups, Pending, Place};
 use super::super::rows::Key;
 use super::super::topics::Topics;
 use super::{GroupError, Outcome, Response, Touched, has_room};
@@ -22,21 +22,12 @@ pub(super) fn commit(
     at: Timestamp,
 ) -> Outcome {
     let CommitOffsets { group: name, member, offsets } = commit;
-    bounded(offsets.len())?;
-    let known = groups.groups.get(name);
-    match (known, member) {
-        (Some(group), Some((id, _))) if group.members.contains_key(id) => {}
-        (_, Some((id, _))) => {
-            return Err(GroupError::Fenced { group: name.clone(), member: *id });
-        }
-        (Some(group), None) => empty(group, name, "a commit by who is no member")?,
-        (None, None) => has_room(groups, name)?,
-    }
+    admit(groups, commit)?;
     let mut touched = Touched::default();
     let mut refused = Vec::new();
     let group = groups.groups.entry(name.clone()).or_default();
     for one in offsets {
-        match judge(group, topics, *member, one) {
+        match judge(group, topics, *member, one, None) {
             Ok(()) => {
                 let place = Place { committed: one.committed.clone(), at };
                 group.offsets.insert(one.partition, place);
@@ -45,8 +36,27 @@ pub(super) fn commit(
             Err(error) => refused.push((one.partition, WireError::from(&error))),
         }
     }
+    founded(groups, name, at, &mut touched);
+    Ok((Response::Committed(refused), touched))
+}
+
+/// Whether somebody may commit offsets of the group at all.
+pub(super) fn admit(groups: &Groups, commit: &CommitOffsets) -> Result<(), GroupError> {
+    let CommitOffsets { group: name, member, offsets } = commit;
+    bounded(offsets.len())?;
+    match (groups.groups.get(name), member) {
+        (Some(group), Some((id, _))) if group.members.contains_key(id) => Ok(()),
+        (_, Some((id, _))) => Err(GroupError::Fenced { group: name.clone(), member: *id }),
+        (Some(group), None) => empty(group, name, "a commit by who is no member"),
+        (None, None) => has_room(groups, name),
+    }
+}
+
+/// A group that a commit was the first to name begins with it, if anything of it was taken.
+pub(super) fn founded(groups: &mut Groups, name: &GroupName, at: Timestamp, touched: &mut Touched) {
+    let group = groups.groups.get_mut(name).expect("it was named");
     if known_before(group) {
-        return Ok((Response::Committed(refused), touched));
+        return;
     }
     if touched.keys.is_empty() {
         groups.groups.remove(name);
@@ -54,7 +64,6 @@ pub(super) fn commit(
         begin(group, at);
         touched.group(name);
     }
-    Ok((Response::Committed(refused), touched))
 }
 
 /// A group that was there before has counted something.
@@ -68,11 +77,12 @@ fn begin(group: &mut Group, at: Timestamp) {
     group.emptied = at;
 }
 
-fn judge(
+pub(super) fn judge(
     group: &Group,
     topics: &Topics,
     member: Option<(MemberId, MemberEpoch)>,
     OffsetCommit { partition, committed }: &OffsetCommit,
+    transaction: Option<ProducerId>,
 ) -> Result<(), GroupError> {
     let partition = *partition;
     if let Some((id, epoch)) = member {
@@ -82,6 +92,11 @@ fn judge(
         }
     }
     check(topics, partition, committed)?;
+    if let Some(Pending { producer, .. }) = group.pending.get(&partition)
+        && transaction != Some(producer.id)
+    {
+        return Err(GroupError::Pending { partition, producer: producer.id });
+    }
     match group.committed(partition) {
         Some(Committed { offset, .. }) if committed.offset < *offset => {
             Err(GroupError::Regression { partition, committed: *offset, given: committed.offset })
@@ -141,6 +156,10 @@ pub(super) fn reset(
     let place = |offset| Committed { offset, epoch: None, metadata: String::new() };
     for (partition, offset) in offsets {
         check(topics, *partition, &place(*offset))?;
+        let pending = groups.groups.get(name).and_then(|group| group.pending.get(partition));
+        if let Some(Pending { producer, .. }) = pending {
+            return Err(GroupError::Pending { partition: *partition, producer: producer.id });
+        }
     }
     let mut touched = Touched::default();
     let group = groups.groups.entry(name.clone()).or_default();
@@ -164,7 +183,9 @@ fn remove(groups: &mut Groups, name: &GroupName) -> Touched {
     let mut touched = Touched::default();
     touched.group(name);
     let offsets = group.offsets.keys().map(|partition| Key::offset(name, *partition));
-    touched.keys.extend(offsets);
+    let pending = group.pending.keys().map(|partition| Key::pending(name, *partition));
+    let fences = group.fences.keys().map(|producer| Key::Fence(name.clone(), *producer));
+    touched.keys.extend(offsets.chain(pending).chain(fences));
     touched
 }
 
@@ -172,13 +193,24 @@ fn remove(groups: &mut Groups, name: &GroupName) -> Touched {
 pub(super) fn expire(groups: &mut Groups, before: Timestamp) -> (Response, Touched) {
     let forgotten = |group: &Group| {
         let offsets = group.offsets.values().all(|place| place.at < before);
-        group.members.is_empty() && group.emptied < before && offsets
+        let transactions =
+            group.pending.is_empty() && group.fences.values().all(|fence| fence.at < before);
+        group.members.is_empty() && group.emptied < before && offsets && transactions
     };
     let all = groups.groups.iter().filter(|(_, group)| forgotten(group));
     let names: Vec<_> = all.map(|(name, _)| name.clone()).collect();
     let mut touched = Touched::default();
     for name in names {
         touched.keys.append(&mut remove(groups, &name).keys);
+    }
+    for (name, group) in &mut groups.groups {
+        group.fences.retain(|producer, fence| {
+            let kept = before <= fence.at;
+            if !kept {
+                touched.keys.insert(Key::Fence(name.clone(), *producer));
+            }
+            kept
+        });
     }
     (Response::Done, touched)
 }

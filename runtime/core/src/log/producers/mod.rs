@@ -27,6 +27,7 @@ use millstream_protocol::ids::{
 };
 use thiserror::Error;
 
+use crate::log::transactions::{Part, Transactions};
 use crate::machine::Time;
 pub use snapshot::SnapshotError;
 pub use window::Verdict;
@@ -43,18 +44,33 @@ pub struct Stamp {
     pub first: Sequence,
     /// How many offsets the batch takes.
     pub count: u64,
+    /// Its part in a transaction.
+    pub part: Part,
 }
 
 impl Stamp {
     /// The stamp in a batch's header.
     #[must_use]
     pub fn of(header: &BatchHeader) -> Self {
+        let part = Part::of(header);
         Self {
             producer: header.producer_id,
             epoch: header.producer_epoch,
-            first: header.base_sequence,
+            first: if part.is_marker() { Sequence::BEFORE_FIRST } else { header.base_sequence },
             count: u64::from(header.last_offset_delta) + 1,
+            part,
         }
+    }
+
+    /// The stamp of the marker that ends the transaction of that epoch.
+    ///
+    /// # Panics
+    /// For the last epoch there is: it is no transaction's.
+    #[must_use]
+    pub fn of_marker(producer: ProducerId, ended: ProducerEpoch, commit: bool) -> Self {
+        let epoch = ProducerEpoch(ended.0.checked_add(1).expect("the last epoch has no records"));
+        let part = if commit { Part::Commit } else { Part::Abort };
+        Self { producer, epoch, first: Sequence::BEFORE_FIRST, count: 1, part }
     }
 }
 
@@ -106,6 +122,29 @@ pub enum ProducerError {
         /// The most that are remembered.
         limit: usize,
     },
+    /// The producer's transaction is open here, and the batch is not a part of it.
+    #[error(
+        "producer {producer} has a transaction open in epoch {}, and the batch is not a part of it: \
+         end the transaction first",
+        .open.0
+    )]
+    OutsideTransaction {
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch of the transaction.
+        open: ProducerEpoch,
+    },
+    /// The producer's transaction before is still open here.
+    #[error(
+        "the transaction of producer {producer} in epoch {} has not ended here yet: send the batch again",
+        .open.0
+    )]
+    NotEnded {
+        /// The producer.
+        producer: ProducerId,
+        /// The epoch of the transaction.
+        open: ProducerEpoch,
+    },
     /// Epoch or sequence are negative, or the batch is too long to have one.
     #[error(
         "producer {producer} sent epoch {}, sequence {first}, {count} offsets: \
@@ -133,6 +172,8 @@ impl ProducerError {
             Self::Fenced { .. } => ErrorCode::ProducerFenced,
             Self::Unknown { .. } => ErrorCode::UnknownProducer,
             Self::Full { .. } => ErrorCode::Overloaded,
+            Self::OutsideTransaction { .. } => ErrorCode::InvalidTransaction,
+            Self::NotEnded { .. } => ErrorCode::ConcurrentTransactions,
             Self::Malformed { .. } => ErrorCode::InvalidRequest,
         }
     }
@@ -174,6 +215,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 pub struct ProducerTable {
     limits: ProducerLimits,
     windows: BTreeMap<ProducerId, Window>,
+    transactions: Transactions,
     clients: usize,
     runs: usize,
     /// Everything before it stays, whatever happens: what rollback can never reach.
@@ -190,6 +232,7 @@ impl ProducerTable {
         Self {
             limits,
             windows: BTreeMap::new(),
+            transactions: Transactions::default(),
             clients: 0,
             runs: 0,
             settled: Offset::ZERO,
@@ -210,6 +253,12 @@ impl ProducerTable {
         self.windows.is_empty()
     }
 
+    /// The transactions.
+    #[must_use]
+    pub const fn transactions(&self) -> &Transactions {
+        &self.transactions
+    }
+
     /// Says what to do with a batch, without remembering it.
     ///
     /// # Errors
@@ -217,13 +266,45 @@ impl ProducerTable {
     pub fn check(&mut self, now: Time, stamp: &Stamp) -> Result<Verdict, ProducerError> {
         check_form(stamp)?;
         if let Some(window) = self.windows.get(&stamp.producer) {
-            return window.verdict(stamp);
+            let verdict = window.verdict(stamp)?;
+            if verdict == Verdict::Fresh {
+                self.check_part(stamp)?;
+            }
+            return Ok(verdict);
         }
         if Kind::of(stamp.producer) == Kind::Client && stamp.first != Sequence(0) {
             return Err(ProducerError::Unknown { producer: stamp.producer, got: stamp.first });
         }
         self.make_room(now, stamp.producer)?;
         Ok(Verdict::Fresh)
+    }
+
+    /// Says whether a marker is to be written. It is not when its transaction, or a later one, was ended before,
+    /// and it is where nothing of the transaction was seen: what comes of it later is then fenced.
+    ///
+    /// # Errors
+    /// [`ProducerError::Full`].
+    pub fn check_marker(&mut self, now: Time, marker: &Stamp) -> Result<bool, ProducerError> {
+        check_form(marker)?;
+        let Some(window) = self.windows.get(&marker.producer) else {
+            self.make_room(now, marker.producer)?;
+            return Ok(true);
+        };
+        let ends = |epoch: ProducerEpoch| epoch < marker.epoch;
+        let open = self.transactions.open(marker.producer).map(|open| open.epoch);
+        Ok(open.map_or_else(|| ends(window.epoch()), ends))
+    }
+
+    fn check_part(&self, stamp: &Stamp) -> Result<(), ProducerError> {
+        let producer = stamp.producer;
+        let Some(open) = self.transactions.open(producer).map(|open| open.epoch) else {
+            return Ok(());
+        };
+        match stamp.part {
+            Part::Data if open == stamp.epoch => Ok(()),
+            Part::Data => Err(ProducerError::NotEnded { producer, open }),
+            _ => Err(ProducerError::OutsideTransaction { producer, open }),
+        }
     }
 
     /// Whether this batch, or a newer one of its producer, is in the log.
@@ -248,6 +329,7 @@ impl ProducerTable {
         window.push(now, stamp, base);
         window.trim(keep, self.settled);
         self.runs = self.runs + window.len() - before;
+        self.transactions.record(now, (stamp.producer, stamp.epoch), stamp.part, base);
     }
 
     /// Remembers a batch that is in the log already: recovery, or a follower's copy. A batch that the
@@ -271,14 +353,26 @@ impl ProducerTable {
         self.settled = self.settled.max(offset);
     }
 
+    /// What lies before `offset` is settled, and durable here.
+    pub fn settle_durable(&mut self, offset: Offset) {
+        self.transactions.settle(offset);
+    }
+
+    /// Records before `start` are gone.
+    pub fn advance_start(&mut self, start: Offset) {
+        self.transactions.advance_start(start);
+    }
+
     /// Forgets every batch at or after `from`: it was never committed, so a retry of it is fresh.
-    pub fn cut(&mut self, from: Offset) {
+    pub fn cut(&mut self, now: Time, from: Offset) {
         assert!(self.settled <= from, "a cut at {from} is below the settled {}", self.settled);
         self.end = self.end.min(from);
-        self.retain(|window| {
+        self.transactions.cut(now, from);
+        self.windows.retain(|_, window| {
             window.cut(from);
             !window.is_empty()
         });
+        self.recount();
     }
 
     /// Forgets everybody.
@@ -332,15 +426,11 @@ impl ProducerTable {
     }
 
     fn forget_idle(&mut self, now: Time, idle: Duration) {
-        let settled = self.settled;
-        self.retain(|window| {
+        let (settled, transactions) = (self.settled, &self.transactions);
+        self.windows.retain(|id, window| {
             let busy = now < window.active() + idle || settled < window.end();
-            window.kind() == Kind::Job || busy
+            window.kind() == Kind::Job || busy || transactions.open(*id).is_some()
         });
-    }
-
-    fn retain(&mut self, mut keep: impl FnMut(&mut Window) -> bool) {
-        self.windows.retain(|_, window| keep(window));
         self.recount();
     }
 
@@ -351,7 +441,7 @@ impl ProducerTable {
 }
 
 fn check_form(stamp: &Stamp) -> Result<(), ProducerError> {
-    let Stamp { producer, epoch, first, count } = *stamp;
+    let Stamp { producer, epoch, first, count, .. } = *stamp;
     let formed = producer.is_some() && epoch.0 >= 0 && first.0 >= 0;
     if formed && (1..=1 << 30).contains(&count) {
         return Ok(());

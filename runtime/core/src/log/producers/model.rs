@@ -7,7 +7,7 @@ use millstream_protocol::ids::{
 };
 use proptest::prelude::*;
 
-use super::{ProducerError, ProducerLimits, ProducerTable, Stamp, Verdict};
+use super::{Part, ProducerError, ProducerLimits, ProducerTable, Stamp, Verdict};
 use crate::machine::Time;
 
 /// A batch as its sender thinks of it: its place is counted without wrapping.
@@ -26,6 +26,7 @@ impl Sent {
             epoch: ProducerEpoch(self.epoch),
             first: Sequence::of_input(Offset(self.place)),
             count: self.count,
+            part: Part::None,
         }
     }
 }
@@ -154,7 +155,7 @@ impl World {
         let keep = self.log.len() - unsettled.min(batches);
         if let Some((_, at)) = self.log.get(keep) {
             self.end = *at;
-            self.table.cut(self.end);
+            self.table.cut(Time::ZERO, self.end);
             self.log.truncate(keep);
         }
     }
@@ -237,7 +238,7 @@ proptest! {
 
 fn stamp(producer: i64, first: i32, count: u64) -> Stamp {
     let epoch = ProducerEpoch(0);
-    Stamp { producer: ProducerId(producer), epoch, first: Sequence(first), count }
+    Stamp { producer: ProducerId(producer), epoch, first: Sequence(first), count, part: Part::None }
 }
 
 #[test]

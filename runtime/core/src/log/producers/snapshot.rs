@@ -1,7 +1,8 @@
 //! The producer table as bytes, so that recovery reads only the headers after it.
 //!
-//! Format: a version byte, then with postcard the offset it was taken at and, for each producer in
-//! order, its runs. Times are not kept: a restart counts as a sign of life from everybody.
+//! Format: a version byte, then with postcard the offset it was taken at, for each producer in order its runs, and
+//! the transactions that were open then or aborted before (not in version 1). Times are not kept: a restart counts
+//! as a sign of life from everybody.
 //!
 //! Invariant: a snapshot holds what lies before its offset and nothing else; one that is damaged is
 //! refused as a whole.
@@ -12,9 +13,10 @@ use thiserror::Error;
 
 use super::window::{Kind, Run, Window};
 use super::{ProducerLimits, ProducerTable};
+use crate::log::transactions::{Kept, Transactions};
 use crate::machine::Time;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Why a snapshot was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -39,6 +41,7 @@ pub enum SnapshotError {
 struct Snapshot {
     at: Offset,
     producers: Vec<(ProducerId, Vec<Run>)>,
+    transactions: Kept,
 }
 
 impl ProducerTable {
@@ -51,7 +54,7 @@ impl ProducerTable {
             (id, window.before(at, keep))
         });
         let producers = producers.filter(|(_, runs)| !runs.is_empty()).collect();
-        let snapshot = Snapshot { at, producers };
+        let snapshot = Snapshot { at, producers, transactions: self.transactions.before(at) };
         postcard::to_extend(&snapshot, vec![VERSION]).expect("memory takes any snapshot")
     }
 
@@ -67,7 +70,10 @@ impl ProducerTable {
         log_end: Offset,
         now: Time,
     ) -> Result<Self, SnapshotError> {
-        let Snapshot { at, producers } = decode(bytes)?;
+        let Snapshot { at, producers, transactions } = decode(bytes)?;
+        if !transactions.is_sound(at) {
+            return Err(SnapshotError::Damaged { what: "a transaction that cannot be" });
+        }
         let mut table = Self::new(limits);
         for (id, runs) in producers {
             check_runs(&runs, at)?;
@@ -77,7 +83,8 @@ impl ProducerTable {
             }
         }
         table.end = at;
-        table.cut(log_end);
+        table.transactions = Transactions::restore(transactions, log_end, now);
+        table.cut(now, log_end);
         table.settle(table.end);
         Ok(table)
     }
@@ -86,11 +93,14 @@ impl ProducerTable {
 fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
     let damaged = |what| SnapshotError::Damaged { what };
     let (&found, rest) = bytes.split_first().ok_or_else(|| damaged("it is empty"))?;
-    if found != VERSION {
-        return Err(SnapshotError::Version { found });
-    }
-    let (snapshot, rest) =
-        postcard::take_from_bytes(rest).map_err(|_| damaged("it does not decode"))?;
+    let decoded = match found {
+        1 => postcard::take_from_bytes(rest).map(|((at, producers), rest)| {
+            (Snapshot { at, producers, transactions: Kept::default() }, rest)
+        }),
+        VERSION => postcard::take_from_bytes(rest),
+        _ => return Err(SnapshotError::Version { found }),
+    };
+    let (snapshot, rest) = decoded.map_err(|_| damaged("it does not decode"))?;
     if !rest.is_empty() {
         return Err(damaged("bytes follow its end"));
     }
@@ -121,7 +131,7 @@ mod tests {
     use millstream_protocol::ids::{ProducerEpoch, Sequence};
     use proptest::prelude::*;
 
-    use super::super::Stamp;
+    use super::super::{Part, Stamp};
     use super::*;
 
     fn table() -> ProducerTable {
@@ -133,6 +143,7 @@ mod tests {
                 epoch: ProducerEpoch(0),
                 first: Sequence(0).plus(i * 10),
                 count: 10,
+                part: Part::None,
             };
             table.record(Time::ZERO, &stamp, Offset(u64::from(i) * 10));
         }
@@ -170,7 +181,7 @@ mod tests {
         bytes[0] = 9;
         assert_eq!(
             restore(&bytes, 40).unwrap_err().to_string(),
-            "producer snapshot has version 9, this program reads up to 1: upgrade it"
+            "producer snapshot has version 9, this program reads up to 2: upgrade it"
         );
     }
 

@@ -133,6 +133,11 @@ impl Window {
         self.newest().end()
     }
 
+    /// The newest epoch.
+    pub(super) fn epoch(&self) -> ProducerEpoch {
+        self.newest().epoch
+    }
+
     fn newest(&self) -> &Run {
         self.runs.back().expect("a window is never empty")
     }

@@ -1,11 +1,13 @@
 //! One call of each kind, for the golden bytes of the table.
 
 use millstream_protocol::ids::{
-    GroupName, LeaderEpoch, MemberEpoch, NodeId, Offset, Timestamp, TopicId, TopicPartition,
+    GroupName, LeaderEpoch, MemberEpoch, NodeId, Offset, ProducerEpoch, ProducerId, Timestamp,
+    TopicId, TopicPartition, TransactionalId,
 };
-use millstream_protocol::message::produce::AllocateProducer;
+use millstream_protocol::message::produce::{AllocateProducer, ProducerIdentity};
 use millstream_protocol::message::{
     Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, topic::*,
+    transaction::*,
 };
 
 use super::samples::{
@@ -19,6 +21,9 @@ pub(crate) fn every_call() -> Vec<Request> {
     let upload = UploadModule { name: module().name, sha256: SHA256.to_owned(), size: 70_000 };
     let to = NodeId(300);
     let group: GroupName = "readers".parse().unwrap();
+    let id: TransactionalId = "billing-7".parse().unwrap();
+    let producer = ProducerIdentity { id: ProducerId(300), epoch: ProducerEpoch(7) };
+    let marker = |at| Marker { at, producer: producer.id, epoch: producer.epoch, commit: true };
     let at = OffsetSpec::Timestamp(Timestamp(1_700_000_000_000));
     let open_call = match open_call() {
         Open::Call(call) => call,
@@ -72,6 +77,35 @@ pub(crate) fn every_call() -> Vec<Request> {
         ResetOffsets { group: group.clone(), offsets: vec![(OF, Offset(300))] }.into(),
         ListGroups { here: true }.into(),
         DescribeGroup { group: group.clone() }.into(),
-        DeleteGroup { group }.into(),
+        DeleteGroup { group: group.clone() }.into(),
+        FindTransactionCoordinator { id: id.clone() }.into(),
+        InitTransactions { id: id.clone(), timeout_ms: 60_000 }.into(),
+        AddToTransaction {
+            id: id.clone(),
+            producer,
+            partitions: vec![OF],
+            groups: vec![group.clone()],
+        }
+        .into(),
+        EndTransaction { id: id.clone(), producer, commit: true }.into(),
+        CommitOffsetsInTransaction {
+            producer,
+            commit: CommitOffsets { group: group.clone(), member: None, offsets: vec![] },
+        }
+        .into(),
+        ListTransactions { here: true }.into(),
+        DescribeTransaction { id: id.clone() }.into(),
+        AbortTransaction { id }.into(),
+        WriteMarkers {
+            markers: vec![marker(MarkedPlace::Partition(OF)), marker(MarkedPlace::Group(group))],
+        }
+        .into(),
+        HoldsTransaction {
+            coordinator: PARTITION,
+            producer: producer.id,
+            epoch: producer.epoch,
+            partition: OF,
+        }
+        .into(),
     ]
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{
     JobId, LeaderEpoch, MemberEpoch, MemberId, ModuleRef, NodeId, Offset, PartitionIndex,
-    ReplicaId, Timestamp, TopicId, TopicName, TopicPartition,
+    ProducerEpoch, ProducerId, ReplicaId, Timestamp, TopicId, TopicName, TopicPartition,
 };
 use millstream_protocol::message::fetch::{FetchData, FetchFilter, OpenFetch};
 use millstream_protocol::message::hello::{Hello, Welcome};
 use millstream_protocol::message::produce::{Acks, OpenProduce, ProduceAck, ProduceAnswers};
+use millstream_protocol::message::transaction::{Aborted, Isolation};
 use millstream_protocol::message::{
     Open, cluster::*, group::*, job::*, module::*, offsets::*, topic::*,
 };
@@ -77,6 +78,7 @@ pub(crate) fn open_fetch() -> Open {
         credit: 4 << 20,
         max_body_bytes: 1 << 20,
         filter: Some(FetchFilter { module: module(), params: map("keep", "UA") }),
+        isolation: Isolation::ReadUncommitted,
     })
 }
 
@@ -92,6 +94,12 @@ pub(crate) fn fetch_data() -> Answer<FetchData> {
         log_start: Offset(12),
         next_offset: Offset::MAX,
         examined: 129,
+        aborted: vec![Aborted {
+            producer: ProducerId(300),
+            epoch: ProducerEpoch(7),
+            first: Some(Offset(900)),
+            marker: Offset(1_000),
+        }],
     })
 }
 

@@ -26,7 +26,7 @@ fn member_epoch() -> impl Strategy<Value = MemberEpoch> {
     large().prop_map(MemberEpoch)
 }
 
-fn topic_partition() -> impl Strategy<Value = TopicPartition> {
+pub(crate) fn topic_partition() -> impl Strategy<Value = TopicPartition> {
     (topic_id(), partition()).prop_map(|(topic, partition)| TopicPartition { topic, partition })
 }
 

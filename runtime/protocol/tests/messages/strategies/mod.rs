@@ -9,6 +9,7 @@ pub(crate) mod module;
 pub(crate) mod peer;
 pub(crate) mod stream;
 pub(crate) mod topic;
+pub(crate) mod transaction;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

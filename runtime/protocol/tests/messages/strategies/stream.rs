@@ -8,6 +8,7 @@ use millstream_protocol::message::produce::{
 use proptest::option;
 use proptest::prelude::*;
 
+use super::transaction::{aborted, isolation};
 use super::{
     answer, epoch, large, list, map, module_ref, node, offset, partition, small, text, texts,
     topic_id, topic_name,
@@ -64,16 +65,20 @@ pub(crate) fn open_fetch() -> impl Strategy<Value = OpenFetch> {
     let place = (topic_name(), option::of(topic_id()), partition());
     let position = (offset(), option::of(epoch()));
     let filter = (module_ref(), map()).prop_map(|(module, params)| FetchFilter { module, params });
-    (place, position, large(), small(), option::of(filter)).prop_map(
-        |((topic, id, partition), (offset, epoch), credit, max_body_bytes, filter)| OpenFetch {
-            topic,
-            id,
-            partition,
-            offset,
-            epoch,
-            credit,
-            max_body_bytes,
-            filter,
+    let credit = (large(), small());
+    (place, position, credit, option::of(filter), isolation()).prop_map(
+        |((topic, id, partition), (offset, epoch), (credit, max_body_bytes), filter, isolation)| {
+            OpenFetch {
+                topic,
+                id,
+                partition,
+                offset,
+                epoch,
+                credit,
+                max_body_bytes,
+                filter,
+                isolation,
+            }
         },
     )
 }
@@ -90,12 +95,13 @@ pub(crate) fn fetch_ready() -> impl Strategy<Value = FetchReady> {
 }
 
 pub(crate) fn fetch_data() -> impl Strategy<Value = FetchData> {
-    (offset(), offset(), offset(), large()).prop_map(
-        |(high_watermark, log_start, next_offset, examined)| FetchData {
+    (offset(), offset(), offset(), large(), list(aborted())).prop_map(
+        |(high_watermark, log_start, next_offset, examined, aborted)| FetchData {
             high_watermark,
             log_start,
             next_offset,
             examined,
+            aborted,
         },
     )
 }

@@ -51,7 +51,7 @@ impl Bench {
     }
 
     fn step(&self) -> Step {
-        self.lane.next_step(&self.config, &self.budget, 5, Instant::now())
+        self.lane.next_step(&self.config, &self.budget, (5, true), Instant::now())
     }
 
     /// The records of the batch that is sent now.

@@ -308,6 +308,7 @@ fn the_model_itself_takes_only_the_next_sequence() {
             id: ProducerId(1),
             epoch: ProducerEpoch(epoch),
             sequence: Sequence(sequence),
+            transactional: false,
         },
         bad: false,
     };

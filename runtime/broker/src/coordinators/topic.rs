@@ -1,9 +1,8 @@
-//! The internal topic `__groups`: made when the first group needs it.
+//! An internal topic: made when it is first needed.
 //!
-//! Invariant: how many partitions it has is decided once: a group's partition follows from its name.
+//! Invariant: how many partitions it has is decided once: where a name falls follows from it.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use millstream_core::metadata::plan;
 use millstream_protocol::error::{ErrorCode, WireError};
@@ -12,17 +11,20 @@ use millstream_protocol::ids::{TopicId, TopicName};
 use crate::broker::Broker;
 use crate::serve::wait_until_led;
 
-/// Its name.
-pub(crate) static TOPIC: LazyLock<TopicName> =
-    LazyLock::new(|| TopicName::new("__groups").expect("a valid name"));
+/// What an internal topic is to be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) topic: &'static TopicName,
+    pub(crate) partitions: u32,
+    pub(crate) replication_factor: u16,
+}
 
 /// Makes it if it is not there. Returns its identity and how many partitions it has.
-pub(crate) async fn ensure(broker: &Broker) -> Result<(TopicId, u32), WireError> {
-    if let Some(known) = find(broker) {
+pub(crate) async fn ensure(broker: &Broker, wanted: Wanted) -> Result<(TopicId, u32), WireError> {
+    if let Some(known) = find(broker, wanted.topic) {
         return Ok(known);
     }
-    let wanted = &broker.group_config;
-    let of = (&*TOPIC, wanted.partitions, usize::from(wanted.replication_factor));
+    let of = (wanted.topic, wanted.partitions, usize::from(wanted.replication_factor));
     let made = match plan::internal_topic(&broker.image(), of, configs()) {
         Ok(command) => broker.metadata.propose(command).await.map(drop),
         Err(rejection) => Err(WireError::from(&rejection)),
@@ -34,17 +36,18 @@ pub(crate) async fn ensure(broker: &Broker) -> Result<(TopicId, u32), WireError>
         Err(error) => return Err(error),
     }
     broker.settle().await?;
-    let known = find(broker).ok_or_else(|| {
-        let text = "the topic of the groups was made, and is not known here yet: ask again";
+    let known = find(broker, wanted.topic).ok_or_else(|| {
+        let text =
+            format!("the topic {} was made, and is not known here yet: ask again", wanted.topic);
         WireError::new(ErrorCode::NotLeader, text)
     })?;
     wait_until_led(broker, known.0).await;
     Ok(known)
 }
 
-fn find(broker: &Broker) -> Option<(TopicId, u32)> {
+fn find(broker: &Broker, topic: &TopicName) -> Option<(TopicId, u32)> {
     let image = broker.image();
-    image.topic(&TOPIC).map(|(id, topic)| (id, topic.partition_count()))
+    image.topic(topic).map(|(id, topic)| (id, topic.partition_count()))
 }
 
 /// Nothing of it expires: what counts is the last row of each key.
