@@ -22,6 +22,7 @@ mod report;
 mod spent;
 mod startup;
 mod topic;
+mod transaction;
 
 use clap::Subcommand;
 
@@ -55,6 +56,7 @@ enum Verb {
     Startup(startup::Args),
     Failover(failover::Args),
     Group(group::Args),
+    Transaction(transaction::Args),
 }
 
 // What a verb needs that talks to a broker. Not a doc comment: that would be every verb's help.
@@ -86,5 +88,6 @@ pub(crate) fn run(args: Args, output: Output) -> Result {
         Verb::Startup(args) => startup::run(&args, output),
         Verb::Failover(args) => failover::run(&args, output),
         Verb::Group(args) => group::run(&args, output),
+        Verb::Transaction(args) => transaction::run(&args, output),
     }
 }

@@ -34,6 +34,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A transaction's first batch, where that lies, and how and where it ended.
+type Known = (Stamp, u64, Option<(Part, u64)>);
+
 struct Model {
     table: ProducerTable,
     /// One offset each.
@@ -133,8 +136,8 @@ impl Model {
     }
 
     /// Each transaction: producer, epoch, first record, and how and where it ended.
-    fn transactions(&self) -> Vec<(Stamp, u64, Option<(Part, u64)>)> {
-        let mut all: Vec<(Stamp, u64, Option<(Part, u64)>)> = Vec::new();
+    fn transactions(&self) -> Vec<Known> {
+        let mut all: Vec<Known> = Vec::new();
         for (at, stamp) in self.log.iter().enumerate() {
             let at = at as u64;
             let open = |(of, _, ended): &&mut (Stamp, u64, Option<_>)| {
