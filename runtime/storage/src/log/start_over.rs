@@ -69,6 +69,7 @@ impl<D: Disk> PartitionLog<D> {
         self.shared.next_generation();
         self.shared.change_segments(|segments| *segments = vec![segment.clone()]);
         self.shared.set_start(to.start);
+        self.shared.set_cleaned_to(Offset::ZERO);
         self.shared.set_end(to.start);
         self.shared.set_durable_end(to.start);
         self.active = segment;

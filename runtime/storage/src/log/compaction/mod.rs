@@ -1,0 +1,268 @@
+//! Key compaction: of all records with one key the newest stays, at its offset.
+//!
+//! ```text
+//! writer:   plan_compaction ──▶ Compaction                         Compacted ──▶ swap_compacted
+//!                                   │ moves to a thread of its own     ▲
+//! pass:                             └─ survey ─▶ judge ─▶ output ──────┘      old segments are read, never changed
+//!
+//! <base, 20 digits>.<pass>.compacted    a new segment without a place
+//! compaction                            the decision to put new segments in place (only while that goes on)
+//! cleaned                               the last decision: up to where the log is clean
+//! ```
+//!
+//! Reading order: `rules`, `survey` with `keys`, `judge`, `output`, `swap` with `decision`; under them `frames`.
+//!
+//! Invariant: a pass changes nothing that a reader or a recovery looks at. A swap is one decision: before it is durable
+//! the old segments are the log, after it the new ones are, and an open finishes what was decided.
+
+mod decision;
+mod error;
+mod frames;
+mod judge;
+mod keys;
+mod output;
+mod rules;
+mod survey;
+mod swap;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millstream_protocol::ids::{Offset, Timestamp};
+
+use super::PartitionLog;
+use super::segment::Segment;
+use super::shared::Shared;
+use super::walk::Depth;
+use crate::disk::Disk;
+
+pub(super) use decision::{cleaned, forget_cleaned, recover};
+pub use error::{CompactionError, SwapError};
+pub use rules::{
+    CompactionRules, DEFAULT_DELETE_RETENTION, DEFAULT_KEY_BYTES, IsAborted, IsRemembered,
+};
+
+use frames::{Frames, Pace};
+use judge::Judge;
+use output::{NewSegment, Output, Place};
+use survey::Survey;
+
+/// Numbers the passes of this process: a pass whose log was closed may still be writing, and the next log of the same
+/// directory must not take its files for its own.
+static PASSES: AtomicU64 = AtomicU64::new(0);
+
+/// How much of a log is there to be cleaned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dirt {
+    /// Bytes of segments that are clean.
+    pub clean_bytes: u64,
+    /// Bytes of segments that a pass would clean.
+    pub dirty_bytes: u64,
+}
+
+impl Dirt {
+    /// The dirty part of all that can be cleaned, from 0 to 1.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    pub fn ratio(&self) -> f64 {
+        let all = self.clean_bytes + self.dirty_bytes;
+        if all == 0 { 0.0 } else { self.dirty_bytes as f64 / all as f64 }
+    }
+}
+
+/// What a pass has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionReport {
+    /// The log is clean to here when the result is in place.
+    pub cleaned_to: Offset,
+    /// Nothing that may be cleaned was left for want of memory.
+    pub complete: bool,
+    /// Records that were looked at.
+    pub records_before: u64,
+    /// Records of these that stay.
+    pub records_after: u64,
+    /// Bytes of the segments that are replaced.
+    pub bytes_before: u64,
+    /// Bytes of those in their place.
+    pub bytes_after: u64,
+    /// When the first tombstone may go that is there now: a reason for another pass.
+    pub next_horizon: Option<Timestamp>,
+}
+
+/// A planned pass: to be run on any thread, beside the log's writer and its readers.
+#[derive(Debug)]
+pub struct Compaction<D: Disk> {
+    shared: Arc<Shared<D>>,
+    generation: u64,
+    /// Closed, durable, and all before what the rules allow.
+    segments: Vec<Arc<Segment<D>>>,
+    cleaned_to: Offset,
+    segment_bytes: u64,
+    max_batch_bytes: usize,
+    place: Place<D>,
+    rules: CompactionRules,
+}
+
+/// The result of a pass, on the disk and not in place: for [`PartitionLog::swap_compacted`]. Dropped, it goes.
+#[derive(Debug)]
+pub struct Compacted<D: Disk> {
+    shared: Arc<Shared<D>>,
+    generation: u64,
+    pass: u64,
+    replacements: Vec<Replacement<D>>,
+    report: CompactionReport,
+}
+
+#[derive(Debug)]
+struct Replacement<D: Disk> {
+    old: Vec<Arc<Segment<D>>>,
+    new: NewSegment<D>,
+}
+
+impl<D: Disk> PartitionLog<D> {
+    /// Before this offset, compaction has left no older record of a key beside a newer one. Survives crashes.
+    #[must_use]
+    pub fn cleaned_to(&self) -> Offset {
+        self.shared.cleaned_to()
+    }
+
+    /// How much a pass with this `until` would find to clean: for deciding whether one is worth it.
+    #[must_use]
+    pub fn dirt(&self, until: Offset) -> Dirt {
+        let mut dirt = Dirt { clean_bytes: 0, dirty_bytes: 0 };
+        for segment in self.compactable(until) {
+            let clean = segment.end() <= self.cleaned_to();
+            let bytes = if clean { &mut dirt.clean_bytes } else { &mut dirt.dirty_bytes };
+            *bytes += segment.published();
+        }
+        dirt
+    }
+
+    /// Plans a pass over what is closed, durable and before `rules.until`; none if that is nothing. One pass at a time
+    /// is worth it: of two, the later swap is refused.
+    #[must_use]
+    pub fn plan_compaction(&self, rules: CompactionRules) -> Option<Compaction<D>> {
+        let segments = self.compactable(rules.until);
+        if segments.is_empty() || self.stopped.is_some() {
+            return None;
+        }
+        let place = Place {
+            disk: self.shared.disk.clone(),
+            dir: self.shared.dir.clone(),
+            pass: PASSES.fetch_add(1, Ordering::Relaxed),
+            index_interval: self.config.index_interval_bytes,
+        };
+        Some(Compaction {
+            shared: self.shared.clone(),
+            generation: self.shared.generation(),
+            segments,
+            cleaned_to: self.cleaned_to(),
+            segment_bytes: self.config.segment_bytes,
+            max_batch_bytes: self.config.max_batch_bytes,
+            place,
+            rules,
+        })
+    }
+
+    /// The recovery point has passed them: nothing but their headers will be asked of them at an open.
+    fn compactable(&self, until: Offset) -> Vec<Arc<Segment<D>>> {
+        let until = until.min(self.durable_place.offset).min(self.active.base());
+        let mut segments = self.shared.segments();
+        segments.retain(|segment| segment.end() <= until);
+        segments
+    }
+}
+
+impl<D: Disk> Compaction<D> {
+    /// Reads the segments twice and writes those that change. `pace` is told how many bytes were read or written since
+    /// it was last asked; it may wait, to bound what a pass takes of the disk, and ends the pass with
+    /// [`ControlFlow::Break`].
+    ///
+    /// # Errors
+    /// [`CompactionError`]: nothing is left of the pass, and the log is as it was.
+    pub fn run(
+        self,
+        pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
+    ) -> Result<Compacted<D>, CompactionError> {
+        let mut pace = Pace(pace);
+        let survey = Survey::take(&self, &mut pace)?;
+        // A tombstone goes only where this log, too, has been cleaned beyond it by an earlier pass.
+        let floor = self.rules.tombstone_floor.min(self.cleaned_to);
+        let mut judge = Judge::new(&self.rules, &survey, floor, self.max_batch_bytes);
+        let mut replacements = Vec::new();
+        for old in self.groups(survey.covered_to) {
+            if let Some(new) = self.rewrite(&old, &mut judge, &mut pace)? {
+                replacements.push(Replacement { old, new });
+            }
+        }
+        if !replacements.is_empty() {
+            let Place { disk, dir, .. } = &self.place;
+            let synced = disk.sync_dir(dir);
+            synced.map_err(|error| CompactionError::io("sync", dir, error))?;
+        }
+        let tally = judge.tally;
+        let end = self.segments.last().map_or(survey.covered_to, |last| last.end());
+        let bytes_before = replacements.iter().flat_map(|r| &r.old).map(|old| old.published());
+        let bytes_after = replacements.iter().map(|r| r.new.index.head().position);
+        let report = CompactionReport {
+            // `until` may lie before what an earlier pass has cleaned.
+            cleaned_to: tally.unclean.unwrap_or_else(|| survey.covered_to.max(self.cleaned_to)),
+            complete: survey.covered_to == end,
+            records_before: tally.records_before,
+            records_after: tally.records_after,
+            bytes_before: bytes_before.sum(),
+            bytes_after: bytes_after.sum(),
+            next_horizon: tally.next_horizon,
+        };
+        let (shared, generation) = (self.shared.clone(), self.generation);
+        Ok(Compacted { shared, generation, pass: self.place.pass, replacements, report })
+    }
+
+    /// Neighbours that go into one segment, up to where the survey went.
+    fn groups(&self, covered_to: Offset) -> Vec<Vec<Arc<Segment<D>>>> {
+        let mut groups: Vec<Vec<Arc<Segment<D>>>> = Vec::new();
+        let mut bytes = 0;
+        for segment in self.segments.iter().filter(|segment| segment.base() < covered_to) {
+            bytes += segment.published();
+            let fits = |group: &&mut Vec<Arc<Segment<D>>>| {
+                let base = group[0].base();
+                bytes <= self.segment_bytes && segment.end() - base <= u64::from(u32::MAX)
+            };
+            match groups.last_mut().filter(fits) {
+                Some(group) => group.push(segment.clone()),
+                None => {
+                    bytes = segment.published();
+                    groups.push(vec![segment.clone()]);
+                }
+            }
+        }
+        groups
+    }
+
+    fn rewrite(
+        &self,
+        old: &[Arc<Segment<D>>],
+        judge: &mut Judge<'_>,
+        pace: &mut Pace<'_>,
+    ) -> Result<Option<NewSegment<D>>, CompactionError> {
+        let mut output = Output::new(&self.place, old[0].clone(), old.len() == 1)?;
+        for segment in old {
+            let mut frames = Frames::new(segment, Depth::Full)?;
+            while let Some(frame) = frames.next(pace)? {
+                let batch = frame.batch().expect("whole frames were asked for");
+                let fate = judge.judge(&batch).map_err(|fault| frames.damage(&frame, fault))?;
+                output.put(&frame, fate, pace)?;
+            }
+        }
+        output.finish(pace)
+    }
+}
+
+impl<D: Disk> Compacted<D> {
+    /// What the pass has done.
+    #[must_use]
+    pub fn report(&self) -> &CompactionReport {
+        &self.report
+    }
+}
