@@ -94,7 +94,7 @@ pub struct CompactionReport {
 #[derive(Debug)]
 pub struct Compaction<D: Disk> {
     shared: Arc<Shared<D>>,
-    generation: u64,
+    seen: Seen,
     /// Closed, durable, and all before what the rules allow.
     segments: Vec<Arc<Segment<D>>>,
     cleaned_to: Offset,
@@ -108,10 +108,23 @@ pub struct Compaction<D: Disk> {
 #[derive(Debug)]
 pub struct Compacted<D: Disk> {
     shared: Arc<Shared<D>>,
-    generation: u64,
+    seen: Seen,
     pass: u64,
     replacements: Vec<Replacement<D>>,
     report: CompactionReport,
+}
+
+/// Another one after each truncation and each swap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    generation: u64,
+    layout: u64,
+}
+
+impl Seen {
+    fn of<D: Disk>(shared: &Shared<D>) -> Seen {
+        Seen { generation: shared.generation(), layout: shared.layout() }
+    }
 }
 
 #[derive(Debug)]
@@ -155,7 +168,7 @@ impl<D: Disk> PartitionLog<D> {
         };
         Some(Compaction {
             shared: self.shared.clone(),
-            generation: self.shared.generation(),
+            seen: Seen::of(&self.shared),
             segments,
             cleaned_to: self.cleaned_to(),
             segment_bytes: self.config.segment_bytes,
@@ -190,12 +203,7 @@ impl<D: Disk> Compaction<D> {
         // A tombstone goes only where this log, too, has been cleaned beyond it by an earlier pass.
         let floor = self.rules.tombstone_floor.min(self.cleaned_to);
         let mut judge = Judge::new(&self.rules, &survey, floor, self.max_batch_bytes);
-        let mut replacements = Vec::new();
-        for old in self.groups(survey.covered_to) {
-            if let Some(new) = self.rewrite(&old, &mut judge, &mut pace)? {
-                replacements.push(Replacement { old, new });
-            }
-        }
+        let replacements = self.rewrite(&mut judge, survey.covered_to, &mut pace)?;
         if !replacements.is_empty() {
             let Place { disk, dir, .. } = &self.place;
             let synced = disk.sync_dir(dir);
@@ -215,47 +223,56 @@ impl<D: Disk> Compaction<D> {
             bytes_after: bytes_after.sum(),
             next_horizon: tally.next_horizon,
         };
-        let (shared, generation) = (self.shared.clone(), self.generation);
-        Ok(Compacted { shared, generation, pass: self.place.pass, replacements, report })
+        let (shared, seen) = (self.shared.clone(), self.seen);
+        Ok(Compacted { shared, seen, pass: self.place.pass, replacements, report })
     }
 
-    /// Neighbours that go into one segment, up to where the survey went.
-    fn groups(&self, covered_to: Offset) -> Vec<Vec<Arc<Segment<D>>>> {
-        let mut groups: Vec<Vec<Arc<Segment<D>>>> = Vec::new();
-        let mut bytes = 0;
-        for segment in self.segments.iter().filter(|segment| segment.base() < covered_to) {
-            bytes += segment.published();
-            let fits = |group: &&mut Vec<Arc<Segment<D>>>| {
-                let base = group[0].base();
-                bytes <= self.segment_bytes && segment.end() - base <= u64::from(u32::MAX)
-            };
-            match groups.last_mut().filter(fits) {
-                Some(group) => group.push(segment.clone()),
-                None => {
-                    bytes = segment.published();
-                    groups.push(vec![segment.clone()]);
-                }
-            }
-        }
-        groups
-    }
-
+    /// Segment by segment, up to where the survey went. One goes behind what is left of those before it if it is sure
+    /// to fit there.
     fn rewrite(
         &self,
-        old: &[Arc<Segment<D>>],
         judge: &mut Judge<'_>,
+        covered_to: Offset,
         pace: &mut Pace<'_>,
-    ) -> Result<Option<NewSegment<D>>, CompactionError> {
-        let mut output = Output::new(&self.place, old[0].clone(), old.len() == 1)?;
-        for segment in old {
+    ) -> Result<Vec<Replacement<D>>, CompactionError> {
+        let mut done = Vec::new();
+        let mut open: Option<(Output<'_, D>, Vec<Arc<Segment<D>>>)> = None;
+        for segment in self.segments.iter().filter(|segment| segment.base() < covered_to) {
+            let (mut output, mut old) = match open.take() {
+                Some((mut output, old)) if output.takes(segment, self.segment_bytes) => {
+                    output.begin(pace)?;
+                    (output, old)
+                }
+                before => {
+                    self.close(before, &mut done, pace)?;
+                    (Output::new(&self.place, segment.clone()), Vec::new())
+                }
+            };
             let mut frames = Frames::new(segment, Depth::Full)?;
             while let Some(frame) = frames.next(pace)? {
                 let batch = frame.batch().expect("whole frames were asked for");
                 let fate = judge.judge(&batch).map_err(|fault| frames.damage(&frame, fault))?;
                 output.put(&frame, fate, pace)?;
             }
+            old.push(segment.clone());
+            open = Some((output, old));
         }
-        output.finish(pace)
+        self.close(open, &mut done, pace)?;
+        Ok(done)
+    }
+
+    fn close(
+        &self,
+        open: Option<(Output<'_, D>, Vec<Arc<Segment<D>>>)>,
+        done: &mut Vec<Replacement<D>>,
+        pace: &mut Pace<'_>,
+    ) -> Result<(), CompactionError> {
+        let Some((output, old)) = open else {
+            return Ok(());
+        };
+        let new = output.finish(pace)?;
+        done.extend(new.map(|new| Replacement { old, new }));
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! A segment that a pass writes, beside those it is to stand for.
 //!
-//! As long as all of a single old segment stays, nothing is written: what does not change need not be replaced.
+//! As long as all of a single old segment stays, nothing is written: what does not change need not be replaced. Others
+//! may follow in the same file; then it stands for all of them.
 //!
 //! Invariant: offsets in it are contiguous from the first old segment's base; a frame that stays is copied with its
 //! seal; what is made new knows everything before it to be durable, as it was when it was written.
@@ -10,7 +11,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use millstream_protocol::batch::{BatchHeader, MAX_FILLER_OFFSETS, SEAL_SIZE, filler, seal};
+use millstream_protocol::batch::{
+    BatchHeader, FRAME_HEADER_SIZE, MAX_FILLER_OFFSETS, SEAL_SIZE, filler, seal,
+};
 use millstream_protocol::ids::{LeaderEpoch, Offset};
 
 use super::super::files::compacted_name;
@@ -80,26 +83,27 @@ pub(super) struct Output<'a, D: Disk> {
 }
 
 impl<'a, D: Disk> Output<'a, D> {
-    /// A segment in the place of those that begin with `first`: of it alone, or of several.
-    pub(super) fn new(
-        place: &'a Place<D>,
-        first: Arc<Segment<D>>,
-        alone: bool,
-    ) -> Result<Output<'a, D>, CompactionError> {
-        let index = Index::new(first.base());
-        let mut output = Output {
-            place,
-            source: first,
-            file: None,
-            buffer: Vec::new(),
-            len: 0,
-            index,
-            gap: None,
-        };
-        if !alone {
-            output.create()?;
+    /// A segment in the place of this one.
+    pub(super) fn new(place: &'a Place<D>, of: Arc<Segment<D>>) -> Output<'a, D> {
+        let index = Index::new(of.base());
+        Output { place, source: of, file: None, buffer: Vec::new(), len: 0, index, gap: None }
+    }
+
+    /// Whether all of the next segment would fit behind what there is.
+    pub(super) fn takes(&self, next: &Segment<D>, segment_bytes: u64) -> bool {
+        let gap = self.gap.as_ref().map_or(0, |_| FRAME_HEADER_SIZE as u64);
+        let bytes = self.index.head().position + gap + next.published();
+        let offsets = next.end() - self.source.base();
+        bytes <= segment_bytes && offsets <= u64::from(u32::MAX)
+    }
+
+    /// Writes what has stayed so far, because more comes behind it than was there.
+    pub(super) fn begin(&mut self, pace: &mut Pace<'_>) -> Result<(), CompactionError> {
+        if self.file.is_none() {
+            self.create()?;
+            self.copy_front(pace)?;
         }
-        Ok(output)
+        Ok(())
     }
 
     /// Puts what becomes of a frame behind what there is.
@@ -186,9 +190,8 @@ impl<'a, D: Disk> Output<'a, D> {
         pace: &mut Pace<'_>,
     ) -> Result<(), CompactionError> {
         assert_eq!(header.base_offset, self.index.head().offset, "offsets are contiguous");
-        if !copied && self.file.is_none() {
-            self.create()?;
-            self.copy_front(pace)?;
+        if !copied {
+            self.begin(pace)?;
         }
         if self.file.is_some() {
             self.buffer.extend_from_slice(frame);

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Invariant: a segment is replaced only if it is still there as the pass has read it. What retention has removed in
-//! between is let go; after a truncation nothing is replaced. Readers go on with what they have open. Once a decision
+//! between is let go; after a truncation or another swap nothing is. Readers go on with what they have open. Once a decision
 //! may be durable, the new files are there until it is carried out.
 
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::super::error::{MaintenanceError, StopReason, SyncError};
 use super::super::segment::Segment;
 use super::super::{PartitionLog, shared::Shared};
 use super::decision::Decision;
-use super::{Compacted, CompactionReport, Replacement, SwapError};
+use super::{Compacted, CompactionReport, Replacement, Seen, SwapError};
 use crate::disk::{self, Disk};
 
 impl<D: Disk> PartitionLog<D> {
@@ -39,7 +39,7 @@ impl<D: Disk> PartitionLog<D> {
         }
         assert!(!self.sync_pending, "no swap under a sync");
         let same = Arc::ptr_eq(&self.shared, &compacted.shared)
-            && self.shared.generation() == compacted.generation;
+            && Seen::of(&self.shared) == compacted.seen;
         if !same {
             return Err(SwapError::Overtaken);
         }
@@ -70,7 +70,8 @@ impl<D: Disk> PartitionLog<D> {
         let is_there =
             |old: &Arc<Segment<D>>| there.iter().any(|segment| Arc::ptr_eq(segment, old));
         for replacement in &mut *replacements {
-            let gone = replacement.old.iter().take_while(|old| !is_there(old)).count();
+            let is_gone = |old: &&Arc<Segment<D>>| old.end() <= self.start() && !is_there(old);
+            let gone = replacement.old.iter().take_while(is_gone).count();
             replacement.old.drain(..gone);
             if !replacement.old.iter().all(is_there) {
                 return Err(SwapError::Overtaken);
