@@ -7,6 +7,7 @@
 
 pub(crate) mod keyed;
 pub(crate) mod small;
+pub(crate) mod snapping;
 
 use std::path::Path;
 
