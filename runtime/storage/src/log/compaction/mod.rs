@@ -180,9 +180,10 @@ impl<D: Disk> PartitionLog<D> {
 
     /// The recovery point has passed them: nothing but their headers will be asked of them at an open.
     fn compactable(&self, until: Offset) -> Vec<Arc<Segment<D>>> {
-        let until = until.min(self.durable_place.offset).min(self.active.base());
+        let until = until.min(self.durable_place.offset);
+        let closed = |segment: &Segment<D>| segment.base() < self.active.base();
         let mut segments = self.shared.segments();
-        segments.retain(|segment| segment.end() <= until);
+        segments.retain(|segment| closed(segment) && segment.end() <= until);
         segments
     }
 }
