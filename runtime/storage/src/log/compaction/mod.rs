@@ -45,7 +45,7 @@ pub use rules::{
 
 use frames::{Frames, Pace};
 use judge::Judge;
-use output::{NewSegment, Output, Place};
+use output::{Output, Place, Replacement};
 use survey::Survey;
 
 /// Numbers the passes of this process: a pass whose log was closed may still be writing, and the next log of the same
@@ -125,12 +125,6 @@ impl Seen {
     fn of<D: Disk>(shared: &Shared<D>) -> Seen {
         Seen { generation: shared.generation(), layout: shared.layout() }
     }
-}
-
-#[derive(Debug)]
-struct Replacement<D: Disk> {
-    old: Vec<Arc<Segment<D>>>,
-    new: NewSegment<D>,
 }
 
 impl<D: Disk> PartitionLog<D> {
@@ -237,16 +231,16 @@ impl<D: Disk> Compaction<D> {
         pace: &mut Pace<'_>,
     ) -> Result<Vec<Replacement<D>>, CompactionError> {
         let mut done = Vec::new();
-        let mut open: Option<(Output<'_, D>, Vec<Arc<Segment<D>>>)> = None;
+        let mut open: Option<Output<'_, D>> = None;
         for segment in self.segments.iter().filter(|segment| segment.base() < covered_to) {
-            let (mut output, mut old) = match open.take() {
-                Some((mut output, old)) if output.takes(segment, self.segment_bytes) => {
-                    output.begin(pace)?;
-                    (output, old)
+            let mut output = match open.take() {
+                Some(mut output) if output.takes(segment, self.segment_bytes) => {
+                    output.join(segment.clone(), pace)?;
+                    output
                 }
-                before => {
-                    self.close(before, &mut done, pace)?;
-                    (Output::new(&self.place, segment.clone()), Vec::new())
+                full => {
+                    done.extend(full.map(|full| full.finish(pace)).transpose()?.flatten());
+                    Output::new(&self.place, segment.clone())
                 }
             };
             let mut frames = Frames::new(segment, Depth::Full)?;
@@ -255,25 +249,10 @@ impl<D: Disk> Compaction<D> {
                 let fate = judge.judge(&batch).map_err(|fault| frames.damage(&frame, fault))?;
                 output.put(&frame, fate, pace)?;
             }
-            old.push(segment.clone());
-            open = Some((output, old));
+            open = Some(output);
         }
-        self.close(open, &mut done, pace)?;
+        done.extend(open.map(|last| last.finish(pace)).transpose()?.flatten());
         Ok(done)
-    }
-
-    fn close(
-        &self,
-        open: Option<(Output<'_, D>, Vec<Arc<Segment<D>>>)>,
-        done: &mut Vec<Replacement<D>>,
-        pace: &mut Pace<'_>,
-    ) -> Result<(), CompactionError> {
-        let Some((output, old)) = open else {
-            return Ok(());
-        };
-        let new = output.finish(pace)?;
-        done.extend(new.map(|new| Replacement { old, new }));
-        Ok(())
     }
 }
 

@@ -53,6 +53,13 @@ pub(super) struct NewSegment<D: Disk> {
     pub(super) index: Index,
 }
 
+/// A new segment, and those it is to stand for.
+#[derive(Debug)]
+pub(super) struct Replacement<D: Disk> {
+    pub(super) old: Vec<Arc<Segment<D>>>,
+    pub(super) new: NewSegment<D>,
+}
+
 /// Where and how segments are written.
 #[derive(Debug, Clone)]
 pub(super) struct Place<D: Disk> {
@@ -73,8 +80,8 @@ struct Gap {
 
 pub(super) struct Output<'a, D: Disk> {
     place: &'a Place<D>,
-    /// What the unwritten part is a copy of.
-    source: Arc<Segment<D>>,
+    /// What it is to stand for. As long as it is not written, it is a copy of the first and only one.
+    old: Vec<Arc<Segment<D>>>,
     file: Option<(Temporary<D>, D::File)>,
     buffer: Vec<u8>,
     len: u64,
@@ -86,23 +93,25 @@ impl<'a, D: Disk> Output<'a, D> {
     /// A segment in the place of this one.
     pub(super) fn new(place: &'a Place<D>, of: Arc<Segment<D>>) -> Output<'a, D> {
         let index = Index::new(of.base());
-        Output { place, source: of, file: None, buffer: Vec::new(), len: 0, index, gap: None }
+        Output { place, old: vec![of], file: None, buffer: Vec::new(), len: 0, index, gap: None }
     }
 
     /// Whether all of the next segment would fit behind what there is.
     pub(super) fn takes(&self, next: &Segment<D>, segment_bytes: u64) -> bool {
         let gap = self.gap.as_ref().map_or(0, |_| FRAME_HEADER_SIZE as u64);
         let bytes = self.index.head().position + gap + next.published();
-        let offsets = next.end() - self.source.base();
+        let offsets = next.end() - self.old[0].base();
         bytes <= segment_bytes && offsets <= u64::from(u32::MAX)
     }
 
-    /// Writes what has stayed so far, because more comes behind it than was there.
-    pub(super) fn begin(&mut self, pace: &mut Pace<'_>) -> Result<(), CompactionError> {
-        if self.file.is_none() {
-            self.create()?;
-            self.copy_front(pace)?;
-        }
+    /// From here on, it stands for this one too.
+    pub(super) fn join(
+        &mut self,
+        next: Arc<Segment<D>>,
+        pace: &mut Pace<'_>,
+    ) -> Result<(), CompactionError> {
+        self.begin(pace)?;
+        self.old.push(next);
         Ok(())
     }
 
@@ -130,7 +139,7 @@ impl<'a, D: Disk> Output<'a, D> {
     pub(super) fn finish(
         mut self,
         pace: &mut Pace<'_>,
-    ) -> Result<Option<NewSegment<D>>, CompactionError> {
+    ) -> Result<Option<Replacement<D>>, CompactionError> {
         self.close_gap(pace)?;
         self.flush(pace)?;
         let Some((temporary, file)) = self.file else {
@@ -138,8 +147,9 @@ impl<'a, D: Disk> Output<'a, D> {
         };
         let synced = file.sync_data();
         synced.map_err(|error| CompactionError::io("sync", &temporary.path, error))?;
-        let base = self.source.base();
-        Ok(Some(NewSegment { temporary, base, file, index: self.index }))
+        let base = self.old[0].base();
+        let new = NewSegment { temporary, base, file, index: self.index };
+        Ok(Some(Replacement { old: self.old, new }))
     }
 
     fn put_gap(&mut self, frame: &WholeFrame, pace: &mut Pace<'_>) -> Result<(), CompactionError> {
@@ -204,9 +214,18 @@ impl<'a, D: Disk> Output<'a, D> {
         Ok(())
     }
 
+    /// Writes what has stayed so far, because something else comes behind it.
+    fn begin(&mut self, pace: &mut Pace<'_>) -> Result<(), CompactionError> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        self.create()?;
+        self.copy_front(pace)
+    }
+
     fn create(&mut self) -> Result<(), CompactionError> {
         let Place { disk, dir, pass, .. } = self.place;
-        let path = dir.join(compacted_name(self.source.base(), *pass));
+        let path = dir.join(compacted_name(self.old[0].base(), *pass));
         let created = disk.create(&path);
         let file = created.map_err(|error| CompactionError::io("create", &path, error))?;
         self.file = Some((Temporary { disk: disk.clone(), path, keep: false }, file));
@@ -215,7 +234,7 @@ impl<'a, D: Disk> Output<'a, D> {
 
     /// Copies what has stayed so far.
     fn copy_front(&mut self, pace: &mut Pace<'_>) -> Result<(), CompactionError> {
-        let (end, source) = (self.index.head().position, self.source.clone());
+        let (end, source) = (self.index.head().position, self.old[0].clone());
         while self.len < end {
             let wanted = usize::try_from(end - self.len).unwrap_or(usize::MAX).min(WRITE_BYTES);
             let read = source
