@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::keyed::{Draft, NO_PRODUCER, Written, read_on, stamp, with_attributes};
@@ -17,8 +19,8 @@ use millstream_protocol::batch::{
 use millstream_protocol::ids::{LeaderEpoch, Offset, ProducerId, Timestamp};
 use millstream_storage::disk::{Disk, Fault, MemDisk, Operation};
 use millstream_storage::log::{
-    CompactionError, CompactionReport, CompactionRules, LogConfig, PartitionLog, StartOver,
-    SwapError,
+    CompactionError, CompactionReport, CompactionRules, LogConfig, LogReader, PartitionLog,
+    StartOver, SwapError,
 };
 
 type Log = PartitionLog<MemDisk>;
@@ -275,6 +277,21 @@ fn a_tombstone_stays_in_the_pass_that_first_cleans_beyond_it_whatever_others_say
     compact(&mut log, all_gone);
     assert!(!has_tombstone(&log, &written, "a"));
     written.check(&log);
+    // So it is with one whose time has passed elsewhere.
+    let mut builder = BatchBuilder::new(100);
+    builder.push(Timestamp(1), Some(b"b"), None, &[]).unwrap();
+    let dated = with_attributes(&builder.finish(NONE, NO_PRODUCER).unwrap(), 1 << 6);
+    append(&mut log, 9, &[dated]).unwrap();
+    log.reconfigure(LogConfig { segment_bytes: 1, ..small() });
+    append(&mut log, 9, &[transactional(1, &[("c", "last")], false)]).unwrap();
+    let tombstones = |log: &Log| {
+        let batches = batches(log).into_iter();
+        batches.filter(|batch| batch.header.attributes.has_delete_horizon()).count()
+    };
+    compact(&mut log, all_gone);
+    assert_eq!(tombstones(&log), 1);
+    compact(&mut log, all_gone);
+    assert_eq!(tombstones(&log), 0);
 }
 
 #[test]
@@ -598,6 +615,69 @@ fn a_reader_goes_on_beside_a_swap_from_wherever_it_was() {
     }
 }
 
+/// Reads the log from end to end, over and over, until all is done; every key is met each time.
+fn read_over_and_over(reader: &LogReader<MemDisk>, keys: &[&str], done: &AtomicBool) -> u32 {
+    let mut rounds = 0;
+    loop {
+        let last = done.load(Ordering::SeqCst);
+        let mut cursor = reader.cursor_at(reader.start()).unwrap();
+        let mut next = cursor.offset();
+        let mut missing: BTreeSet<&str> = keys.iter().copied().collect();
+        for batch in read_on(reader, &mut cursor, 150 + 100 * (rounds as usize % 7)).unwrap() {
+            batch.verify_crc().unwrap();
+            assert!(batch.header.base_offset <= next, "offsets are contiguous");
+            next = batch.header.next_offset();
+            for record in &batch.records(&Default::default()).unwrap() {
+                missing.remove(std::str::from_utf8(record.unwrap().key.unwrap()).unwrap());
+            }
+        }
+        assert_eq!((missing.len(), next), (0, cursor.offset()));
+        rounds += 1;
+        if last {
+            return rounds;
+        }
+    }
+}
+
+/// Ends the readers, also when the writer fails.
+struct Done<'a>(&'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn readers_on_other_threads_go_on_while_segments_are_swapped_under_them() {
+    let keys = ["a", "b", "c", "d", "e"];
+    let disk = MemDisk::new();
+    let (mut log, mut written) = filled(&disk, &small(), &keys, 20);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ends = Done(&done);
+        let readers: Vec<_> = (0..3)
+            .map(|_| {
+                let (reader, done) = (log.reader(), &done);
+                scope.spawn(move || read_over_and_over(&reader, &keys, done))
+            })
+            .collect();
+        for round in 0..60 {
+            for key in keys {
+                written.append(&mut log, &[(Some(key), true)], (1, round), NONE, NO_PRODUCER);
+            }
+            let segment_bytes = if round % 3 == 0 { 2_000 } else { 600 };
+            log.reconfigure(LogConfig { segment_bytes, ..small() });
+            compact(&mut log, |_| {});
+        }
+        drop(ends);
+        for reader in readers {
+            assert!(reader.join().unwrap() > 0);
+        }
+    });
+    written.check(&log);
+}
+
 #[test]
 fn a_time_is_found_in_compacted_segments_and_retention_goes_by_what_is_left() {
     let (disk, config) = (MemDisk::new(), small());
@@ -623,6 +703,38 @@ fn a_time_is_found_in_compacted_segments_and_retention_goes_by_what_is_left() {
     assert!(start <= Offset(61), "what is young stays");
     let start = log.enforce_retention(Timestamp(200_000), Offset::MAX).unwrap();
     assert!(Offset(61) < start, "what is old goes");
+}
+
+#[test]
+fn no_flipped_byte_of_another_file_leads_an_open_to_what_was_replaced() {
+    let disk = MemDisk::new();
+    let (mut log, mut written) = filled(&disk, &small(), &["a", "b"], 2);
+    for key in ["a", "b", "a"] {
+        // The recovery point is noted in segments that will be replaced.
+        log.checkpoint().unwrap();
+        written.append(&mut log, &[(Some(key), true)], (1, 3), NONE, NO_PRODUCER);
+    }
+    for n in 0..30 {
+        written.append(&mut log, &[(Some("b"), true)], (1, n), NONE, NO_PRODUCER);
+    }
+    compact(&mut log, |_| {});
+    drop(log);
+    disk.kill();
+    let names = disk.list(dir()).unwrap();
+    for name in names.iter().filter(|name| !name.ends_with(".log")) {
+        let path = dir().join(name);
+        // With a hint of how far the log was synced and, after a power loss, without.
+        for (position, seed) in (0..disk.len(&path).unwrap()).flat_map(|p| [(p, 0), (p, 1), (p, 2)])
+        {
+            let copy = disk.after_crash(seed);
+            if copy.flip(&path, position, 4).is_err() {
+                continue;
+            }
+            let (log, recovered) = open(&copy, &small());
+            assert_eq!(recovered.stopped, None, "byte {position} of {name}");
+            written.check(&log);
+        }
+    }
 }
 
 /// A batch of a transaction, or the marker that ends one.

@@ -18,7 +18,7 @@ use millstream_protocol::ids::Offset;
 use millstream_storage::disk::{Disk, Fault, MemDisk, Operation};
 use millstream_storage::log::{CompactionRules, LogConfig, PartitionLog, SwapError};
 
-const SEEDS: u64 = 6;
+const SEEDS: u64 = 3;
 
 fn open_snapping(disk: &MemDisk) -> (Snapping, PartitionLog<Snapping>) {
     let disk = Snapping::new(disk.clone());
@@ -84,7 +84,7 @@ fn a_crash_before_any_operation_of_a_pass_or_a_swap_leaves_the_old_log_or_the_ne
     let rules = CompactionRules::new(log.durable_end(), NOW);
     let compacted = log.plan_compaction(rules).unwrap().run(&mut go_on).unwrap();
     let during_pass = disk.kept();
-    assert!(during_pass.len() > 50);
+    assert!(during_pass.len() > 20);
     for (what, left) in during_pass {
         assert!(!judge(&what, &left, &written), "{what}: a pass changes nothing");
     }
@@ -94,7 +94,7 @@ fn a_crash_before_any_operation_of_a_pass_or_a_swap_leaves_the_old_log_or_the_ne
     for (what, left) in &during_swap {
         seen[usize::from(judge(what, left, &written))] += 1;
     }
-    assert!(seen.iter().all(|count| *count > 20), "{seen:?}");
+    assert!(seen.iter().all(|count| *count > 10), "{seen:?}");
     for seed in 0..SEEDS {
         assert!(judge("after", &disk.inner.after_crash(seed), &written), "what was done stays");
     }
@@ -111,7 +111,7 @@ fn a_crash_in_the_open_that_finishes_a_swap_is_finished_by_the_next_one() {
     let mut finished = 0;
     for (what, left) in disk.kept() {
         let disk = Snapping::new(left);
-        disk.watch(2);
+        disk.watch(1);
         let (log, recovered) = PartitionLog::open(disk.clone(), dir(), config(), NOW).unwrap();
         let notes = recovered.notes;
         let decided = notes.iter().any(|note| note.contains("compacted segments"));

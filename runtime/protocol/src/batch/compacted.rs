@@ -19,8 +19,9 @@ use super::{
 };
 use crate::ids::{LeaderEpoch, Offset, Timestamp};
 
-/// The most offsets one filler stands for: what a producer table takes as the length of a batch.
-pub const MAX_FILLER_OFFSETS: u64 = 1 << 30;
+/// The most offsets one filler stands for: a job's outputs hear of its position at least that often, because sequences
+/// are compared around a circle.
+pub const MAX_FILLER_OFFSETS: u64 = 1 << 28;
 
 /// The batch of these records with those alone for whose place `keep` says true, at its place in the log. With a
 /// `horizon`, its base timestamp becomes that time, from which on its tombstones may go, and says so in its attributes.

@@ -249,3 +249,28 @@ impl<D: Disk> Segment<D> {
 
 /// Bytes between entries of an index that is made again: the default, since the setting it was made with is not stored.
 const REBUILT_INTERVAL: u32 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{DiskFile, MemDisk};
+
+    #[test]
+    fn a_retired_segment_reads_on_and_leaves_its_name_to_another() {
+        let (disk, dir) = (MemDisk::new(), Path::new("/log"));
+        disk.create_dir_all(dir).unwrap();
+        let segment = Segment::create(&disk, dir, Offset(7)).unwrap();
+        segment.retire().unwrap();
+        disk.remove(segment.path()).unwrap();
+        segment.store_index();
+        segment.rebuild_index().unwrap();
+        segment.drop_index();
+        segment.with_index(|_| ()).unwrap();
+        assert_eq!(segment.max_timestamp().unwrap(), Timestamp::NONE);
+        assert_eq!(disk.list(dir).unwrap(), Vec::<String>::new());
+        assert_eq!(segment.file().unwrap().len().unwrap(), 0);
+        segment.reinstate();
+        segment.store_index();
+        assert_eq!(disk.list(dir).unwrap().len(), 2);
+    }
+}

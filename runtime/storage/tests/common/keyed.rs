@@ -110,6 +110,11 @@ impl Written {
                 assert_eq!(before, None, "{key} is twice below {}", log.cleaned_to());
             }
         }
+        for at in seen.iter().map(|record| record.at).step_by(5) {
+            let first = seen.iter().find(|record| start <= record.offset && at <= record.at);
+            let found = reader.offset_for_timestamp(Timestamp(at), Offset::MAX).unwrap();
+            assert_eq!(found, first.map(|record| (record.offset, Timestamp(record.at))));
+        }
         self.check_headers(log, &batches);
     }
 
