@@ -52,7 +52,7 @@ fn fill(
     keys: u64,
     codec: Compression,
 ) -> Result<Log, Box<dyn std::error::Error>> {
-    let config = LogConfig { segment_bytes: 64 << 20, ..LogConfig::default() };
+    let config = LogConfig { segment_bytes: 8 << 20, ..LogConfig::default() };
     let (mut log, _) = PartitionLog::open(RealDisk, dir, config, Timestamp(0))?;
     let mut drawn = 1u64;
     let mut written = 0;
