@@ -89,6 +89,11 @@ impl<D: Disk> Segment<D> {
         Ok(self.file.get_or_init(|| file))
     }
 
+    /// The file once more, for one who reads it through once: the handle goes with them.
+    pub(super) fn open_anew(&self) -> io::Result<D::File> {
+        self.disk.open(&self.path)
+    }
+
     /// Bytes that may be read.
     pub(super) fn published(&self) -> u64 {
         self.published.load(Ordering::Acquire)

@@ -2,6 +2,7 @@
 //!
 //! Invariant: what comes out follows on what came before; damage ends the pass.
 
+use std::io;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -46,6 +47,19 @@ impl WholeFrame {
     }
 }
 
+/// A handle of the pass's own: old segments that nobody else reads cost none when it is over. None for a segment that
+/// lies before `start` by now and has been removed.
+pub(super) fn open<D: Disk>(
+    segment: &Segment<D>,
+    start: Offset,
+) -> Result<Option<D::File>, CompactionError> {
+    match segment.open_anew() {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && segment.end() <= start => Ok(None),
+        Err(error) => Err(CompactionError::io("open", segment.path(), error)),
+    }
+}
+
 /// A walk over a closed segment.
 pub(super) struct Frames<'s, D: Disk> {
     segment: &'s Segment<D>,
@@ -55,14 +69,10 @@ pub(super) struct Frames<'s, D: Disk> {
 }
 
 impl<'s, D: Disk> Frames<'s, D> {
-    pub(super) fn new(
-        segment: &'s Segment<D>,
-        depth: Depth,
-    ) -> Result<Frames<'s, D>, CompactionError> {
-        let file =
-            segment.file().map_err(|error| CompactionError::io("open", segment.path(), error))?;
+    /// A walk over all of the segment, which `file` was opened for.
+    pub(super) fn new(segment: &'s Segment<D>, file: &'s D::File, depth: Depth) -> Frames<'s, D> {
         let walk = Walk::new(file, 0, segment.published(), depth);
-        Ok(Frames { segment, walk, depth, next: segment.base() })
+        Frames { segment, walk, depth, next: segment.base() }
     }
 
     /// The next frame, or none at the end of the segment.

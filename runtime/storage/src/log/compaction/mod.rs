@@ -193,12 +193,21 @@ impl<D: Disk> Compaction<D> {
         self,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Compacted<D>, CompactionError> {
-        let mut pace = Pace(pace);
-        let survey = Survey::take(&self, &mut pace)?;
+        let (shared, seen) = (self.shared.clone(), self.seen);
+        // What looked damaged, or was not there, may only have been replaced or cut away.
+        let overtaken = |error| match Seen::of(&shared) == seen {
+            true => error,
+            false => CompactionError::Overtaken,
+        };
+        self.pass(&mut Pace(pace)).map_err(overtaken)
+    }
+
+    fn pass(self, pace: &mut Pace<'_>) -> Result<Compacted<D>, CompactionError> {
+        let survey = Survey::take(&self, pace)?;
         // A tombstone goes only where this log, too, has been cleaned beyond it by an earlier pass.
         let floor = self.rules.tombstone_floor.min(self.cleaned_to);
         let mut judge = Judge::new(&self.rules, &survey, floor, self.max_batch_bytes);
-        let replacements = self.rewrite(&mut judge, survey.covered_to, &mut pace)?;
+        let replacements = self.rewrite(&mut judge, survey.covered_to, pace)?;
         if !replacements.is_empty() {
             let Place { disk, dir, .. } = &self.place;
             let synced = disk.sync_dir(dir);
@@ -233,6 +242,11 @@ impl<D: Disk> Compaction<D> {
         let mut done = Vec::new();
         let mut open: Option<Output<'_, D>> = None;
         for segment in self.segments.iter().filter(|segment| segment.base() < covered_to) {
+            let Some(file) = frames::open(segment, self.shared.start())? else {
+                // Those before it are gone as well.
+                open = None;
+                continue;
+            };
             let mut output = match open.take() {
                 Some(mut output) if output.takes(segment, self.segment_bytes) => {
                     output.join(segment.clone(), pace)?;
@@ -243,7 +257,7 @@ impl<D: Disk> Compaction<D> {
                     Output::new(&self.place, segment.clone())
                 }
             };
-            let mut frames = Frames::new(segment, Depth::Full)?;
+            let mut frames = Frames::new(segment, &file, Depth::Full);
             while let Some(frame) = frames.next(pace)? {
                 let batch = frame.batch().expect("whole frames were asked for");
                 let fate = judge.judge(&batch).map_err(|fault| frames.damage(&frame, fault))?;

@@ -20,7 +20,7 @@ use super::super::files::compacted_name;
 use super::super::index::Index;
 use super::super::segment::Segment;
 use super::CompactionError;
-use super::frames::{Pace, WholeFrame};
+use super::frames::{self, Pace, WholeFrame};
 use super::judge::Fate;
 use crate::disk::{self, Disk, DiskFile};
 
@@ -235,11 +235,11 @@ impl<'a, D: Disk> Output<'a, D> {
     /// Copies what has stayed so far.
     fn copy_front(&mut self, pace: &mut Pace<'_>) -> Result<(), CompactionError> {
         let (end, source) = (self.index.head().position, self.old[0].clone());
+        let opened = frames::open(&source, Offset::ZERO)?;
+        let file = opened.ok_or(CompactionError::Overtaken)?;
         while self.len < end {
             let wanted = usize::try_from(end - self.len).unwrap_or(usize::MAX).min(WRITE_BYTES);
-            let read = source
-                .file()
-                .and_then(|file| disk::read_fully(file, &mut self.buffer, wanted, self.len));
+            let read = disk::read_fully(&file, &mut self.buffer, wanted, self.len);
             let read = read.map_err(|error| CompactionError::io("read", source.path(), error))?;
             if read < wanted {
                 return Err(CompactionError::Overtaken);

@@ -10,7 +10,7 @@ use millstream_protocol::batch::{Batch, BatchError, BatchHeader, DecodeLimits};
 use millstream_protocol::ids::{Offset, ProducerId};
 
 use super::super::walk::Depth;
-use super::frames::{Frames, Pace};
+use super::frames::{self, Frames, Pace};
 use super::keys::Keys;
 use super::{Compaction, CompactionError};
 use crate::disk::Disk;
@@ -48,7 +48,11 @@ impl Survey {
         for segment in &of.segments {
             let clean = segment.end() <= of.cleaned_to;
             let depth = if clean { Depth::Headers } else { Depth::Full };
-            let mut frames = Frames::new(segment, depth)?;
+            let Some(file) = frames::open(segment, of.shared.start())? else {
+                survey.covered_to = segment.end();
+                continue;
+            };
+            let mut frames = Frames::new(segment, &file, depth);
             while let Some(frame) = frames.next(pace)? {
                 let header = frame.header;
                 let dirty = of.cleaned_to < header.next_offset();
