@@ -163,8 +163,6 @@ struct Model {
     /// The furthest that a pass was told all replicas are cleaned to.
     floor: Offset,
     planned: Option<Compaction<MemDisk>>,
-    /// The plan is from before a crash: its handles do not work any more.
-    stale: bool,
     compacted: Option<Compacted<MemDisk>>,
     reading: Option<(LogReader<MemDisk>, Cursor)>,
 }
@@ -194,7 +192,6 @@ impl Model {
     fn reopen(&mut self) {
         self.log = None;
         self.reading = None;
-        self.stale = true;
         self.disk.clear_faults();
         let now = Timestamp(self.now);
         let (log, recovered) =
@@ -213,7 +210,6 @@ impl Model {
         rules.delete_retention = Duration::from_millis(retention);
         let floor = rules.tombstone_floor;
         self.planned = self.log().plan_compaction(rules);
-        self.stale = false;
         if self.planned.is_some() {
             self.floor = self.floor.max(floor);
         }
@@ -228,13 +224,12 @@ impl Model {
             left -= 1;
             if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let stale = self.stale;
         match plan.run(&mut pace) {
             Ok(compacted) => self.compacted = Some(compacted),
             Err(CompactionError::Cancelled) => assert!(calls < u32::MAX),
             Err(CompactionError::Overtaken) => {}
             Err(CompactionError::DiskFull { .. } | CompactionError::Io { .. }) => {
-                assert!(failing || stale);
+                assert!(failing);
             }
             Err(error) => panic!("{error}"),
         }
@@ -321,7 +316,6 @@ impl StateMachineTest for CompactedLogMatchesModel {
             committed: Offset::ZERO,
             floor: Offset::ZERO,
             planned: None,
-            stale: false,
             compacted: None,
             reading: None,
         };

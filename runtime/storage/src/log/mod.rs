@@ -89,6 +89,8 @@ pub struct PartitionLog<D: Disk> {
     now: Timestamp,
     /// When the active segment got its first batch.
     active_since: Option<Timestamp>,
+    /// Goes with the log: who works beside it knows whether it is still there.
+    alive: Arc<()>,
 }
 
 impl<D: Disk> PartitionLog<D> {

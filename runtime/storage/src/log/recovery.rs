@@ -224,6 +224,7 @@ impl<D: Disk> Opening<'_, D> {
             checkpoint,
             now,
             active_since,
+            alive: Arc::new(()),
         };
         Ok((log, recovered))
     }

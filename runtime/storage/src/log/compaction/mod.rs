@@ -26,8 +26,8 @@ mod survey;
 mod swap;
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use millstream_protocol::ids::{Offset, Timestamp};
 
@@ -94,6 +94,7 @@ pub struct CompactionReport {
 #[derive(Debug)]
 pub struct Compaction<D: Disk> {
     shared: Arc<Shared<D>>,
+    log: Weak<()>,
     seen: Seen,
     /// Closed, durable, and all before what the rules allow.
     segments: Vec<Arc<Segment<D>>>,
@@ -162,6 +163,7 @@ impl<D: Disk> PartitionLog<D> {
         };
         Some(Compaction {
             shared: self.shared.clone(),
+            log: Arc::downgrade(&self.alive),
             seen: Seen::of(&self.shared),
             segments,
             cleaned_to: self.cleaned_to(),
@@ -193,13 +195,12 @@ impl<D: Disk> Compaction<D> {
         self,
         pace: &mut dyn FnMut(u64) -> ControlFlow<()>,
     ) -> Result<Compacted<D>, CompactionError> {
-        let (shared, seen) = (self.shared.clone(), self.seen);
+        let (shared, log, seen) = (self.shared.clone(), self.log.clone(), self.seen);
         // What looked damaged, or was not there, may only have been replaced or cut away.
-        let overtaken = |error| match Seen::of(&shared) == seen {
-            true => error,
-            false => CompactionError::Overtaken,
-        };
-        self.pass(&mut Pace(pace)).map_err(overtaken)
+        self.pass(&mut Pace(pace)).map_err(|error| {
+            let same = Seen::of(&shared) == seen && log.strong_count() > 0;
+            if same { error } else { CompactionError::Overtaken }
+        })
     }
 
     fn pass(self, pace: &mut Pace<'_>) -> Result<Compacted<D>, CompactionError> {

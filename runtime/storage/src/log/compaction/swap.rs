@@ -52,6 +52,8 @@ impl<D: Disk> PartitionLog<D> {
             }
             return Err(error);
         }
+        // Before a name goes: a pass that reads by name shall not take its successor for damaged.
+        self.shared.change_layout(|_| ());
         let Shared { disk, dir, .. } = &*self.shared;
         if let Err(error) = decision.carry_out(disk, dir) {
             let reason = StopReason::failed("putting compacted segments in place in", dir, &error);
