@@ -16,7 +16,8 @@ use millstream_protocol::batch::{Batch, SealedBatches};
 use millstream_protocol::ids::{LeaderEpoch, Offset};
 use millstream_storage::disk::{Disk, Fault, MemDisk, Operation};
 use millstream_storage::log::{
-    CompactionError, CompactionRules, LogConfig, LogReader, StartOver, SwapError,
+    Compacted, Compaction, CompactionError, CompactionRules, LogConfig, LogReader, StartOver,
+    SwapError,
 };
 
 #[test]
@@ -39,6 +40,13 @@ fn a_pass_that_is_called_off_or_dropped_leaves_nothing() {
         assert_eq!(disk.list(dir()).unwrap(), before, "{steps} steps");
     }
     written.check(&log);
+}
+
+#[test]
+fn a_pass_and_its_result_go_from_thread_to_thread() {
+    fn goes<T: Send + 'static>() {}
+    goes::<Compaction<MemDisk>>();
+    goes::<Compacted<MemDisk>>();
 }
 
 #[test]

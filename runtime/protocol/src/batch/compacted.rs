@@ -6,8 +6,8 @@
 //! none ──▶ filler      a range of offsets of one leader epoch; neighbours become one
 //! ```
 //!
-//! Invariant: offsets stay contiguous, because what is left covers exactly the offsets that were there; a record that is
-//! kept keeps its offset, its time and its bytes behind them.
+//! Invariant: offsets stay contiguous, because what is left covers exactly the offsets that were there; a record that
+//! is kept keeps its offset, its time and its bytes behind them.
 
 use bytes::Bytes;
 
@@ -27,7 +27,7 @@ pub const MAX_FILLER_OFFSETS: u64 = 1 << 28;
 /// `horizon`, its base timestamp becomes that time, from which on its tombstones may go, and says so in its attributes.
 ///
 /// # Errors
-/// [`BatchError`] when a record is not whole, a time does not reach from the horizon to the record's, or the codec fails.
+/// [`BatchError`] when a record is not whole, its time is out of the horizon's reach, or the codec fails.
 pub fn compacted(
     records: &Records,
     keep: impl Fn(u32) -> bool,

@@ -140,7 +140,7 @@ impl<D: Disk> LogReader<D> {
         loop {
             let before = (self.shared.generation(), self.shared.layout());
             let result = self.read_once(cursor, up_to, max_bytes);
-            // A truncation or a swap that went on underneath: what looked damaged may have been half gone, or elsewhere.
+            // A truncation or a swap went on underneath: what looked damaged may have been half gone, or elsewhere.
             if result.is_ok() || before == (self.shared.generation(), self.shared.layout()) {
                 return result;
             }

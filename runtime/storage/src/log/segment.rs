@@ -52,11 +52,10 @@ impl<D: Disk> Segment<D> {
         }
     }
 
-    /// A segment whose file is open already.
-    pub(super) fn opened(disk: &D, dir: &Path, base: Offset, file: D::File, index: Index) -> Self {
+    /// A segment whose file is there, as this index has it.
+    pub(super) fn indexed(disk: &D, dir: &Path, base: Offset, index: Index) -> Self {
         let head = index.head();
         let segment = Segment::existing(disk, dir, base, head.position, head.offset);
-        assert!(segment.file.set(file).is_ok(), "a new segment has no file yet");
         segment.set_index(index);
         segment
     }

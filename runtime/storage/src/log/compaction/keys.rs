@@ -1,9 +1,9 @@
 //! The newest offset of each key that a pass has seen, in bounded memory: keys are told apart by 128 bits of SHA-256.
 //!
-//! That two keys share 128 bits is less likely than that a disk returns another byte under the same checksum, by far: at
-//! two million keys, one pass in 10^26. Making it happen takes 2^64 attempts, and somebody who may write to the topic:
-//! who could as well write the key whose record they want gone. An unkeyed hash needs no secret, and the same log is
-//! compacted alike wherever it lies.
+//! That two keys share 128 bits is less likely, by far, than that a disk returns other bytes under the same checksum:
+//! with two million keys, one pass in 10^26. Making it happen takes 2^64 attempts, and somebody who may write to the
+//! topic: who could as well write the key whose record they want gone. A hash without a secret has nothing to keep, and
+//! the same log is compacted alike wherever it lies.
 //!
 //! Invariant: the offset of a key only rises.
 

@@ -86,7 +86,7 @@ pub struct CompactionReport {
     pub bytes_before: u64,
     /// Bytes of those in their place.
     pub bytes_after: u64,
-    /// When the first tombstone may go that is there now: a reason for another pass.
+    /// When the first tombstone may go that is there now: a reason for another pass. What is past waits for the floor.
     pub next_horizon: Option<Timestamp>,
 }
 

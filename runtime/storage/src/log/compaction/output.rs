@@ -49,7 +49,6 @@ impl<D: Disk> Drop for Temporary<D> {
 pub(super) struct NewSegment<D: Disk> {
     pub(super) temporary: Temporary<D>,
     pub(super) base: Offset,
-    pub(super) file: D::File,
     pub(super) index: Index,
 }
 
@@ -148,7 +147,7 @@ impl<'a, D: Disk> Output<'a, D> {
         let synced = file.sync_data();
         synced.map_err(|error| CompactionError::io("sync", &temporary.path, error))?;
         let base = self.old[0].base();
-        let new = NewSegment { temporary, base, file, index: self.index };
+        let new = NewSegment { temporary, base, index: self.index };
         Ok(Some(Replacement { old: self.old, new }))
     }
 

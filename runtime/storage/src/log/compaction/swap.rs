@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Invariant: a segment is replaced only if it is still there as the pass has read it. What retention has removed in
-//! between is let go; after a truncation or another swap nothing is. Readers go on with what they have open. Once a decision
-//! may be durable, the new files are there until it is carried out.
+//! between is let go; after a truncation or another swap nothing is replaced. Readers go on with what they have open.
+//! Once a decision may be durable, the new files are there until it is carried out.
 
 use std::sync::Arc;
 
@@ -46,6 +46,9 @@ impl<D: Disk> PartitionLog<D> {
         self.adapt(&mut compacted.replacements)?;
         self.move_recovery_point(&compacted.replacements)?;
         let decision = compacted.decision();
+        if decision.comes.is_empty() && decision.cleaned_to == self.cleaned_to() {
+            return Ok(compacted.report);
+        }
         if let Err(error) = self.decide(&decision, &mut compacted.replacements) {
             if !matches!(error, SwapError::Stopped(_)) {
                 compacted.call_off();
@@ -134,7 +137,7 @@ impl<D: Disk> PartitionLog<D> {
         Err(SwapError::Stopped(self.stop(reason)))
     }
 
-    /// Sees to it that the new file is there as it was written, and that the old ones stay readable without their names.
+    /// Sees to it that the new file is there as it was written, and that the old ones can be read without their names.
     fn make_ready(&self, replacement: &mut Replacement<D>) -> Result<(), SwapError> {
         let Replacement { old, new } = replacement;
         let len = self.shared.disk.len(&new.temporary.path);
@@ -151,7 +154,7 @@ impl<D: Disk> PartitionLog<D> {
     fn replace(&mut self, replacement: Replacement<D>) {
         let Replacement { old, new } = replacement;
         let Shared { disk, dir, .. } = &*self.shared;
-        let segment = Arc::new(Segment::opened(disk, dir, new.base, new.file, new.index));
+        let segment = Arc::new(Segment::indexed(disk, dir, new.base, new.index));
         self.shared.change_layout(|segments| {
             let first = segments.iter().position(|segment| Arc::ptr_eq(segment, &old[0]));
             let first = first.expect("it was there, and only the writer changes the list");
