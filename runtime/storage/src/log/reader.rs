@@ -201,7 +201,12 @@ impl<D: Disk> LogReader<D> {
             if cursor.offset < self.start() {
                 return Err(self.gone(cursor.offset));
             }
-            let segment = self.segment_for(cursor)?;
+            let Some(segment) = self.shared.segment_at(cursor.segment) else {
+                // Retention has removed it, and the cursor stood at its end.
+                *cursor = self.cursor_at(cursor.offset)?;
+                continue;
+            };
+            let segment = self.segment_for(segment, cursor)?;
             // After the segment: one of the layout that the cursor's position is in.
             if cursor.layout == self.shared.layout() {
                 return self.read_segment(&segment, cursor, limit, max_bytes);
@@ -209,11 +214,12 @@ impl<D: Disk> LogReader<D> {
         }
     }
 
-    /// The segment with the cursor's next batch, moving on to the one after where this one ends.
-    fn segment_for(&self, cursor: &mut Cursor) -> Result<Arc<Segment<D>>, ReadError> {
-        let Some(segment) = self.shared.segment_at(cursor.segment) else {
-            return Err(self.gone(cursor.offset));
-        };
+    /// The segment with the cursor's next batch: the one it is in, or the one after where that ends.
+    fn segment_for(
+        &self,
+        segment: Arc<Segment<D>>,
+        cursor: &mut Cursor,
+    ) -> Result<Arc<Segment<D>>, ReadError> {
         if cursor.position < segment.published() {
             return Ok(segment);
         }
