@@ -11,7 +11,7 @@ use millstream_protocol::batch::{
 use millstream_protocol::ids::{
     LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp,
 };
-use millstream_storage::disk::{Disk, MemDisk};
+use millstream_storage::disk::Disk;
 use millstream_storage::log::{Cursor, LogReader, PartitionLog, ReadError};
 
 use super::{append, read_from};
@@ -196,8 +196,8 @@ pub(crate) fn last_values(records: &[Keyed], start: Offset) -> BTreeMap<String, 
 }
 
 /// Everything from a cursor on.
-pub(crate) fn read_on(
-    reader: &LogReader<MemDisk>,
+pub(crate) fn read_on<D: Disk>(
+    reader: &LogReader<D>,
     cursor: &mut Cursor,
     max_bytes: usize,
 ) -> Result<Vec<Batch>, ReadError> {
