@@ -84,8 +84,8 @@ fn compact(log: &mut Log) -> Result<(f64, f64, u64), Box<dyn std::error::Error>>
     let compacted = plan.run(&mut |_| ControlFlow::Continue(()))?;
     let run = begun.elapsed().as_secs_f64();
     let begun = Instant::now();
-    let report = log.swap_compacted(compacted)?;
+    let swapped = log.swap_compacted(compacted)?;
     let swap = begun.elapsed().as_secs_f64() * 1_000.0;
     log.checkpoint().map_err(|error: MaintenanceError| error.to_string())?;
-    Ok((run, swap, report.records_before))
+    Ok((run, swap, swapped.report.records_before))
 }

@@ -322,7 +322,7 @@ fn only_what_is_closed_durable_and_before_the_limit_is_touched() {
         let compacted = plan.run(&mut go_on).unwrap();
         assert!(compacted.report().cleaned_to <= Offset(until));
         let last_touched = compacted.report().cleaned_to;
-        log.swap_compacted(compacted).unwrap();
+        drop(log.swap_compacted(compacted).unwrap());
         let left = batches(&log);
         let behind = left.iter().filter(|batch| last_touched <= batch.header.base_offset);
         assert!(behind.clone().all(|batch| batch.header.record_count == 1), "until {until}");

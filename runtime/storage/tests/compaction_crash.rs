@@ -53,7 +53,7 @@ fn fill<D: Disk>(log: &mut PartitionLog<D>) -> Written {
 fn compact<D: Disk>(log: &mut PartitionLog<D>) {
     let rules = CompactionRules::new(log.durable_end(), NOW);
     let compacted = log.plan_compaction(rules).unwrap().run(&mut go_on).unwrap();
-    log.swap_compacted(compacted).unwrap();
+    drop(log.swap_compacted(compacted).unwrap());
 }
 
 /// Opens what a crash left, and holds it against what was written; says whether it is the new log.
@@ -90,7 +90,7 @@ fn a_crash_before_any_operation_of_a_pass_or_a_swap_leaves_the_old_log_or_the_ne
     for (what, left) in during_pass {
         assert!(!judge(&what, &left, &written), "{what}: a pass changes nothing");
     }
-    log.swap_compacted(compacted).unwrap();
+    drop(log.swap_compacted(compacted).unwrap());
     let during_swap = disk.kept();
     let mut seen = [0; 2];
     for (what, left) in &during_swap {
@@ -109,7 +109,7 @@ fn a_crash_in_the_open_that_finishes_a_swap_is_finished_by_the_next_one() {
     let rules = CompactionRules::new(log.durable_end(), NOW);
     let compacted = log.plan_compaction(rules).unwrap().run(&mut go_on).unwrap();
     disk.watch(2);
-    log.swap_compacted(compacted).unwrap();
+    drop(log.swap_compacted(compacted).unwrap());
     let mut finished = 0;
     for (what, left) in disk.kept() {
         let disk = Snapping::new(left);
@@ -161,7 +161,7 @@ fn a_crash_while_the_start_has_moved_over_compacted_segments_loses_nothing() {
         let compacted = log.plan_compaction(rules).unwrap().run(&mut go_on).unwrap();
         log.advance_start(Offset(to)).unwrap();
         disk.watch(2);
-        log.swap_compacted(compacted).unwrap();
+        drop(log.swap_compacted(compacted).unwrap());
         written.check(&log);
         for (what, left) in disk.kept() {
             let (log, recovered) = open(&left, &config());

@@ -135,7 +135,7 @@ impl Replicas {
         rules.delete_retention = Duration::ZERO;
         if let Some(plan) = log.plan_compaction(rules) {
             let compacted = plan.run(&mut |_| ControlFlow::Continue(())).unwrap();
-            log.swap_compacted(compacted).unwrap();
+            drop(log.swap_compacted(compacted).unwrap());
         }
     }
 

@@ -194,7 +194,9 @@ fn a_start_that_moves_between_plan_and_swap_lets_go_of_what_is_gone() {
             log.advance_start(Offset(to)).unwrap();
             let done = done.map_or_else(|| plan.unwrap().run(&mut go_on), Ok);
             match done.map(|compacted| log.swap_compacted(compacted)) {
-                Ok(Ok(report)) => assert_eq!(log.cleaned_to(), report.cleaned_to.max(Offset(to))),
+                Ok(Ok(done)) => {
+                    assert_eq!(log.cleaned_to(), done.report.cleaned_to.max(Offset(to)))
+                }
                 other => panic!("{other:?}"),
             }
             written.check(&log);
@@ -228,7 +230,7 @@ fn a_log_that_starts_over_or_is_opened_again_takes_no_result_from_before() {
     let old = plan.run(&mut go_on).unwrap();
     let new = log.plan_compaction(rules(&log)).unwrap().run(&mut go_on).unwrap();
     assert!(matches!(log.swap_compacted(old), Err(SwapError::Overtaken)));
-    log.swap_compacted(new).unwrap();
+    drop(log.swap_compacted(new).unwrap());
     written.check(&log);
 }
 
@@ -239,7 +241,7 @@ fn of_two_passes_over_the_same_segments_the_later_swap_is_refused() {
     log.sync().unwrap();
     let run = |log: &Log| log.plan_compaction(rules(log)).unwrap().run(&mut go_on).unwrap();
     let (first, second) = (run(&log), run(&log));
-    log.swap_compacted(second).unwrap();
+    drop(log.swap_compacted(second).unwrap());
     assert!(matches!(log.swap_compacted(first), Err(SwapError::Overtaken)));
     written.check(&log);
     assert_eq!(files(&disk, "compacted"), Vec::<String>::new());

@@ -142,7 +142,7 @@ fn a_compacted_log_is_read_on_beside_the_swap_and_found_again() {
         let plan = log.plan_compaction(CompactionRules::new(log.durable_end(), NOW)).unwrap();
         let ran = std::thread::spawn(move || plan.run(&mut |_| ControlFlow::Continue(())));
         let compacted = ran.join().unwrap().unwrap();
-        log.swap_compacted(compacted).unwrap();
+        drop(log.swap_compacted(compacted).unwrap());
         written.check(&log);
         for cursor in &mut cursors {
             let from = cursor.offset();

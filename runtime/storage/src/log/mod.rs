@@ -45,7 +45,7 @@ use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 pub use append::AppendBatch;
 pub use compaction::{
     Compacted, Compaction, CompactionError, CompactionReport, CompactionRules,
-    DEFAULT_DELETE_RETENTION, DEFAULT_KEY_BYTES, Dirt, IsAborted, IsRemembered, SwapError,
+    DEFAULT_DELETE_RETENTION, DEFAULT_KEY_BYTES, Dirt, IsAborted, IsRemembered, SwapError, Swapped,
 };
 pub use config::{Durability, LogConfig, MAX_SEGMENT_BYTES};
 pub use error::{

@@ -35,7 +35,7 @@ pub(crate) fn compact(
     change(&mut rules);
     let compacted =
         log.plan_compaction(rules).expect("something is closed").run(&mut go_on).unwrap();
-    log.swap_compacted(compacted).unwrap()
+    log.swap_compacted(compacted).unwrap().report
 }
 
 /// A log with `rounds` records of each of the keys, one a batch.

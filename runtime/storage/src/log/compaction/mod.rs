@@ -128,6 +128,24 @@ impl Seen {
     }
 }
 
+/// A swap that is done.
+#[must_use = "dropped where time does not matter, since the room of large files is given back then"]
+#[derive(Debug)]
+pub struct Swapped<D: Disk> {
+    /// What the pass has done.
+    pub report: CompactionReport,
+    /// Files without names, held until nobody reads them.
+    replaced: Vec<Arc<Segment<D>>>,
+}
+
+impl<D: Disk> Swapped<D> {
+    /// How many segments were replaced.
+    #[must_use]
+    pub fn segments(&self) -> usize {
+        self.replaced.len()
+    }
+}
+
 impl<D: Disk> PartitionLog<D> {
     /// Before this offset, compaction has left no older record of a key beside a newer one. Survives crashes.
     #[must_use]

@@ -18,11 +18,12 @@ use super::super::error::{MaintenanceError, StopReason, SyncError};
 use super::super::segment::Segment;
 use super::super::{PartitionLog, shared::Shared};
 use super::decision::Decision;
-use super::{Compacted, CompactionReport, Replacement, Seen, SwapError};
+use super::{Compacted, Replacement, Seen, SwapError, Swapped};
 use crate::disk::{self, Disk};
 
 impl<D: Disk> PartitionLog<D> {
-    /// Puts the result of a pass in place, durably. Takes a few small writes and syncs, whatever the size of the log.
+    /// Puts the result of a pass in place, durably. Takes a few small writes and syncs, whatever the size of the log; the
+    /// old files go with what is returned, and with the last who reads them.
     ///
     /// # Errors
     /// [`SwapError::Overtaken`], [`SwapError::DiskFull`]: the log is as it was, and the result is gone. After any other
@@ -30,10 +31,7 @@ impl<D: Disk> PartitionLog<D> {
     ///
     /// # Panics
     /// When a prepared sync was not completed.
-    pub fn swap_compacted(
-        &mut self,
-        mut compacted: Compacted<D>,
-    ) -> Result<CompactionReport, SwapError> {
+    pub fn swap_compacted(&mut self, mut compacted: Compacted<D>) -> Result<Swapped<D>, SwapError> {
         if let Some(reason) = &self.stopped {
             return Err(SwapError::Stopped(reason.clone()));
         }
@@ -47,7 +45,7 @@ impl<D: Disk> PartitionLog<D> {
         self.move_recovery_point(&compacted.replacements)?;
         let decision = compacted.decision();
         if decision.comes.is_empty() && decision.cleaned_to == self.cleaned_to() {
-            return Ok(compacted.report);
+            return Ok(Swapped { report: compacted.report, replaced: Vec::new() });
         }
         if let Err(error) = self.decide(&decision, &mut compacted.replacements) {
             if !matches!(error, SwapError::Stopped(_)) {
@@ -62,11 +60,12 @@ impl<D: Disk> PartitionLog<D> {
             let reason = StopReason::failed("putting compacted segments in place in", dir, &error);
             return Err(SwapError::Stopped(self.stop(reason)));
         }
+        let mut replaced = Vec::new();
         for replacement in compacted.replacements {
-            self.replace(replacement);
+            replaced.extend(self.replace(replacement));
         }
         self.shared.set_cleaned_to(decision.cleaned_to);
-        Ok(compacted.report)
+        Ok(Swapped { report: compacted.report, replaced })
     }
 
     /// Lets go of what retention has removed: whole segments, from the front.
@@ -151,7 +150,7 @@ impl<D: Disk> PartitionLog<D> {
         Ok(())
     }
 
-    fn replace(&mut self, replacement: Replacement<D>) {
+    fn replace(&mut self, replacement: Replacement<D>) -> Vec<Arc<Segment<D>>> {
         let Replacement { old, new } = replacement;
         let Shared { disk, dir, .. } = &*self.shared;
         let segment = Arc::new(Segment::indexed(disk, dir, new.base, new.index));
@@ -163,6 +162,7 @@ impl<D: Disk> PartitionLog<D> {
         self.dirty.retain(|dirty| old.iter().all(|old| !Arc::ptr_eq(dirty, old)));
         segment.store_index();
         self.shared.note_loaded(&segment);
+        old
     }
 }
 
