@@ -22,8 +22,8 @@ use super::{Compacted, Replacement, Seen, SwapError, Swapped};
 use crate::disk::{self, Disk};
 
 impl<D: Disk> PartitionLog<D> {
-    /// Puts the result of a pass in place, durably. Takes a few small writes and syncs, whatever the size of the log; the
-    /// old files go with what is returned, and with the last who reads them.
+    /// Puts the result of a pass in place, durably. Takes a few small writes and syncs, whatever the size of the log;
+    /// the old files go with what is returned, and with the last who reads them.
     ///
     /// # Errors
     /// [`SwapError::Overtaken`], [`SwapError::DiskFull`]: the log is as it was, and the result is gone. After any other
