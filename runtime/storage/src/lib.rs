@@ -9,7 +9,7 @@
 //!
 //! Reading order:
 //! - [`disk`]: the seam to the file system, with a real side and one that forgets what was not synced.
-//! - [`log`]: one partition's log: append, group sync, read, recover, retain.
+//! - [`log`]: one partition's log: append, group sync, read, recover, retain, compact.
 //! - [`metadata`]: rows and the offset they were applied up to, in one transaction.
 //! - [`blobs`]: files named by their digest.
 //! - [`cache_dir`]: files that can be made again.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::small::{NOW, filled, open, small, tagged, tags};
 use common::{append, batch, dir, read_from, stamped, values};
-use millstream_protocol::batch::BatchHeader;
+use millstream_protocol::batch::{BatchHeader, SealedBatches};
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_storage::disk::{Disk, DiskFile, Fault, MemDisk, Operation};
 use millstream_storage::log::{
@@ -74,6 +74,24 @@ fn an_offset_outside_the_log_is_refused_with_the_range() {
         );
     }
     assert_eq!(tags(&log, 31, 1), tags(&log, 32, 1), "a start within a batch reads that batch");
+}
+
+#[test]
+fn a_reader_that_stands_where_retention_has_cut_goes_on() {
+    let disk = MemDisk::new();
+    let mut log = filled(&disk, &small(), 40);
+    log.sync().unwrap();
+    let reader = log.reader();
+    for end in (3..120).step_by(3).map(Offset) {
+        let mut cursor = reader.cursor_at(log.start()).unwrap();
+        while cursor.offset() < end {
+            reader.read(&mut cursor, end, 1).unwrap();
+        }
+        log.advance_start(end).unwrap();
+        let next = reader.read(&mut cursor, Offset::MAX, 1).unwrap().unwrap();
+        let next = SealedBatches::new(next).next().unwrap().unwrap().batch;
+        assert_eq!(next.header.base_offset, end);
+    }
 }
 
 #[test]
@@ -516,7 +534,7 @@ fn readers_on_other_threads_see_only_whole_batches_while_the_writer_writes() {
                 let mut seen = 0;
                 while seen < 300 {
                     if let Some(bytes) = reader.read(&mut cursor, Offset::MAX, 400).unwrap() {
-                        for sealed in millstream_protocol::batch::SealedBatches::new(bytes) {
+                        for sealed in SealedBatches::new(bytes) {
                             let batch = sealed.unwrap().batch;
                             assert_eq!(values(&batch)[0], format!("{seen}/0"));
                             seen += 1;

@@ -4,14 +4,19 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use bytes::Bytes;
+use common::keyed::{NO_PRODUCER, Written, last_values, read_on};
 use common::{append, batch, read_from, values};
+use millstream_protocol::batch::Compression;
 use millstream_protocol::ids::{Offset, Timestamp};
 use millstream_storage::disk::RealDisk;
 use millstream_storage::dump::{DumpEntry, dump_segment};
-use millstream_storage::log::{LogConfig, PartitionLog, ReadError, Recovered, remove_log};
+use millstream_storage::log::{
+    CompactionRules, LogConfig, PartitionLog, ReadError, Recovered, remove_log,
+};
 
 const NOW: Timestamp = Timestamp(0);
 
@@ -117,4 +122,39 @@ fn a_directory_that_cannot_be_written_is_named() {
     std::fs::write(&path, "x").unwrap();
     let error = PartitionLog::open(RealDisk, &path.join("log"), small(), NOW).unwrap_err();
     assert!(error.to_string().contains("file/log"), "{error}");
+}
+
+#[test]
+fn a_compacted_log_is_read_on_beside_the_swap_and_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(dir.path(), &small());
+    let mut written = Written::default();
+    for n in 0..2_000 {
+        let key = format!("key {}", n * n % 97);
+        let drafts = [(Some(key.as_str()), n % 5 > 0)];
+        written.append(&mut log, &drafts, (1, n), Compression::None, NO_PRODUCER);
+    }
+    log.sync().unwrap();
+    let (reader, size) = (log.reader(), log.size_bytes());
+    let mut cursors: Vec<_> =
+        (0..2_000).step_by(111).map(|at| reader.cursor_at(Offset(at)).unwrap()).collect();
+    for _ in 0..2 {
+        let plan = log.plan_compaction(CompactionRules::new(log.durable_end(), NOW)).unwrap();
+        let ran = std::thread::spawn(move || plan.run(&mut |_| ControlFlow::Continue(())));
+        let compacted = ran.join().unwrap().unwrap();
+        drop(log.swap_compacted(compacted).unwrap());
+        written.check(&log);
+        for cursor in &mut cursors {
+            let from = cursor.offset();
+            let seen = written.seen(&read_on(&reader, &mut cursor.clone(), 3_000).unwrap());
+            assert_eq!(last_values(&seen, from), written.last_values(from));
+        }
+    }
+    assert!(log.size_bytes() * 2 < size);
+    let cleaned_to = log.cleaned_to();
+    drop(log);
+    let (log, recovered) = open(dir.path(), &small());
+    assert_eq!((recovered.stopped, recovered.truncated), (None, None));
+    assert_eq!(log.cleaned_to(), cleaned_to);
+    written.check(&log);
 }

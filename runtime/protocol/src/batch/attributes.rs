@@ -65,6 +65,11 @@ impl Attributes {
         self.0 & DELETE_HORIZON != 0
     }
 
+    /// The same, with the base timestamp as the time at which tombstones may be dropped.
+    pub(super) const fn with_delete_horizon(self) -> Self {
+        Self(self.0 | DELETE_HORIZON)
+    }
+
     /// Refuses what only a broker may set.
     pub(super) fn check_from_producer(self) -> Result<(), BatchError> {
         if self.0 & !(CODEC | TRANSACTIONAL) != 0 {

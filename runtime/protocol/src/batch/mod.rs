@@ -8,7 +8,8 @@
 //!
 //! Reading order: [`header`](BatchHeader), [`record`](Record), [`records`](Records), [`builder`](BatchBuilder)
 //! with `kept`, [`inspector`](Inspector) with its walker, [`frame`], [`codec`](Compression), `varint`,
-//! `checksum`, [`error`](BatchError); [`control`] for the leader's own batches.
+//! `checksum`, [`error`](BatchError); [`control`] for the leader's own batches; [`compacted`] for what compaction
+//! leaves of a batch.
 //!
 //! ```
 //! use millstream_protocol::batch::{Batch, BatchBuilder, Compression, DecodeLimits, Origin, ProducerStamp, Rules};
@@ -33,6 +34,7 @@ mod attributes;
 mod builder;
 pub mod checksum;
 mod codec;
+mod compacted;
 pub mod control;
 mod error;
 pub mod frame;
@@ -50,6 +52,7 @@ use bytes::Bytes;
 pub use attributes::Attributes;
 pub use builder::{BatchBuilder, Mark, ProducerStamp};
 pub use codec::{Compression, UnknownCompression};
+pub use compacted::{MAX_FILLER_OFFSETS, compacted, cut_at, emptied, filler};
 pub use error::{BatchError, Field, RecordFault};
 pub use frame::{
     FRAME_HEADER_SIZE, FrameHeader, SEAL_SIZE, SealedBatch, SealedBatches, UNSYNCED_UNKNOWN, seal,

@@ -13,6 +13,23 @@ pub(crate) fn segment_name(base: Offset) -> String {
     format!("{:020}{SEGMENT_SUFFIX}", base.get())
 }
 
+/// What the name of a segment that compaction has written ends with, before it has its place.
+const COMPACTED_SUFFIX: &str = ".compacted";
+
+/// The file name of the segment that will begin at `base`, written by the pass of this number.
+pub(crate) fn compacted_name(base: Offset, pass: u64) -> String {
+    format!("{:020}.{pass}{COMPACTED_SUFFIX}", base.get())
+}
+
+/// Whether a file was written by a pass of compaction and has not got its place.
+pub(crate) fn is_compacted(name: &str) -> bool {
+    let stem = name.strip_suffix(COMPACTED_SUFFIX);
+    let parts = stem.and_then(|stem| stem.split_once('.'));
+    parts.is_some_and(|(base, pass)| {
+        offset_in(base, "").is_some() && pass.parse::<u64>().is_ok_and(|n| n.to_string() == pass)
+    })
+}
+
 /// The offset in a file name of 20 digits and this suffix.
 pub(crate) fn offset_in(name: &str, suffix: &str) -> Option<Offset> {
     let digits = name.strip_suffix(suffix)?;
@@ -35,5 +52,10 @@ mod tests {
             assert_eq!(offset_in(other, SEGMENT_SUFFIX), None, "{other}");
         }
         assert_eq!(offset_in("99999999999999999999.log", SEGMENT_SUFFIX), None);
+        let name = compacted_name(Offset(42), 7);
+        assert!(is_compacted(&name) && offset_in(&name, SEGMENT_SUFFIX).is_none(), "{name}");
+        for other in ["42.7.compacted", "00000000000000000042.compacted", "a.7.compacted"] {
+            assert!(!is_compacted(other), "{other}");
+        }
     }
 }

@@ -13,7 +13,8 @@ use super::checkpoint::{Checkpoint, Place};
 use super::config::Durability;
 use super::error::{MaintenanceError, ReadError, StopReason, SyncError};
 use super::segment::Segment;
-use super::{PartitionLog, epochs, index, producer_snapshot};
+use super::shared::Shared;
+use super::{PartitionLog, compaction, epochs, index, producer_snapshot};
 use crate::disk::{self, Disk, DiskFile};
 
 impl<D: Disk> PartitionLog<D> {
@@ -153,6 +154,13 @@ impl<D: Disk> PartitionLog<D> {
             // The start is inside this batch: it was committed once, and the log cannot end before its start.
             return Err(MaintenanceError::OutOfRange { offset: to, start, end });
         }
+        if place.offset < self.shared.cleaned_to() {
+            // Before the cut: what comes to stand behind it is not clean.
+            let Shared { disk, dir, .. } = &*self.shared;
+            let forgotten = compaction::forget_cleaned(disk, dir, place.offset);
+            forgotten.map_err(|error| self.failed("note what is clean", error))?;
+            self.shared.set_cleaned_to(place.offset);
+        }
         let noted = self.durable_place;
         let recovery = if place.offset < noted.offset { place } else { noted };
         let checkpoint = Checkpoint { start, recovery, truncate_to: None };
@@ -274,7 +282,7 @@ impl<D: Disk> PartitionLog<D> {
         for segment in later.iter().rev() {
             self.remove_segment(segment)?;
         }
-        let super::shared::Shared { disk, dir, .. } = &*self.shared;
+        let Shared { disk, dir, .. } = &*self.shared;
         index::remove(disk, dir, at.segment)?;
         producer_snapshot::truncate(disk, dir, at.offset)?;
         disk.sync_dir(dir)?;

@@ -7,17 +7,19 @@
 //!      epochs                                            leader epoch → first offset
 //!      00000000000000051000.producers                    what was known of producers before that offset
 //!      start-over                                        everything else here is to go (only while it goes)
+//!      cleaned                                           up to where compaction has been; see `compaction`
 //! ```
 //!
-//! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`, `start_over`; under them
+//! Reading order: `append`, `sync`, `reader`, `recovery`, `maintenance`, `start_over`, `compaction`; under them
 //! `segment`, `index`, `walk`, `checkpoint`, `epochs`.
 //!
 //! Invariant: what [`PartitionLog::sync`] has said to be durable is found again after any crash, or
 //! the log says where it is damaged and stops; it is never dropped in silence, and never deleted
-//! but by retention and truncation.
+//! but by retention, truncation, and compaction, which leaves the newest record of each key.
 
 mod append;
 mod checkpoint;
+mod compaction;
 mod config;
 mod epochs;
 mod error;
@@ -41,6 +43,10 @@ use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 
 pub use append::AppendBatch;
+pub use compaction::{
+    Compacted, Compaction, CompactionError, CompactionReport, CompactionRules,
+    DEFAULT_DELETE_RETENTION, DEFAULT_KEY_BYTES, Dirt, IsAborted, IsRemembered, SwapError, Swapped,
+};
 pub use config::{Durability, LogConfig, MAX_SEGMENT_BYTES};
 pub use error::{
     AppendError, Damage, MaintenanceError, OpenError, ReadError, StopReason, SyncError,
@@ -83,6 +89,8 @@ pub struct PartitionLog<D: Disk> {
     now: Timestamp,
     /// When the active segment got its first batch.
     active_since: Option<Timestamp>,
+    /// Goes with the log: who works beside it knows whether it is still there.
+    alive: Arc<()>,
 }
 
 impl<D: Disk> PartitionLog<D> {

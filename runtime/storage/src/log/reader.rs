@@ -42,6 +42,7 @@ pub struct Cursor {
     /// The next batch begins at `offset`; otherwise it holds it.
     exact: bool,
     generation: u64,
+    layout: u64,
 }
 
 impl Cursor {
@@ -81,6 +82,12 @@ impl<D: Disk> LogReader<D> {
         self.shared.durable_end()
     }
 
+    /// Before this offset, compaction has left no older record of a key beside a newer one.
+    #[must_use]
+    pub fn cleaned_to(&self) -> Offset {
+        self.shared.cleaned_to()
+    }
+
     /// Bytes of all segments.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
@@ -111,10 +118,11 @@ impl<D: Disk> LogReader<D> {
         if offset < start || end < offset {
             return Err(ReadError::OutOfRange { offset, start, end });
         }
-        let generation = self.shared.generation();
+        // Before the segment: one of a newer layout than is noted is only looked up once more.
+        let (generation, layout) = (self.shared.generation(), self.shared.layout());
         let segment = self.shared.segment_of(offset).ok_or_else(|| self.gone(offset))?;
         let position = self.seek(&segment, offset, end)?;
-        Ok(Cursor { offset, segment: segment.base(), position, exact: false, generation })
+        Ok(Cursor { offset, segment: segment.base(), position, exact: false, generation, layout })
     }
 
     /// Reads whole sealed batches from the cursor on and moves it behind them: up to `max_bytes` of them, but at least
@@ -129,13 +137,14 @@ impl<D: Disk> LogReader<D> {
         up_to: Offset,
         max_bytes: usize,
     ) -> Result<Option<Bytes>, ReadError> {
-        let generation = self.shared.generation();
-        let result = self.read_once(cursor, up_to, max_bytes);
-        if result.is_err() && self.shared.generation() != generation {
-            // A truncation went on underneath: what looked damaged may have been half gone.
-            return self.read_once(cursor, up_to, max_bytes);
+        loop {
+            let before = (self.shared.generation(), self.shared.layout());
+            let result = self.read_once(cursor, up_to, max_bytes);
+            // A truncation or a swap went on underneath: what looked damaged may have been half gone, or elsewhere.
+            if result.is_ok() || before == (self.shared.generation(), self.shared.layout()) {
+                return result;
+            }
         }
-        result
     }
 
     /// The batch that holds `offset`, which must be in the log.
@@ -179,25 +188,38 @@ impl<D: Disk> LogReader<D> {
         up_to: Offset,
         max_bytes: usize,
     ) -> Result<Option<Bytes>, ReadError> {
-        if cursor.generation != self.shared.generation() {
-            *cursor = self.cursor_at(cursor.offset)?;
+        loop {
+            if cursor.generation != self.shared.generation()
+                || cursor.layout != self.shared.layout()
+            {
+                *cursor = self.cursor_at(cursor.offset)?;
+            }
+            let limit = up_to.min(self.end());
+            if limit <= cursor.offset {
+                return Ok(None);
+            }
+            if cursor.offset < self.start() {
+                return Err(self.gone(cursor.offset));
+            }
+            let Some(segment) = self.shared.segment_at(cursor.segment) else {
+                // Retention has removed it, and the cursor stood at its end.
+                *cursor = self.cursor_at(cursor.offset)?;
+                continue;
+            };
+            let segment = self.segment_for(segment, cursor)?;
+            // After the segment: one of the layout that the cursor's position is in.
+            if cursor.layout == self.shared.layout() {
+                return self.read_segment(&segment, cursor, limit, max_bytes);
+            }
         }
-        let limit = up_to.min(self.end());
-        if limit <= cursor.offset {
-            return Ok(None);
-        }
-        if cursor.offset < self.start() {
-            return Err(self.gone(cursor.offset));
-        }
-        let segment = self.segment_for(cursor)?;
-        self.read_segment(&segment, cursor, limit, max_bytes)
     }
 
-    /// The segment with the cursor's next batch, moving on to the one after where this one ends.
-    fn segment_for(&self, cursor: &mut Cursor) -> Result<Arc<Segment<D>>, ReadError> {
-        let Some(segment) = self.shared.segment_at(cursor.segment) else {
-            return Err(self.gone(cursor.offset));
-        };
+    /// The segment with the cursor's next batch: the one it is in, or the one after where that ends.
+    fn segment_for(
+        &self,
+        segment: Arc<Segment<D>>,
+        cursor: &mut Cursor,
+    ) -> Result<Arc<Segment<D>>, ReadError> {
         if cursor.position < segment.published() {
             return Ok(segment);
         }

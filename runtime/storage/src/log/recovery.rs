@@ -29,7 +29,7 @@ use super::shared::Shared;
 use super::start_over::StartOver;
 use super::tail::{self, Scan, Verdict};
 use super::walk::{Depth, Walk};
-use super::{PartitionLog, producer_snapshot};
+use super::{PartitionLog, compaction, producer_snapshot};
 use crate::disk::{self, Disk, DiskFile};
 
 /// What opening a log found and did.
@@ -132,6 +132,9 @@ impl<D: Disk> Opening<'_, D> {
         if let Some(start) = over {
             self.notes.push(format!("starting over at offset {start} was finished"));
         }
+        if compaction::recover(self.disk, self.dir).map_err(self.failed("compact"))? {
+            self.notes.push("putting compacted segments in place was finished".to_owned());
+        }
         let mut bases = self.bases()?;
         let first = bases.first().copied().unwrap_or(Offset::ZERO);
         let unknown = Checkpoint { start: first, recovery: beginning(first), truncate_to: None };
@@ -199,7 +202,15 @@ impl<D: Disk> Opening<'_, D> {
         };
         report(self.dir, &recovered);
         let durable_place = end_place(&active);
+        let cleaned = compaction::cleaned(self.disk, self.dir)
+            .map_err(self.failed("read what is clean of"))?;
+        if end < cleaned && stopped.is_none() {
+            // Durably: what comes to stand behind the end is not clean.
+            compaction::forget_cleaned(self.disk, self.dir, end)
+                .map_err(self.failed("note what is clean of"))?;
+        }
         let shared = Shared::new(self.disk.clone(), self.dir, segments, start, end);
+        shared.set_cleaned_to(cleaned.min(end));
         let log = PartitionLog {
             shared: Arc::new(shared),
             config: config.clone(),
@@ -213,6 +224,7 @@ impl<D: Disk> Opening<'_, D> {
             checkpoint,
             now,
             active_since,
+            alive: Arc::new(()),
         };
         Ok((log, recovered))
     }

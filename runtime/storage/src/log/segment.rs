@@ -1,12 +1,13 @@
 //! One segment: a file of frames, how much of it may be read, and its index.
 //!
 //! Invariant: `published` moves only after the bytes before it are whole, and a reader looks no further; both ends only
-//! move back in a truncation, which says so in the log's generation.
+//! move back in a truncation, which says so in the log's generation. A segment that compaction replaced stays what it
+//! was to who reads it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use millstream_protocol::ids::{Offset, Timestamp};
 use parking_lot::RwLock;
@@ -30,6 +31,8 @@ pub(super) struct Segment<D: Disk> {
     end: AtomicU64,
     max_timestamp: AtomicI64,
     index: RwLock<Option<Index>>,
+    /// Another segment has its name: what is on the disk under it is not this one's. Changes under the index's lock.
+    retired: AtomicBool,
 }
 
 impl<D: Disk> Segment<D> {
@@ -45,7 +48,16 @@ impl<D: Disk> Segment<D> {
             end: AtomicU64::new(end.get()),
             max_timestamp: AtomicI64::new(TIMESTAMP_UNKNOWN),
             index: RwLock::new(None),
+            retired: AtomicBool::new(false),
         }
+    }
+
+    /// A segment whose file is there, as this index has it.
+    pub(super) fn indexed(disk: &D, dir: &Path, base: Offset, index: Index) -> Self {
+        let head = index.head();
+        let segment = Segment::existing(disk, dir, base, head.position, head.offset);
+        segment.set_index(index);
+        segment
     }
 
     /// Creates the file of an empty segment. Neither it nor its name is durable yet.
@@ -74,6 +86,11 @@ impl<D: Disk> Segment<D> {
         }
         let file = self.disk.open(&self.path)?;
         Ok(self.file.get_or_init(|| file))
+    }
+
+    /// The file once more, for one who reads it through once: the handle goes with them.
+    pub(super) fn open_anew(&self) -> io::Result<D::File> {
+        self.disk.open(&self.path)
     }
 
     /// Bytes that may be read.
@@ -129,6 +146,24 @@ impl<D: Disk> Segment<D> {
         *self.index.write() = None;
     }
 
+    /// Leaves the name to another segment. Who reads this one goes on with the file that is open, and neither takes an
+    /// index from the disk nor leaves one there.
+    ///
+    /// # Errors
+    /// When the file could not be opened before its name goes.
+    pub(super) fn retire(&self) -> io::Result<()> {
+        self.file()?;
+        let _index = self.index.write();
+        self.retired.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Its name is its own again, or still.
+    pub(super) fn reinstate(&self) {
+        let _index = self.index.write();
+        self.retired.store(false, Ordering::Release);
+    }
+
     /// Makes the index again from the file, because what it says has been found wrong.
     pub(super) fn rebuild_index(&self) -> io::Result<()> {
         let mut slot = self.index.write();
@@ -152,8 +187,11 @@ impl<D: Disk> Segment<D> {
         if known != TIMESTAMP_UNKNOWN {
             return Ok(Timestamp(known));
         }
-        let head = Index::load_head(&self.disk, &self.dir, self.base)?
-            .filter(|head| head.position == self.published());
+        let stored = match self.is_retired() {
+            true => None,
+            false => Index::load_head(&self.disk, &self.dir, self.base)?,
+        };
+        let head = stored.filter(|head| head.position == self.published());
         let max = match head {
             Some(head) => head.max_timestamp,
             None => self.with_index(|index| index.head().max_timestamp)?,
@@ -162,7 +200,15 @@ impl<D: Disk> Segment<D> {
         Ok(max)
     }
 
+    fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Under the index's lock.
     fn store(&self, index: &Index) {
+        if self.is_retired() {
+            return;
+        }
         if let Err(error) = index.store(&self.disk, &self.dir) {
             tracing::warn!(
                 segment = %self.path.display(), %error,
@@ -172,8 +218,11 @@ impl<D: Disk> Segment<D> {
     }
 
     fn load_index(&self) -> io::Result<Index> {
-        let stored = Index::load(&self.disk, &self.dir, self.base)?
-            .filter(|index| index.head().position <= self.published());
+        let stored = match self.is_retired() {
+            true => None,
+            false => Index::load(&self.disk, &self.dir, self.base)?,
+        };
+        let stored = stored.filter(|index| index.head().position <= self.published());
         let complete = stored.as_ref().is_some_and(|i| i.head().position == self.published());
         let index = self.extend(stored.unwrap_or_else(|| Index::new(self.base)))?;
         if !complete {
@@ -204,3 +253,28 @@ impl<D: Disk> Segment<D> {
 
 /// Bytes between entries of an index that is made again: the default, since the setting it was made with is not stored.
 const REBUILT_INTERVAL: u32 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{DiskFile, MemDisk};
+
+    #[test]
+    fn a_retired_segment_reads_on_and_leaves_its_name_to_another() {
+        let (disk, dir) = (MemDisk::new(), Path::new("/log"));
+        disk.create_dir_all(dir).unwrap();
+        let segment = Segment::create(&disk, dir, Offset(7)).unwrap();
+        segment.retire().unwrap();
+        disk.remove(segment.path()).unwrap();
+        segment.store_index();
+        segment.rebuild_index().unwrap();
+        segment.drop_index();
+        segment.with_index(|_| ()).unwrap();
+        assert_eq!(segment.max_timestamp().unwrap(), Timestamp::NONE);
+        assert_eq!(disk.list(dir).unwrap(), Vec::<String>::new());
+        assert_eq!(segment.file().unwrap().len().unwrap(), 0);
+        segment.reinstate();
+        segment.store_index();
+        assert_eq!(disk.list(dir).unwrap().len(), 2);
+    }
+}

@@ -27,6 +27,10 @@ pub(super) struct Shared<D: Disk> {
     durable_end: AtomicU64,
     /// Counts truncations: a cursor from before one must be looked up again.
     generation: AtomicU64,
+    /// Counts swaps of segments: a cursor from before one must be looked up again. Changes under the lock of the list.
+    layout: AtomicU64,
+    /// No key has two records before this offset, as far as compaction has been.
+    cleaned: AtomicU64,
     loaded: Mutex<VecDeque<Weak<Segment<D>>>>,
 }
 
@@ -47,6 +51,8 @@ impl<D: Disk> Shared<D> {
             end: AtomicU64::new(end.get()),
             durable_end: AtomicU64::new(end.get()),
             generation: AtomicU64::new(0),
+            layout: AtomicU64::new(0),
+            cleaned: AtomicU64::new(0),
             loaded: Mutex::default(),
         }
     }
@@ -81,6 +87,27 @@ impl<D: Disk> Shared<D> {
 
     pub(super) fn next_generation(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn layout(&self) -> u64 {
+        self.layout.load(Ordering::Acquire)
+    }
+
+    /// What lies before the start is clean: it is not there.
+    pub(super) fn cleaned_to(&self) -> Offset {
+        Offset(self.cleaned.load(Ordering::Acquire)).max(self.start())
+    }
+
+    pub(super) fn set_cleaned_to(&self, to: Offset) {
+        self.cleaned.store(to.get(), Ordering::Release);
+    }
+
+    /// Changes where batches lie, though not which there are: who finds a segment of the new list finds the new layout.
+    pub(super) fn change_layout(&self, change: impl FnOnce(&mut Vec<Arc<Segment<D>>>)) {
+        self.change_segments(|segments| {
+            change(segments);
+            self.layout.fetch_add(1, Ordering::AcqRel);
+        });
     }
 
     pub(super) fn segments(&self) -> Vec<Arc<Segment<D>>> {

@@ -58,6 +58,8 @@ impl<D: Disk> PartitionLog<D> {
         let (disk, dir) = (self.shared.disk.clone(), self.shared.dir.clone());
         let decided = disk::replace_file(&disk, &dir, FILE, &to.encode(), SyncMode::Durable);
         decided.map_err(|error| self.failed("start over", error))?;
+        // Before a file goes: who reads by name shall not take its successor for damaged.
+        self.shared.next_generation();
         let begun = to.carry_out(&disk, &dir);
         let (segment, checkpoint) = begun.map_err(|error| self.half_done(&error))?;
         self.begin(to, segment, checkpoint);
@@ -69,6 +71,7 @@ impl<D: Disk> PartitionLog<D> {
         self.shared.next_generation();
         self.shared.change_segments(|segments| *segments = vec![segment.clone()]);
         self.shared.set_start(to.start);
+        self.shared.set_cleaned_to(Offset::ZERO);
         self.shared.set_end(to.start);
         self.shared.set_durable_end(to.start);
         self.active = segment;

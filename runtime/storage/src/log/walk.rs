@@ -5,6 +5,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use millstream_protocol::batch::checksum::crc32c;
 use millstream_protocol::batch::{BatchError, BatchHeader, FrameHeader, SEAL_SIZE};
 use millstream_protocol::ids::Offset;
@@ -19,7 +20,7 @@ const MAGIC_AT: usize = SEAL_SIZE + 16;
 const MAGIC: u8 = 2;
 /// Bytes read at once where whole frames are checked, and where only headers are.
 const FULL_WINDOW: usize = 1 << 20;
-const HEADER_WINDOW: usize = 32 << 10;
+pub(crate) const HEADER_WINDOW: usize = 32 << 10;
 
 /// How much of each frame is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,19 @@ impl<'f, F: DiskFile> Walk<'f, F> {
         let frame = Frame { position: self.position, unsynced, header };
         self.position = frame.end();
         Ok(Some(frame))
+    }
+
+    /// The frame at the position with all its bytes, or none at the end.
+    pub(crate) fn next_whole(&mut self) -> Result<Option<(Frame, Bytes)>, WalkError> {
+        assert_eq!(self.depth, Depth::Full, "whole frames are checked");
+        let Some(frame) = self.next()? else {
+            return Ok(None);
+        };
+        let len = frame_len(&frame.header);
+        self.position = frame.position;
+        let bytes = Bytes::copy_from_slice(&self.bytes(len)?[..len]);
+        self.position = frame.end();
+        Ok(Some((frame, bytes)))
     }
 
     /// Moves past a bad frame to the next place where a frame with a good seal and `least` or more

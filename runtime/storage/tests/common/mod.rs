@@ -5,7 +5,10 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails the test")]
 
+pub(crate) mod compacting;
+pub(crate) mod keyed;
 pub(crate) mod small;
+pub(crate) mod snapping;
 
 use std::path::Path;
 
