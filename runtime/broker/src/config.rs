@@ -82,6 +82,7 @@ impl Config {
         let millis = |duration: Duration| u64::try_from(duration.0.as_millis()).unwrap_or(u64::MAX);
         let (day, save) = (24 * 60 * 60 * 1000, self.storage.position_save);
         range("storage.position_save (ms)", millis(save), 10, day)?;
+        range("storage.compaction_check (ms)", millis(self.storage.compaction_check), 10, day)?;
         range("storage.retention_check (ms)", millis(self.storage.retention_check), 10, day)?;
         let Replication { heartbeat, timeout, election, fence_after, .. } = self.replication;
         range("replication.heartbeat (ms)", millis(heartbeat), 5, 10_000)?;

@@ -28,6 +28,7 @@ mod arrivals;
 mod broker;
 mod clock;
 mod cluster;
+mod compaction;
 mod coordinators;
 mod cores;
 mod drivers;

@@ -211,6 +211,8 @@ impl Opener {
         self.peers.hosted().remove(handle.id());
         handle.stop();
         handle.ended().await;
+        // A pass of compaction may still be writing beside it.
+        drop(handle.compacting().await);
     }
 
     /// Closes a partition that nobody wants any more, at once.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use millstream_core::metadata::CompactionPolicy;
 use millstream_protocol::batch::{BatchHeader, Origin, Rules};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::ids::{LeaderEpoch, PartitionIndex, TopicId, TopicName};
@@ -24,6 +25,8 @@ use crate::metrics::TopicMetrics;
 pub(crate) struct Settings {
     /// The largest batch that is taken.
     pub(crate) max_batch_bytes: u32,
+    /// How it is compacted, if it is: then every record needs a key.
+    pub(crate) compaction: Option<CompactionPolicy>,
     /// What every batch goes through before it is appended.
     pub(crate) ingress: Option<Ingress>,
 }

@@ -332,7 +332,8 @@ impl Reconciler {
                 Some(Ingress::new(topic, partition, filter))
             }
         };
-        Settings { max_batch_bytes: config.max_batch_bytes, ingress }
+        let (max_batch_bytes, compaction) = (config.max_batch_bytes, config.compaction);
+        Settings { max_batch_bytes, compaction, ingress }
     }
 
     async fn delete(&mut self, id: TopicId) {

@@ -393,7 +393,7 @@ fn records_of_an_aborted_transaction_go_and_never_count_and_its_marker_stays_as_
             rules.now = Timestamp(now);
             rules.delete_retention = Duration::from_millis(100);
             rules.tombstone_floor = Offset::MAX;
-            rules.aborted = Box::new(|producer, _| producer == ProducerId(2));
+            rules.aborted = Box::new(|header| header.producer_id == ProducerId(2));
         });
         let left = batches(log);
         let front = left.iter().take_while(|batch| batch.header.base_offset < Offset(5));

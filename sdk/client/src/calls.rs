@@ -286,6 +286,7 @@ const fn is_prompt(request: &Request) -> bool {
         | Request::ReadSnapshot(_)
         | Request::HandOver(_)
         | Request::WriteMarkers(_)
-        | Request::HoldsTransaction(_) => false,
+        | Request::HoldsTransaction(_)
+        | Request::CleanedTo(_) => false,
     }
 }

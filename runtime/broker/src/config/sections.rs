@@ -92,6 +92,10 @@ pub struct Storage {
     pub position_save: Duration,
     /// Bytes of logs that are read again each second to find damage; 0 is never.
     pub scrub_rate: Bytes,
+    /// How often compacted topics are looked at.
+    pub compaction_check: Duration,
+    /// Bytes that a compaction reads and writes each second; 0 is no limit.
+    pub compaction_rate: Bytes,
 }
 
 impl Default for Storage {
@@ -101,6 +105,8 @@ impl Default for Storage {
             retention_check: Duration::from_secs(30),
             position_save: Duration::from_secs(1),
             scrub_rate: Bytes(4 << 20),
+            compaction_check: Duration::from_secs(15),
+            compaction_rate: Bytes(64 << 20),
         }
     }
 }

@@ -50,8 +50,14 @@ fn find(broker: &Broker, topic: &TopicName) -> Option<(TopicId, u32)> {
     image.topic(topic).map(|(id, topic)| (id, topic.partition_count()))
 }
 
-/// Nothing of it expires: what counts is the last row of each key.
+/// Nothing of it expires: what counts is the last row of each key. A coordinator reads all of it before it serves, so
+/// that it is kept short.
 fn configs() -> BTreeMap<String, String> {
-    let keep = |key: &str| (key.to_owned(), "-1".to_owned());
-    BTreeMap::from([keep("retention.ms"), keep("retention.bytes")])
+    let set = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    BTreeMap::from([
+        set("cleanup.policy", "compact"),
+        set("segment.bytes", "16777216"),
+        set("segment.ms", "3600000"),
+        set("delete.retention.ms", "60000"),
+    ])
 }

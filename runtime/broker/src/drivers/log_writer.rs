@@ -26,12 +26,16 @@ use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{LeaderEpoch, Offset, Timestamp};
 use millstream_storage::disk::AnyDisk;
 use millstream_storage::log::{
-    AppendBatch, AppendError, Durability, LogConfig, MaintenanceError, PartitionLog, StartOver,
+    AppendBatch, AppendError, Compacted, Compaction, CompactionRules, Dirt, Durability, LogConfig,
+    MaintenanceError, PartitionLog, StartOver, SwapError, Swapped,
 };
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use crate::metrics::LogMetrics;
+
+/// What came of putting a compaction in place.
+pub(crate) type Swap = Result<Swapped<AnyDisk>, SwapError>;
 
 /// The log as the broker uses it.
 pub(crate) type Log = PartitionLog<AnyDisk>;
@@ -57,7 +61,13 @@ pub(crate) enum Task {
     SnapshotProducers(Offset, Vec<u8>),
     /// Sync everything and note it down, so that the next open has nothing to scan.
     Checkpoint,
-    /// The same, as the last task.
+    /// Say how much a compaction up to an offset would find to clean.
+    Dirt(Offset, oneshot::Sender<Dirt>),
+    /// Plan a pass of compaction.
+    PlanCompaction(Box<CompactionRules>, oneshot::Sender<Option<Compaction<AnyDisk>>>),
+    /// Put what a pass has made in place.
+    SwapCompacted(Box<Compacted<AnyDisk>>, oneshot::Sender<Swap>),
+    /// Sync everything and note it down, as the last task.
     Close,
 }
 
@@ -384,6 +394,17 @@ impl Turn<'_> {
                 self.tell(Completion::Synced { end: self.log.durable_end() });
                 noted
             }
+            Task::Dirt(until, answer) => {
+                // Who asked may have gone away.
+                let _ = answer.send(self.log.dirt(until));
+                return;
+            }
+            Task::PlanCompaction(rules, answer) => {
+                // Who asked may have gone away.
+                drop(answer.send(self.log.plan_compaction(*rules)));
+                return;
+            }
+            Task::SwapCompacted(compacted, answer) => return self.swap(*compacted, answer),
             Task::SnapshotProducers(at, bytes) => self.log.write_producer_snapshot(at, &bytes),
             Task::Close => {
                 let closed = self.log.checkpoint();
@@ -397,6 +418,15 @@ impl Turn<'_> {
                 self.tell(Completion::Stopped { reason: reason.to_string() });
             }
         }
+    }
+
+    fn swap(&mut self, compacted: Compacted<AnyDisk>, answer: oneshot::Sender<Swap>) {
+        let swapped = self.log.swap_compacted(compacted);
+        if let Err(SwapError::Stopped(reason)) = &swapped {
+            self.tell(Completion::Stopped { reason: reason.to_string() });
+        }
+        // Who asked may have gone away.
+        drop(answer.send(swapped));
     }
 
     /// Says how the log was cut.

@@ -17,6 +17,7 @@ mod shell;
 mod streams;
 mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,16 +28,16 @@ use millstream_core::metadata::Placement;
 use millstream_core::replication::{Ballot, Input, Partition};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::{ErrorCode, WireError};
-use millstream_protocol::ids::{LeaderEpoch, Offset, ReplicaId, TopicPartition};
+use millstream_protocol::ids::{LeaderEpoch, Offset, ProducerId, ReplicaId, TopicPartition};
 use millstream_protocol::message::produce::{Acks, ProducerIdentity};
 use millstream_storage::disk::AnyDisk;
-use millstream_storage::log::{LogReader, ReadError};
+use millstream_storage::log::{Compacted, Compaction, CompactionRules, Dirt, LogReader, ReadError};
 use millstream_storage::metadata::{Change, Table};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::log_writer::{Completion, LogHandle};
+use super::log_writer::{Completion, LogHandle, Swap, Task};
 use super::mailbox::{self, Sources};
 use super::store::StoreHandle;
 pub(crate) use fetched::{Fetched, control};
@@ -73,6 +74,7 @@ struct Shared {
     /// What was last to be made durable.
     ballot: Arc<Mutex<Ballot>>,
     streams: Streams,
+    compacting: Arc<tokio::sync::Mutex<()>>,
     stop: CancellationToken,
     /// Nobody wants what is in it any more.
     unwanted: Arc<AtomicBool>,
@@ -222,6 +224,47 @@ impl Handle {
         })
     }
 
+    /// How much a compaction up to an offset would find to clean. Nothing from a partition that is being closed.
+    pub(crate) async fn dirt(&self, until: Offset) -> Option<Dirt> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::Log(Task::Dirt(until, answer))).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Plans a pass of compaction, if there is anything for it.
+    pub(crate) async fn plan_compaction(
+        &self,
+        rules: CompactionRules,
+    ) -> Option<Compaction<AnyDisk>> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::Log(Task::PlanCompaction(Box::new(rules), answer))).await.ok()?;
+        told.await.ok().flatten()
+    }
+
+    /// Puts what a pass has made in place.
+    pub(crate) async fn swap_compacted(&self, compacted: Compacted<AnyDisk>) -> Option<Swap> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::Log(Task::SwapCompacted(Box::new(compacted), answer))).await.ok()?;
+        told.await.ok()
+    }
+
+    /// The producers that are remembered. Unknown of a partition that is being closed.
+    pub(crate) async fn remembered_producers(&self) -> Option<BTreeSet<ProducerId>> {
+        let (answer, told) = oneshot::channel();
+        self.send(Message::Producers(answer)).await.ok()?;
+        told.await.ok()
+    }
+
+    /// Held while a pass of compaction writes beside the log; who removes the files waits for it.
+    pub(crate) async fn compacting(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        Arc::clone(&self.0.compacting).lock_owned().await
+    }
+
+    /// Whether it was asked to end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.0.stop.is_cancelled()
+    }
+
     /// Waits until the driver has ended.
     pub(crate) async fn ended(&self) {
         self.0.inbox.closed().await;
@@ -291,6 +334,7 @@ pub(crate) fn open(start: Start) -> (Handle, impl Future<Output = ()> + Send) {
         recovered_end: start.recovered_end,
         ballot: Arc::clone(&ballot),
         streams: Streams::default(),
+        compacting: Arc::default(),
         stop: start.stop.clone(),
         unwanted: Arc::clone(&unwanted),
     }));

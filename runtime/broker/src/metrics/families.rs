@@ -74,6 +74,8 @@ families! {
         "records in them",
     APPEND_BYTES: Counter "millstream_append_bytes_total" ["topic"]
         "bytes of them",
+    COMPACTED_BYTES: Counter "millstream_log_compacted_bytes_total" ["topic"]
+        "bytes that compaction has freed",
     REPLICATED_RECORDS: Counter "millstream_replicated_records_total" ["topic"]
         "records that this broker took from a partition's leader",
     REPLICATED_BYTES: Counter "millstream_replicated_bytes_total" ["topic"]

@@ -23,6 +23,7 @@ pub(crate) struct TopicMetrics {
     append_bytes: Counter,
     replicated_records: Counter,
     replicated_bytes: Counter,
+    compacted_bytes: Counter,
     produce: Histogram,
     /// By code. A refusal is rare, and costs more than a lock.
     refused: Mutex<BTreeMap<&'static str, u64>>,
@@ -56,6 +57,7 @@ impl TopicMetrics {
             append_bytes: Counter::default(),
             replicated_records: Counter::default(),
             replicated_bytes: Counter::default(),
+            compacted_bytes: Counter::default(),
             produce: Histogram::of_times(),
             refused: Mutex::default(),
             fetch_streams: Counter::default(),
@@ -74,6 +76,11 @@ impl TopicMetrics {
 
     pub(crate) const fn fetch_filter(&self) -> &Arc<Scope> {
         &self.fetch_filter
+    }
+
+    /// A compaction has freed so many bytes.
+    pub(crate) fn compacted(&self, bytes: u64) {
+        self.compacted_bytes.add(bytes);
     }
 
     pub(crate) fn appended(&self, header: &BatchHeader) {
@@ -113,6 +120,7 @@ impl TopicMetrics {
             (of::APPEND_BATCHES, &self.append_batches),
             (of::APPEND_RECORDS, &self.append_records),
             (of::APPEND_BYTES, &self.append_bytes),
+            (of::COMPACTED_BYTES, &self.compacted_bytes),
             (of::REPLICATED_RECORDS, &self.replicated_records),
             (of::REPLICATED_BYTES, &self.replicated_bytes),
             (of::FETCH_STREAMS, &self.fetch_streams),

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use millstream_protocol::batch::cut_at;
 use millstream_protocol::ids::{Offset, TopicPartition};
 use millstream_protocol::message::Open;
 use millstream_protocol::message::peer::{Leadership, OpenPeer, PeerFrame, PeerStream};
@@ -247,6 +248,8 @@ impl Loads {
             tracing::debug!(partition = %envelope.partition, %error, "not sent");
         });
         let (body, cursor) = body.ok()??;
+        // Where compaction has made one of what were several batches, some of them may be there already.
+        let body = cut_at(body, base).ok()?;
         if self.cursors.len() < WAITING {
             self.cursors.insert(envelope.partition, cursor);
         }

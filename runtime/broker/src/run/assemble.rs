@@ -26,6 +26,7 @@ use crate::broker::{Broker, ProducerIds, Room};
 use crate::clock::Clock;
 use crate::cluster::arrival::Card;
 use crate::cluster::{fencing, members, preferred, reports};
+use crate::compaction;
 use crate::config::Config;
 use crate::coordinators::{Attendant, Desks, Office};
 use crate::cores::Cores;
@@ -279,6 +280,8 @@ fn coordinate(broker: &Arc<Broker>, cores: &Arc<Cores>, config: &Config, clock: 
     };
     core.spawn(attendant(broker, cores, clock, office, broker.transactions.desks()).run());
     core.spawn(hanging::run(Arc::clone(broker)));
+    let (every, rate) = (config.storage.compaction_check.0, config.storage.compaction_rate.0);
+    core.spawn(compaction::run(Arc::clone(broker), every, rate));
 }
 
 fn attendant<O: Office>(

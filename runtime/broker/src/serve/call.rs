@@ -107,6 +107,7 @@ pub(crate) async fn serve(
             answer.send(&r, transactions::abort::serve(broker, &r).await).await
         }
         Request::WriteMarkers(_)
+        | Request::CleanedTo(_)
         | Request::HoldsTransaction(_)
         | Request::Propose(_)
         | Request::JoinCluster(_)
@@ -138,6 +139,7 @@ async fn among_brokers(
             answer.send(&r, transactions::write_markers::serve(broker, &r).await).await
         }
         Request::HoldsTransaction(r) => answer.send(&r, holds(broker, &r).await).await,
+        Request::CleanedTo(r) => answer.send(&r, Ok(cluster::cleaned_to::serve(broker, &r))).await,
         Request::Propose(r) => {
             answer.send(&r, broker.metadata.take(body.bytes.clone()).await).await
         }

@@ -1,6 +1,7 @@
 //! Requests about the cluster, a file each; and what only brokers ask.
 
 pub(super) mod balance;
+pub(super) mod cleaned_to;
 pub(super) mod copy_module;
 pub(super) mod drain;
 pub(super) mod hand_over;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_protocol::batch::{BatchHeader, Inspector};
+use millstream_protocol::batch::{Batch, BatchError, BatchHeader, DecodeLimits, Inspector};
 use millstream_protocol::error::{ErrorCode, WireError};
 use millstream_protocol::frame::FrameLimits;
 use millstream_protocol::limits::{MAX_BATCH_BYTES, MAX_PIPELINED_BATCHES};
@@ -169,6 +169,11 @@ impl Intake<'_> {
             return self.refuse(answer, WireError::new(ErrorCode::InvalidRequest, text));
         }
         let _kept = self.partition.keep_settings().await;
+        if self.partition.settings().compaction.is_some()
+            && let Err(error) = self.has_keys(&header, &chunks)
+        {
+            return self.refuse(answer, error);
+        }
         let (header, chunks) = match self.partition.ingress(header, chunks).await {
             Ok(batch) => batch,
             Err(error) => return self.refuse(answer, error),
@@ -177,6 +182,23 @@ impl Intake<'_> {
         let produce = Produce { header, chunks, acks, stream, room, within: None, answer };
         // An error means that the partition is being closed: the answer is dropped, and told so.
         drop(self.partition.send(Message::Produce(produce)).await);
+    }
+
+    /// In a compacted topic a record without a key would be kept for ever.
+    fn has_keys(&self, header: &BatchHeader, chunks: &[Bytes]) -> Result<(), WireError> {
+        let corrupt = |error: BatchError| WireError::new(error.code(), error);
+        let batch = Batch { header: *header, bytes: chunks.concat().into() };
+        let records = batch.records(&DecodeLimits::default()).map_err(corrupt)?;
+        for (at, record) in records.iter().enumerate() {
+            if record.map_err(corrupt)?.key.is_none() {
+                let text = format!(
+                    "record {at} of the batch has no key, and topic {} is compacted: give every record one",
+                    self.partition.topic()
+                );
+                return Err(WireError::new(ErrorCode::InvalidRequest, text));
+            }
+        }
+        Ok(())
     }
 
     fn refuse(&self, answer: Option<oneshot::Sender<Answer>>, error: WireError) {

@@ -30,8 +30,10 @@ const GIB: u64 = 1 << 30;
 /// What a topic's configuration means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// `retention.ms` and `retention.bytes`: how much is kept; -1 is without limit.
+    /// `retention.ms` and `retention.bytes`, where `cleanup.policy` has `delete`: how much is kept; -1 is without limit.
     pub retention: RetentionPolicy,
+    /// Where `cleanup.policy` has `compact`: of all records with one key the newest is kept.
+    pub compaction: Option<CompactionPolicy>,
     /// `segment.bytes`: a segment is closed before it grows beyond this.
     pub segment_bytes: u64,
     /// `segment.ms`: and when its first record is so old.
@@ -44,6 +46,15 @@ pub struct TopicConfig {
     pub filter: Option<ModuleRef>,
     /// `filter.params.NAME`: that module's parameters.
     pub filter_params: BTreeMap<String, String>,
+}
+
+/// How a topic is compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionPolicy {
+    /// `min.cleanable.dirty.ratio`, in thousandths: a log is compacted when so much of it was not.
+    pub dirty_thousandths: u16,
+    /// `delete.retention.ms`: how long a record without a value is kept, so that who reads on meanwhile sees it.
+    pub delete_retention: Duration,
 }
 
 /// Why a configuration was refused.
@@ -82,6 +93,8 @@ enum Range {
     Number { least: u64, most: u64, unlimited: bool },
     /// One of these words.
     Words(&'static [&'static str]),
+    /// A number from 0 to 1.
+    Ratio,
     /// A module version, or nothing.
     Module,
 }
@@ -108,11 +121,13 @@ const fn words(name: &'static str, words: &'static [&'static str]) -> Key {
 
 /// Every key, in the order of their names. The first word of a list is the default.
 const KEYS: &[Key] = &[
-    words("cleanup.policy", &["delete"]),
+    words("cleanup.policy", &["delete", "compact", "compact,delete", "delete,compact"]),
     words("compression.type", &["producer"]),
+    number("delete.retention.ms", "86400000", 0, 3_650 * DAY_MS),
     words("durability", &["fsync", "memory"]),
     Key { name: "filter", default: "", range: Range::Module },
     number("max.message.bytes", "16777216", KIB, MAX_BATCH_BYTES as u64),
+    Key { name: "min.cleanable.dirty.ratio", default: "0.5", range: Range::Ratio },
     limit("retention.bytes", "-1"),
     limit("retention.ms", "604800000"),
     number("segment.bytes", "1073741824", 16 * KIB, 2 * GIB - 1),
@@ -136,6 +151,7 @@ impl Key {
                 (unlimited && value == "-1") || value.parse().is_ok_and(in_range)
             }
             Range::Words(words) => words.contains(&value),
+            Range::Ratio => ratio(value).is_some(),
             Range::Module => value.is_empty() || value.parse::<ModuleRef>().is_ok(),
         };
         if fits {
@@ -154,9 +170,18 @@ impl Key {
                 format!("-1 for no limit, or a whole number from {least} to {most}")
             }
             Range::Words(words) => words.join(" or "),
+            Range::Ratio => "a number from 0 to 1, such as 0.5".into(),
             Range::Module => "a module version such as redact@3, or nothing for no filter".into(),
         }
     }
+}
+
+/// In thousandths: a configuration is compared, and fractions are not.
+fn ratio(value: &str) -> Option<u16> {
+    let ratio: f64 = value.parse().ok()?;
+    let thousandths = (0.0..=1.0).contains(&ratio).then(|| (ratio * 1_000.0).round())?;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+    Some(thousandths as u16)
 }
 
 /// The value in force of one key.
@@ -195,8 +220,18 @@ impl TopicConfig {
             _ => Durability::Fsync,
         };
         let age = limit("retention.ms").map(Duration::from_millis);
+        let policy = value(set, "cleanup.policy");
+        let retention = match policy.contains("delete") {
+            true => RetentionPolicy { bytes: limit("retention.bytes"), age },
+            false => RetentionPolicy { bytes: None, age: None },
+        };
+        let compaction = policy.contains("compact").then(|| CompactionPolicy {
+            dirty_thousandths: ratio(value(set, "min.cleanable.dirty.ratio")).expect("was checked"),
+            delete_retention: Duration::from_millis(number("delete.retention.ms")),
+        });
         Self {
-            retention: RetentionPolicy { bytes: limit("retention.bytes"), age },
+            retention,
+            compaction,
             segment_bytes: number("segment.bytes"),
             segment_age: Duration::from_millis(number("segment.ms")),
             max_batch_bytes: u32::try_from(number("max.message.bytes")).expect("was checked"),
@@ -275,10 +310,21 @@ mod tests {
         insta::assert_snapshot!(refused("retention.ms", "0"), @r#"configuration retention.ms="0": the value must be -1 for no limit, or a whole number from 1 to 9223372036854775807"#);
         insta::assert_snapshot!(refused("segment.bytes", "1GB"), @r#"configuration segment.bytes="1GB": the value must be a whole number from 16384 to 2147483647"#);
         insta::assert_snapshot!(refused("durability", "Fsync"), @r#"configuration durability="Fsync": the value must be fsync or memory"#);
-        insta::assert_snapshot!(refused("cleanup.policy", "compact"), @r#"configuration cleanup.policy="compact": the value must be delete"#);
+        insta::assert_snapshot!(refused("cleanup.policy", "keep"), @r#"configuration cleanup.policy="keep": the value must be delete or compact or compact,delete or delete,compact"#);
+        insta::assert_snapshot!(refused("min.cleanable.dirty.ratio", "50"), @r#"configuration min.cleanable.dirty.ratio="50": the value must be a number from 0 to 1, such as 0.5"#);
         insta::assert_snapshot!(refused("filter", "redact"), @r#"configuration filter="redact": the value must be a module version such as redact@3, or nothing for no filter"#);
-        insta::assert_snapshot!(refused("retention.msec", "1"), @r#"configuration key "retention.msec" is not known: the keys are cleanup.policy, compression.type, durability, filter, max.message.bytes, retention.bytes, retention.ms, segment.bytes, segment.ms, filter.params.NAME"#);
+        insta::assert_snapshot!(refused("retention.msec", "1"), @r#"configuration key "retention.msec" is not known: the keys are cleanup.policy, compression.type, delete.retention.ms, durability, filter, max.message.bytes, min.cleanable.dirty.ratio, retention.bytes, retention.ms, segment.bytes, segment.ms, filter.params.NAME"#);
         insta::assert_snapshot!(refused("filter.params.column", "4"), @"configuration filter.params.*: there is no filter to give it to: set filter too");
+    }
+
+    #[test]
+    fn a_topic_that_is_only_compacted_has_no_retention() {
+        let both = TopicConfig::resolve(&set(&[("cleanup.policy", "compact,delete")])).unwrap();
+        assert!(both.compaction.is_some() && both.retention.age.is_some());
+        let ratio = ("min.cleanable.dirty.ratio", "0.25");
+        let config = TopicConfig::resolve(&set(&[("cleanup.policy", "compact"), ratio])).unwrap();
+        assert_eq!(config.retention, RetentionPolicy { bytes: None, age: None });
+        assert_eq!(config.compaction.unwrap().dirty_thousandths, 250);
     }
 
     #[test]

@@ -32,7 +32,7 @@ mod scenarios;
 
 pub use apply::{Applied, apply};
 pub use command::{Command, Response};
-pub use config::{ConfigError, TopicConfig, config_keys};
+pub use config::{CompactionPolicy, ConfigError, TopicConfig, config_keys};
 pub use features::{Features, Levels};
 pub use image::{Broker, Image, Job, Module, Placement, Topic, dead_letter_topic};
 pub use rejection::Rejection;

@@ -53,7 +53,7 @@ use follower::{Follower, discard};
 use followers::Fetcher;
 use leader::Leader;
 use log::Log;
-use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId};
+use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ProducerId, ReplicaId};
 use millstream_protocol::message::replica::{Content, LogEnd, ReplicaMessage};
 use stopped::Stopped;
 
@@ -226,6 +226,11 @@ impl Partition {
     #[must_use]
     pub fn producers(&self) -> usize {
         self.log.producers.len()
+    }
+
+    /// The producers that are remembered.
+    pub fn remembered(&self) -> impl Iterator<Item = ProducerId> + '_ {
+        self.log.producers.ids()
     }
 
     /// Whether it may have lost what it once had, and has not caught up since.

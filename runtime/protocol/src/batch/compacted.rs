@@ -90,7 +90,7 @@ pub fn emptied(header: &BatchHeader) -> Bytes {
 pub fn filler(base: Offset, next: Offset, epoch: LeaderEpoch) -> Bytes {
     let offsets = next - base;
     assert!((1..=MAX_FILLER_OFFSETS).contains(&offsets), "a filler of {offsets} offsets");
-    let ProducerStamp { id, epoch: producer_epoch, sequence } = ProducerStamp::NONE;
+    let ProducerStamp { id, epoch: producer_epoch, sequence, .. } = ProducerStamp::NONE;
     bare(BatchHeader {
         base_offset: base,
         batch_length: 0,
@@ -143,6 +143,7 @@ fn stamp_of(header: &BatchHeader) -> ProducerStamp {
         id: header.producer_id,
         epoch: header.producer_epoch,
         sequence: header.base_sequence,
+        transactional: header.attributes.is_transactional(),
     }
 }
 
@@ -171,8 +172,12 @@ mod tests {
     use crate::ids::{ProducerEpoch, ProducerId, Sequence};
     use proptest::prelude::*;
 
-    const STAMP: ProducerStamp =
-        ProducerStamp { id: ProducerId(9), epoch: ProducerEpoch(2), sequence: Sequence(40) };
+    const STAMP: ProducerStamp = ProducerStamp {
+        id: ProducerId(9),
+        epoch: ProducerEpoch(2),
+        sequence: Sequence(40),
+        transactional: false,
+    };
 
     fn batch(times: &[i64], codec: Compression) -> Batch {
         let mut builder = BatchBuilder::new(100);

@@ -136,6 +136,13 @@ pub struct SnapshotPart {
     pub bytes: Vec<u8>,
 }
 
+/// Asks up to where replicas were compacted; only brokers ask. Nothing is said of those that are not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CleanedTo {
+    /// The partitions.
+    pub partitions: Vec<TopicPartition>,
+}
+
 /// Tells a broker to give the leadership of a partition away; only brokers ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandOver {

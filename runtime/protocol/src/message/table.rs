@@ -149,4 +149,6 @@ requests! {
     WriteMarkers(transaction::WriteMarkers) -> transaction::MarkersWritten;
     /// Says whether a coordinator knows of an open transaction, for another broker.
     HoldsTransaction(transaction::HoldsTransaction) -> bool;
+    /// Says up to where replicas were compacted, for another broker.
+    CleanedTo(peer::CleanedTo) -> Vec<Option<crate::ids::Offset>>;
 }

@@ -3,6 +3,7 @@
 //! Invariant: a call of the table that is not tested here does not compile.
 
 use millstream_protocol::error::WireError;
+use millstream_protocol::ids::Offset;
 use millstream_protocol::message::{
     Call, Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, produce::*,
     topic::*, transaction::*,
@@ -108,5 +109,6 @@ calls! {
     describe_transaction_comes_back: DescribeTransaction(x::describe()) -> x::description();
     abort_transaction_comes_back: AbortTransaction(x::abort()) -> Just(());
     write_markers_comes_back: WriteMarkers(x::write_markers()) -> x::markers_written();
+    cleaned_to_comes_back: CleanedTo(p::cleaned_to()) -> list(proptest::option::of(any::<u64>().prop_map(Offset)));
     holds_transaction_comes_back: HoldsTransaction(x::holds()) -> any::<bool>();
 }

@@ -50,7 +50,7 @@ calls! {
     FindCoordinator CommitOffsets FetchOffsets ResetOffsets ListGroups DescribeGroup DeleteGroup
     FindTransactionCoordinator InitTransactions AddToTransaction EndTransaction
     CommitOffsetsInTransaction ListTransactions DescribeTransaction AbortTransaction WriteMarkers
-    HoldsTransaction
+    HoldsTransaction CleanedTo
 }
 
 pub(crate) fn every_type(visitor: &mut impl Visitor) {

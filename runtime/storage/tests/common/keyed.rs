@@ -36,6 +36,7 @@ pub(crate) fn stamp(producer: i64, sequence: i32) -> ProducerStamp {
         id: ProducerId(producer),
         epoch: ProducerEpoch(1),
         sequence: Sequence(sequence),
+        transactional: false,
     }
 }
 
@@ -169,6 +170,7 @@ impl Written {
                 id: header.producer_id,
                 epoch: header.producer_epoch,
                 sequence: header.base_sequence,
+                transactional: false,
             };
             found.insert(stamp.id, (header.base_offset, header.next_offset(), stamp));
         })

@@ -2,6 +2,7 @@
 //!
 //! Invariant: who waits for an answer gets one, or learns that the partition was closed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,13 +11,14 @@ use millstream_core::metadata::Placement;
 use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, ReplicaId, Timestamp};
+use millstream_protocol::ids::{JobId, LeaderEpoch, Offset, ProducerId, ReplicaId, Timestamp};
 use millstream_protocol::message::produce::{Acks, ProduceAck, ProducerIdentity};
 use millstream_protocol::message::replica::{LogEnd, ReplicaMessage};
 use millstream_storage::log::LogConfig;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Fetched, History, Stream};
+use crate::drivers::log_writer::Task;
 
 /// The fate of a batch.
 pub(crate) type Answer = Result<ProduceAck, WireError>;
@@ -40,6 +42,10 @@ pub(crate) enum Message {
     ForgetJob(JobId),
     /// Delete what retention no longer keeps, before the offset.
     Retain(Timestamp, Offset),
+    /// Something for the log's writer that the machine need not know of.
+    Log(Task),
+    /// The producers that are remembered.
+    Producers(oneshot::Sender<BTreeSet<ProducerId>>),
     /// Note down what is durable.
     Checkpoint,
 }

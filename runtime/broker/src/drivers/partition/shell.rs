@@ -3,7 +3,7 @@
 //! Invariant: a batch is appended once and answered once; what came from another replica is appended or dropped
 //! once; messages leave in the order in which the machine said them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -93,6 +93,8 @@ pub(super) struct PartitionShell {
     asked_ends: Vec<(LeaderEpoch, oneshot::Sender<History>)>,
     /// The same: which transactions are open for so long.
     asked_open: Vec<(Duration, oneshot::Sender<Vec<ProducerIdentity>>)>,
+    /// The same: which producers are remembered.
+    asked_producers: Vec<oneshot::Sender<BTreeSet<ProducerId>>>,
     /// The same: whether it may go.
     asked_to_leave: Option<(Placement, oneshot::Sender<bool>)>,
     stop: CancellationToken,
@@ -143,6 +145,7 @@ impl PartitionShell {
             asked: BTreeMap::new(),
             asked_ends: Vec::new(),
             asked_open: Vec::new(),
+            asked_producers: Vec::new(),
             asked_to_leave: None,
             stop: stop.clone(),
             unwanted,
@@ -374,6 +377,14 @@ impl Shell for PartitionShell {
                 self.log.submit(&mut vec![Task::FindRetained(now, committed)]);
                 None
             }
+            Message::Log(task) => {
+                self.log.submit(&mut vec![task]);
+                None
+            }
+            Message::Producers(answer) => {
+                self.asked_producers.push(answer);
+                Some(Input::Tick)
+            }
             Message::Checkpoint => {
                 self.log.submit(&mut vec![Task::Checkpoint]);
                 None
@@ -537,6 +548,10 @@ impl Shell for PartitionShell {
             let open = open.map(|(id, open)| ProducerIdentity { id, epoch: open.epoch }).collect();
             // Who asked may have gone away.
             let _ = asked.send(open);
+        }
+        for asked in self.asked_producers.drain(..) {
+            // Who asked may have gone away.
+            let _ = asked.send(machine.remembered().collect());
         }
         for (epoch, asked) in self.asked_ends.drain(..) {
             // Who asked may have gone away.

@@ -247,6 +247,11 @@ impl ProducerTable {
         self.windows.len()
     }
 
+    /// Who is remembered.
+    pub fn ids(&self) -> impl Iterator<Item = ProducerId> + '_ {
+        self.windows.keys().copied()
+    }
+
     /// Whether no producer is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -107,5 +107,6 @@ pub(crate) fn every_call() -> Vec<Request> {
             partition: OF,
         }
         .into(),
+        CleanedTo { partitions: vec![OF] }.into(),
     ]
 }

@@ -2,8 +2,8 @@
 
 use millstream_protocol::ids::{ReplicaId, TopicPartition};
 use millstream_protocol::message::peer::{
-    CopyModule, HandOver, JoinCluster, JoinedCluster, Leadership, OpenPeer, PartitionStatus,
-    PeerFrame, PeerStream, ReadModule, ReadSnapshot, SnapshotPart,
+    CleanedTo, CopyModule, HandOver, JoinCluster, JoinedCluster, Leadership, OpenPeer,
+    PartitionStatus, PeerFrame, PeerStream, ReadModule, ReadSnapshot, SnapshotPart,
 };
 use millstream_protocol::message::replica::{Content, Envelope, LogEnd, Progress, ReplicaMessage};
 use proptest::option;
@@ -131,6 +131,10 @@ pub(crate) fn snapshot_part() -> impl Strategy<Value = SnapshotPart> {
         size,
         bytes,
     })
+}
+
+pub(crate) fn cleaned_to() -> impl Strategy<Value = CleanedTo> {
+    list(topic_partition()).prop_map(|partitions| CleanedTo { partitions })
 }
 
 pub(crate) fn hand_over() -> impl Strategy<Value = HandOver> {

@@ -201,6 +201,8 @@ impl<'a> Judge<'a> {
                 Fate::Goes
             }
             Some((ControlType::Voters, _)) | None => Fate::Stays,
+            // A marker without a producer ends nobody's transaction.
+            Some((ControlType::Commit | ControlType::Abort, _)) => Fate::Stays,
         })
     }
 

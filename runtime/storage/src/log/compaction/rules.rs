@@ -5,6 +5,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use millstream_protocol::batch::BatchHeader;
 use millstream_protocol::ids::{Offset, ProducerId, Timestamp};
 
 /// Memory for the keys of one pass: some two million.
@@ -12,8 +13,8 @@ pub const DEFAULT_KEY_BYTES: usize = 128 << 20;
 /// How long a tombstone stays, so that a consumer that reads on meanwhile sees it.
 pub const DEFAULT_DELETE_RETENTION: Duration = Duration::from_hours(24);
 
-/// Says of the batch of a transaction, by its producer and base offset, whether that was aborted.
-pub type IsAborted = Box<dyn Fn(ProducerId, Offset) -> bool + Send>;
+/// Says of the batch of a transaction whether that was aborted.
+pub type IsAborted = Box<dyn Fn(&BatchHeader) -> bool + Send>;
 /// Says whether a producer is remembered, so that its newest batch is to be found in the log.
 pub type IsRemembered = Box<dyn Fn(ProducerId) -> bool + Send>;
 
@@ -45,7 +46,7 @@ impl CompactionRules {
             now,
             delete_retention: DEFAULT_DELETE_RETENTION,
             key_bytes: DEFAULT_KEY_BYTES,
-            aborted: Box::new(|_, _| false),
+            aborted: Box::new(|_| false),
             remembered: Box::new(|_| true),
         }
     }

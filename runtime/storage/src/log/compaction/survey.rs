@@ -121,7 +121,7 @@ impl Survey {
 /// Whether the records of a batch never counted.
 pub(super) fn is_aborted(header: &BatchHeader, aborted: &super::rules::IsAborted) -> bool {
     let of_transaction = header.attributes.is_transactional() && !header.attributes.is_control();
-    of_transaction && aborted(header.producer_id, header.base_offset)
+    of_transaction && aborted(header)
 }
 
 fn is_voters(batch: &Batch) -> bool {
