@@ -22,6 +22,8 @@ use millstream_storage::log::{
     Compacted, Compaction, CompactionError, CompactionRules, Dirt, SwapError,
 };
 
+use tokio::runtime::Handle as Runtime;
+
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::drivers::partition::{Handle, Message, View};
@@ -93,7 +95,8 @@ async fn compact(
     let now = Clock::wall();
     let tombstones = known.horizon.is_some_and(|horizon| horizon <= now);
     let floor = if tombstones { floor(broker, partition).await } else { Offset::ZERO };
-    if !is_dirty(&dirt, policy) && !(tombstones && known.floor < floor) {
+    let due = is_dirty(&dirt, policy) || (tombstones && known.floor < floor);
+    if !due {
         return Ok(known);
     }
     // Of tombstones whose time is not known yet nothing can go.
@@ -113,7 +116,11 @@ async fn compact(
     };
     let report = swapped.report;
     // Large files give their room back slowly.
-    drop(blocking(move || Ok(drop(swapped))).await);
+    let given_back = blocking(move || {
+        drop(swapped);
+        Ok(())
+    });
+    drop(given_back.await);
     tracing::info!(
         topic = %partition.topic(), partition = %partition.id().partition, took = ?begun.elapsed(),
         records = report.records_before, kept = report.records_after,
@@ -158,6 +165,7 @@ async fn pass(
     let handle: Handle = (**partition).clone();
     // Whoever removes the files waits for it.
     let held = handle.compacting().await;
+    let runtime = Runtime::current();
     let run = move || {
         let _held = held;
         let begun = Instant::now();
@@ -166,10 +174,10 @@ async fn pass(
             bytes += more;
             let due = bytes.saturating_mul(1_000).checked_div(bytes_per_second).unwrap_or(0);
             let wait = Duration::from_millis(due).saturating_sub(begun.elapsed());
-            if !wait.is_zero() {
-                std::thread::sleep(wait);
+            match runtime.block_on(handle.stops_within(wait)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
             }
-            if handle.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         Ok(plan.run(&mut pace))
     };

@@ -260,8 +260,12 @@ impl Handle {
         Arc::clone(&self.0.compacting).lock_owned().await
     }
 
-    /// Whether it was asked to end.
-    pub(crate) fn is_stopping(&self) -> bool {
+    /// Waits for so long. Returns whether it was asked to end by then.
+    pub(crate) async fn stops_within(&self, wait: Duration) -> bool {
+        if !wait.is_zero() {
+            // Either way it is looked at.
+            let _ = tokio::time::timeout(wait, self.0.stop.cancelled()).await;
+        }
         self.0.stop.is_cancelled()
     }
 
