@@ -211,7 +211,9 @@ impl Client {
         call: C,
     ) -> Result<C::Response, ClientError> {
         let call = Outgoing::new(call.into(), Bytes::new(), &|_| ());
-        run::<C>(self, &mut AtLeader::new(self, topic, partition), &call).await
+        let mut to = AtLeader::new(self, topic, partition);
+        // In a box, so that what a program builds on it stays shallow.
+        Box::pin(run::<C>(self, &mut to, &call)).await
     }
 
     /// The same, and tells how many bytes of the body were sent, each time when it is more. It begins again when the
@@ -227,11 +229,12 @@ impl Client {
         let call = Outgoing::new(request, body, sent);
         match &place {
             Some((topic, partition)) => {
-                run::<C>(self, &mut AtLeader::new(self, topic, *partition), &call).await
+                let mut to = AtLeader::new(self, topic, *partition);
+                Box::pin(run::<C>(self, &mut to, &call)).await
             }
             None => {
                 let mut to = Anywhere::default();
-                let response = run::<C>(self, &mut to, &call).await?;
+                let response = Box::pin(run::<C>(self, &mut to, &call)).await?;
                 if let Some(broker) = to.asked() {
                     meet(self, broker).await;
                 }

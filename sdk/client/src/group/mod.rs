@@ -16,13 +16,14 @@ mod membership;
 mod offsets;
 mod shared;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millstream_protocol::error::ErrorCode;
 use millstream_protocol::ids::{MemberId, Offset, PartitionIndex, TopicName, TopicPartition};
-use millstream_protocol::message::group::Committed;
+use millstream_protocol::message::group::{Committed, FetchOffsets};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -69,6 +70,7 @@ const ASSIGNING: usize = 64;
 /// # Ok(()) });
 /// ```
 pub struct GroupConsumer {
+    client: Client,
     consumer: Arc<Consumer>,
     config: GroupConfig,
     shared: Arc<Shared>,
@@ -111,7 +113,8 @@ impl GroupConsumer {
         };
         let course = tokio::sync::Mutex::new(course);
         let runtime = Handle::current();
-        Ok(Self { consumer, config, shared, membership, runtime, ledger, course })
+        let client = client.clone();
+        Ok(Self { client, consumer, config, shared, membership, runtime, ledger, course })
     }
 
     /// The next batch of any partition that is owned. Everything that was handed out before counts as processed.
@@ -182,15 +185,32 @@ impl GroupConsumer {
     }
 
     /// Goes back, in every partition that it owns, to what the group has committed: after a transaction that offsets
-    /// were to be committed with was aborted.
+    /// were to be committed with was aborted, or may have been. Of the latter settle the producer first
+    /// ([`crate::TransactionalProducer::settle`]): while a transaction is about to move an offset, this waits.
     ///
     /// # Errors
-    /// As [`Consumer::seek`].
+    /// The coordinator cannot be reached, or as [`Consumer::seek`].
     pub async fn rewind(&self) -> Result<(), ConsumeError> {
         // Nothing is handed out meanwhile.
         let _course = self.course.lock().await;
-        for ((topic, partition), committed) in self.ledger.committed() {
-            let at = committed.map_or(self.config.start, StartAt::Offset);
+        let owned = self.ledger.forget_handed_out();
+        let partitions = Some(owned.iter().map(|(_, of)| *of).collect());
+        let call = FetchOffsets { group: self.shared.group.clone(), partitions };
+        let offsets = self.client.call_of_group(&self.shared.group, call).await;
+        let offsets: BTreeMap<_, _> = match offsets {
+            Ok(told) => {
+                told.offsets.into_iter().map(|one| (one.partition, one.committed)).collect()
+            }
+            // Nobody has committed anything yet.
+            Err(ClientError::Refused(error)) if error.code == ErrorCode::UnknownGroup => {
+                BTreeMap::new()
+            }
+            Err(error) => return Err(error.into()),
+        };
+        for ((topic, partition), of) in owned {
+            let committed = offsets.get(&of);
+            self.ledger.is_committed(&(topic.clone(), partition), committed.map(|at| at.offset));
+            let at = committed.map_or(self.config.start, |at| StartAt::Offset(at.offset));
             self.consumer.seek(topic.as_str(), partition, at).await?;
         }
         Ok(())

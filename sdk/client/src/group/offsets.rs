@@ -177,13 +177,20 @@ impl Ledger {
         Noted { ledger: Arc::clone(self), wanted }
     }
 
-    /// Where each partition is read again from after a transaction was aborted.
-    pub(super) fn committed(&self) -> Vec<(Name, Option<Offset>)> {
+    /// Nothing counts as handed out any more: it will be again. Returns what is owned.
+    pub(super) fn forget_handed_out(&self) -> Vec<(Name, TopicPartition)> {
         let mut accounts = self.accounts.lock();
         for account in accounts.values_mut() {
             (account.handed_out, account.processed) = (None, None);
         }
-        accounts.iter().map(|(name, account)| (name.clone(), account.committed)).collect()
+        accounts.iter().map(|(name, account)| (name.clone(), account.of)).collect()
+    }
+
+    /// What the coordinator says of a partition.
+    pub(super) fn is_committed(&self, name: &Name, offset: Option<Offset>) {
+        if let Some(account) = self.accounts.lock().get_mut(name) {
+            account.committed = account.committed.max(offset);
+        }
     }
 
     /// Partitions that are further than what is committed.

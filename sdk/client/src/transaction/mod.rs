@@ -93,13 +93,22 @@ impl TransactionalProducer {
     /// # Errors
     /// [`TransactionError::Fenced`], or why the coordinator cannot be reached.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, TransactionError> {
-        match self.state {
-            State::Ready => {}
-            State::Open => self.roll_back().await?,
-            State::Unsure => self.take_over().await?,
-        }
+        self.settle().await?;
         self.state = State::Open;
         Ok(Transaction { of: self, noted: parking_lot::Mutex::default() })
+    }
+
+    /// Ends what is open or in doubt: after it every transaction of this id is committed or aborted, for good. To go on
+    /// after an error, before [`GroupConsumer::rewind`].
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub async fn settle(&mut self) -> Result<(), TransactionError> {
+        match self.state {
+            State::Ready => Ok(()),
+            State::Open => self.roll_back().await,
+            State::Unsure => self.take_over().await,
+        }
     }
 
     /// The identity under which it writes now.
