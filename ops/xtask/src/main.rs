@@ -43,7 +43,7 @@ enum Verb {
     Tidy,
     /// Build the guest examples to target/guests/NAME.wasm
     Guests,
-    /// Run the README's commands against a broker of their own
+    /// Run the commands of the README and the guides against a broker of their own
     Tour(tour::Options),
     /// Simulate whole clusters under faults: one random seed, SEED again, --seeds N or --minutes M
     Sim(sim::Options),

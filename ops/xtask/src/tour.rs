@@ -1,6 +1,6 @@
-//! `cargo xtask tour`: the README's commands, run as they are printed.
+//! `cargo xtask tour`: the commands of the README and the guides, run as they are printed.
 //!
-//! Invariant: what is run is the README's own text, so that a command that no longer works fails
+//! Invariant: what is run is their own text, so that a command that no longer works fails
 //! here before a reader meets it.
 
 use std::env;
@@ -35,10 +35,17 @@ impl Options {
 /// The line before a block of commands that are run here.
 const MARK: &str = "<!-- tour -->";
 
-/// Runs every marked block of the README against one broker, in one shell, stopping at what fails.
+/// Runs every marked block of the README and then of the guides against one broker, in one shell, stopping at what fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let readme = fs::read_to_string(workspace::root().join("README.md")).context("no README.md")?;
-    let script = blocks(&readme)?.join("\n");
+    let mut script = String::new();
+    for document in documents()? {
+        let text =
+            fs::read_to_string(&document).with_context(|| format!("no {}", document.display()))?;
+        for block in blocks(&text).with_context(|| document.display().to_string())? {
+            script.push_str(block);
+            script.push('\n');
+        }
+    }
     let profile = if options.dev { Profile::Dev } else { Profile::Release };
     let binary = match &options.binary {
         Some(path) => {
@@ -60,8 +67,20 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     link(&workspace::root().join("ops"), &folder.path().join("ops"))?;
     run.current_dir(folder.path());
     shell::run(broker.client().guide(&mut run)).map_err(|error| broker.explain(error))?;
-    println!("the README's commands work");
+    println!("the commands of the README and the guides work");
     Ok(())
+}
+
+/// The README, then the guides by their names.
+fn documents() -> Result<Vec<PathBuf>> {
+    let root = workspace::root();
+    let mut guides = Vec::new();
+    for entry in fs::read_dir(root.join("ops/guides")).context("no guides")? {
+        guides.push(entry?.path());
+    }
+    guides.sort();
+    guides.insert(0, root.join("README.md"));
+    Ok(guides)
 }
 
 fn link(to: &Path, at: &Path) -> Result<()> {
@@ -73,12 +92,12 @@ fn blocks(readme: &str) -> Result<Vec<&str>> {
     let mut blocks = Vec::new();
     for rest in readme.split(MARK).skip(1) {
         let Some(block) = rest.trim_start().strip_prefix("```sh\n") else {
-            bail!("after {MARK} in README.md there has to be a block that begins with ```sh");
+            bail!("after {MARK} there has to be a block that begins with ```sh");
         };
-        let (block, _) = block.split_once("\n```").context("a block in README.md has no end")?;
+        let (block, _) = block.split_once("\n```").context("a block has no end")?;
         blocks.push(block);
     }
-    ensure!(!blocks.is_empty(), "README.md marks no block with {MARK}");
+    ensure!(!blocks.is_empty(), "no block is marked with {MARK}");
     Ok(blocks)
 }
 

@@ -15,6 +15,7 @@ use crate::config;
 use crate::drivers::metadata::Metadata;
 use crate::filter::FetchFilter;
 use crate::groups::Groups;
+use crate::groups::lag::Lags;
 use crate::jobs::Jobs;
 use crate::metrics::{BrokerMetrics, LogMetrics, TopicMetrics};
 use crate::modules::Modules;
@@ -36,6 +37,8 @@ pub(crate) struct Broker {
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) groups: Arc<Groups>,
     pub(crate) group_config: config::Groups,
+    /// How far groups are behind.
+    pub(crate) group_lags: Lags,
     pub(crate) transactions: Arc<Transactions>,
     pub(crate) transaction_config: config::Transactions,
     pub(crate) producer_ids: ProducerIds,

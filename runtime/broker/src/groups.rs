@@ -2,6 +2,8 @@
 //!
 //! Invariant: a group is coordinated by the leader of its partition, and by nobody else.
 
+pub(crate) mod lag;
+
 use std::sync::{Arc, LazyLock};
 
 use futures::future::{BoxFuture, FutureExt};

@@ -19,7 +19,7 @@ mod fetch;
 mod find_epoch_end;
 mod groups;
 mod jobs;
-mod list_offsets;
+pub(crate) mod list_offsets;
 mod modules;
 mod peer;
 mod produce;

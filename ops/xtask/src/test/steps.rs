@@ -36,7 +36,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "doctests", what: "the examples in the documentation", run: doctests },
     Step { name: "docs", what: "the documentation, without a warning", run: docs },
     Step { name: "demo", what: "a month of flights, checked", run: demonstration },
-    Step { name: "readme", what: "the README's commands", run: readme },
+    Step { name: "readme", what: "the commands of the README and the guides", run: readme },
 ];
 
 fn format() -> Result<Verdict> {

@@ -28,6 +28,7 @@ pub(crate) fn page(broker: &Broker) -> String {
             log(&mut page, partition);
         }
     }
+    groups(&mut page, broker);
     jobs(&mut page, broker);
     page.finish()
 }
@@ -56,12 +57,24 @@ fn log(page: &mut Page, partition: &Partition) {
     let labels = [partition.topic().as_str(), &index];
     page.value(of::LOG_START_OFFSET, &labels, view.log_start);
     page.value(of::LOG_HIGH_WATERMARK, &labels, view.high_watermark);
+    page.value(of::LOG_LAST_STABLE_OFFSET, &labels, view.last_stable);
     page.value(of::LOG_BYTES, &labels, partition.size_bytes());
     if view.leads {
         let lacking = view.voters.count().saturating_sub(view.in_sync.len());
         page.value(of::REPLICAS_NOT_IN_SYNC, &labels, lacking);
     }
     page.value(of::LOG_STOPPED, &labels, u8::from(view.stopped.is_some()));
+}
+
+fn groups(page: &mut Page, broker: &Broker) {
+    for lag in broker.group_lags.last().iter() {
+        let index = lag.partition.to_string();
+        let labels = [lag.group.as_str(), lag.topic.as_str(), &index];
+        page.value(of::GROUP_LAG, &labels, lag.offsets);
+        if let Some(seconds) = lag.seconds {
+            page.value(of::GROUP_LAG_SECONDS, &labels, seconds);
+        }
+    }
 }
 
 fn jobs(page: &mut Page, broker: &Broker) {

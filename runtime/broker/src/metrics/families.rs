@@ -120,6 +120,12 @@ families! {
         "where this broker leads, voters that do not keep up or cannot be reached; alert above 0",
     LOG_STOPPED: Gauge "millstream_log_stopped" ["topic", "partition"]
         "1 when the log takes no more writes",
+    LOG_LAST_STABLE_OFFSET: Gauge "millstream_log_last_stable_offset" ["topic", "partition"]
+        "before it every transaction has ended; readers of what is committed stop there",
+    GROUP_LAG: Gauge "millstream_group_lag" ["group", "topic", "partition"]
+        "offsets between what a group has committed and the end, of groups coordinated here; every 10 s",
+    GROUP_LAG_SECONDS: Gauge "millstream_group_lag_seconds" ["group", "topic", "partition"]
+        "age of the first record that a group has not committed; every 10 s",
     JOB_LAG: Gauge "millstream_job_lag" ["job", "topic", "partition"]
         "records between a job's position and its input's end",
     JOB_RECORDS_IN: Counter "millstream_job_records_in_total" ["job"]

@@ -34,6 +34,7 @@ use crate::drivers::log_writer::LogWriters;
 use crate::drivers::metadata::{self, Applier, Metadata, Proposer};
 use crate::drivers::partition::Handle;
 use crate::drivers::store::{self, StoreHandle, StoreThread};
+use crate::groups::lag::{self, Lags};
 use crate::groups::{GroupOffice, Groups};
 use crate::jobs::Jobs;
 use crate::maintenance;
@@ -166,6 +167,7 @@ pub(super) async fn assemble(
         jobs,
         groups,
         group_config: config.groups.clone(),
+        group_lags: Lags::default(),
         transactions,
         transaction_config: config.transactions.clone(),
         producer_ids: ProducerIds::default(),
@@ -280,6 +282,7 @@ fn coordinate(broker: &Arc<Broker>, cores: &Arc<Cores>, config: &Config, clock: 
     };
     core.spawn(attendant(broker, cores, clock, office, broker.transactions.desks()).run());
     core.spawn(hanging::run(Arc::clone(broker)));
+    core.spawn(lag::run(Arc::clone(broker)));
     let (every, rate) = (config.storage.compaction_check.0, config.storage.compaction_rate.0);
     core.spawn(compaction::run(Arc::clone(broker), every, rate));
 }

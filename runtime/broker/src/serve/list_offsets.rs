@@ -15,7 +15,7 @@ use crate::partitions::{Partition, Slot, not_leader, unknown_topic, unread};
 /// How long another broker may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-pub(super) async fn serve(
+pub(crate) async fn serve(
     broker: &Broker,
     peer: Option<NodeId>,
     request: &ListOffsets,
