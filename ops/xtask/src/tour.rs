@@ -35,7 +35,8 @@ impl Options {
 /// The line before a block of commands that are run here.
 const MARK: &str = "<!-- tour -->";
 
-/// Runs every marked block of the README and then of the guides against one broker, in one shell, stopping at what fails.
+/// Runs every marked block of the README and then of the guides against one broker, in one shell, stopping at what
+/// fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut script = String::new();
     for document in documents()? {

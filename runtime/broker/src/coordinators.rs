@@ -4,9 +4,9 @@
 //!  request ─▶ partition that a name falls in ─▶ coordinator, if this broker leads it ─▶ answer
 //!                                                   └─▶ rows ─▶ that partition's log
 //! ```
-//! Reading order: an [`Office`] is a kind of coordinator, [`Desks`] are those that serve now; `topic` makes the internal
-//! topic when it is first needed, `attend` runs a coordinator wherever a partition of it is led here, `load` reads its
-//! state from the log, `rows` writes to it.
+//! Reading order: an [`Office`] is a kind of coordinator, [`Desks`] are those that serve now; `topic` makes the
+//! internal topic when it is first needed, `attend` runs a coordinator wherever a partition of it is led here, `load`
+//! reads its state from the log, `rows` writes to it.
 //!
 //! Invariant: what falls in a partition is coordinated by that partition's leader, and by nobody else.
 

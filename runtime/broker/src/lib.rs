@@ -12,8 +12,8 @@
 //! reach), `arrivals` (memory for what comes in), `serve` (one file a request), `drivers` (one
 //! shell per machine), `reconcile` (what the image asks for), `opening`, `orphans`, `partitions`,
 //! `ingress`, `peers` (what is said to other brokers), `cluster` (what is done for them unasked),
-//! `jobs`, `groups`, `modules`, `filter`, `maintenance`, `scrub`, `metrics`, `admin`, `clock`; [`recover`] for
-//! brokers that are stopped.
+//! `coordinators` (machines in internal topics), `groups`, `transactions`, `jobs`, `modules`, `filter`, `maintenance`,
+//! `compaction`, `scrub`, `metrics`, `admin`, `clock`; [`recover`] for brokers that are stopped.
 //!
 //! This crate decides nothing that the core could decide, and holds no state that is not rebuilt from
 //! the logs and the store.

@@ -127,7 +127,7 @@ impl Client {
     }
 
     /// A producer whose records are written in transactions. Takes its transactional id over: what another producer
-    /// with that id left open is aborted before this returns. Must be called on the runtime that its tasks shall run on.
+    /// with that id left open is aborted before this returns. Must be called on the runtime that its tasks run on.
     ///
     /// # Errors
     /// [`TransactionError::Client`].

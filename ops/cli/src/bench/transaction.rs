@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use millstream_client::{Client, ProducerConfig, ProducerRecord, TransactionConfig};
+use millstream_client::{
+    Client, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt, TransactionConfig,
+};
 use millstream_protocol::ids::{PartitionIndex, TopicName};
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -18,7 +20,7 @@ use tokio::task::JoinSet;
 use super::brokers::Fleet;
 use super::payload::Pool;
 use super::report::{Latency, Rows, Times, Told, whole};
-use super::{consume, topic};
+use super::topic;
 use crate::failure::{Failure, Result};
 use crate::output::{Output, print};
 
@@ -139,13 +141,34 @@ async fn side(
         }
     }
     let rate = args.transactions as f64 / begun.elapsed().as_secs_f64();
-    let read = consume::read_all(client, &name, None, &[]).await?;
     let sent = args.transactions * u64::from(args.records);
-    if read.records != sent {
-        return Err(Failure::new(format!("{sent} records were sent, and {} read", read.records)));
+    let read = tokio::time::timeout(PATIENCE, count(client, &name, sent)).await;
+    let read =
+        read.map_err(|_| Failure::new(format!("fewer than the {sent} records sent are read")))??;
+    if read != sent {
+        return Err(Failure::new(format!("{sent} records were sent, and {read} read")));
     }
     Ok(rate)
 }
+
+/// Reads what is committed until so many records have come.
+async fn count(client: &Client, topic: &TopicName, sent: u64) -> Result<u64> {
+    let consumer = client.consumer(ConsumerConfig::default())?;
+    consumer.assign_all(topic.as_str(), StartAt::Earliest).await?;
+    let mut read = 0;
+    while read < sent {
+        let fetched = consumer.next().await?;
+        for record in &fetched {
+            record?;
+            read += 1;
+        }
+    }
+    consumer.close().await;
+    Ok(read)
+}
+
+/// How long the records may take to be read.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A producer of either kind.
 enum Writer {

@@ -37,8 +37,8 @@ impl FetchFilter {
         Self { handle, topic: topic.as_str().into(), partition }
     }
 
-    /// Filters a run of sealed batches; those of aborted transactions are left out. While the guest looks at one, what it left of those before is
-    /// put together here.
+    /// Filters a run of sealed batches; those of aborted transactions are left out. While the guest looks at one, what
+    /// it left of those before is put together here.
     pub(crate) async fn apply(
         &mut self,
         sealed: Bytes,

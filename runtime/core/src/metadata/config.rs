@@ -30,7 +30,7 @@ const GIB: u64 = 1 << 30;
 /// What a topic's configuration means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
-    /// `retention.ms` and `retention.bytes`, where `cleanup.policy` has `delete`: how much is kept; -1 is without limit.
+    /// `retention.ms` and `retention.bytes`, where `cleanup.policy` has `delete`: how much is kept; -1 is no limit.
     pub retention: RetentionPolicy,
     /// Where `cleanup.policy` has `compact`: of all records with one key the newest is kept.
     pub compaction: Option<CompactionPolicy>,

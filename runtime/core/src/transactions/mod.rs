@@ -1,8 +1,8 @@
-//! Transactions: what a producer writes to several partitions, and the offsets it commits, count together or not at all.
+//! Transactions: what a producer writes to several partitions, and the offsets it commits, count together or not.
 //!
 //! ```text
-//!            Add                 End, timeout, Init of another life          every marker is written
-//!   Empty ──────────▶ Ongoing ──────────────────────────────────▶ Ending ───────────────────────────▶ Ended ─▶ Ongoing …
+//!            Add                 End, timeout, Init of another life       every marker is written
+//!   Empty ──────────▶ Ongoing ──────────────────────────────────▶ Ending ────────────────────────▶ Ended ─▶ …
 //!                                        (decided, in the log)      │
 //!                                     Mark ─▶ leaders of partitions, coordinators of groups
 //! ```

@@ -3,7 +3,6 @@
 //! Invariant: a call of the table that is not tested here does not compile.
 
 use millstream_protocol::error::WireError;
-use millstream_protocol::ids::Offset;
 use millstream_protocol::message::{
     Call, Open, Request, cluster::*, group::*, job::*, module::*, offsets::*, peer::*, produce::*,
     topic::*, transaction::*,
@@ -105,10 +104,10 @@ calls! {
     end_transaction_comes_back: EndTransaction(x::end()) -> c::producer_identity();
     commit_offsets_in_transaction_comes_back:
         CommitOffsetsInTransaction(x::commit_offsets()) -> g::offsets_committed();
-    list_transactions_comes_back: ListTransactions(any::<bool>().prop_map(|here| ListTransactions { here })) -> list(x::description());
+    list_transactions_comes_back: ListTransactions(x::list()) -> list(x::description());
     describe_transaction_comes_back: DescribeTransaction(x::describe()) -> x::description();
     abort_transaction_comes_back: AbortTransaction(x::abort()) -> Just(());
     write_markers_comes_back: WriteMarkers(x::write_markers()) -> x::markers_written();
-    cleaned_to_comes_back: CleanedTo(p::cleaned_to()) -> list(proptest::option::of(any::<u64>().prop_map(Offset)));
+    cleaned_to_comes_back: CleanedTo(p::cleaned_to()) -> p::cleaned();
     holds_transaction_comes_back: HoldsTransaction(x::holds()) -> any::<bool>();
 }

@@ -153,7 +153,7 @@ impl Transactions {
     }
 
     fn end(&mut self, producer: ProducerId, epoch: ProducerEpoch, part: Part, marker: Offset) {
-        // Of what began before everything that is known here, only the marker is seen; so too where nothing was written.
+        // Of what began before everything that is known here only the marker is seen, as where nothing was written.
         let unseen = (ProducerEpoch(epoch.0.saturating_sub(1)), None);
         let (epoch, first) = match self.open.remove(&producer) {
             Some(open) => {

@@ -1,6 +1,6 @@
 //! Arbitrary messages between brokers.
 
-use millstream_protocol::ids::{ReplicaId, TopicPartition};
+use millstream_protocol::ids::{Offset, ReplicaId, TopicPartition};
 use millstream_protocol::message::peer::{
     CleanedTo, CopyModule, HandOver, JoinCluster, JoinedCluster, Leadership, OpenPeer,
     PartitionStatus, PeerFrame, PeerStream, ReadModule, ReadSnapshot, SnapshotPart,
@@ -135,6 +135,10 @@ pub(crate) fn snapshot_part() -> impl Strategy<Value = SnapshotPart> {
 
 pub(crate) fn cleaned_to() -> impl Strategy<Value = CleanedTo> {
     list(topic_partition()).prop_map(|partitions| CleanedTo { partitions })
+}
+
+pub(crate) fn cleaned() -> impl Strategy<Value = Vec<Option<Offset>>> {
+    list(option::of(offset()))
 }
 
 pub(crate) fn hand_over() -> impl Strategy<Value = HandOver> {

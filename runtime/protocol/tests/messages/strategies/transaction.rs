@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::cluster::producer_identity;
 use super::group::{self, group_name, topic_partition};
-use super::{answer, list, name, node, offset, partition, small, timestamp};
+use super::{answer, list as several, name, node, offset, partition, small, timestamp};
 
 fn id() -> impl Strategy<Value = TransactionalId> {
     name(|name| TransactionalId::new(name).ok())
@@ -35,7 +35,7 @@ pub(crate) fn init() -> impl Strategy<Value = InitTransactions> {
 }
 
 pub(crate) fn add() -> impl Strategy<Value = AddToTransaction> {
-    (id(), producer_identity(), list(topic_partition()), list(group_name())).prop_map(
+    (id(), producer_identity(), several(topic_partition()), several(group_name())).prop_map(
         |(id, producer, partitions, groups)| AddToTransaction { id, producer, partitions, groups },
     )
 }
@@ -51,6 +51,10 @@ pub(crate) fn end() -> impl Strategy<Value = EndTransaction> {
 pub(crate) fn commit_offsets() -> impl Strategy<Value = CommitOffsetsInTransaction> {
     (producer_identity(), group::commit_offsets())
         .prop_map(|(producer, commit)| CommitOffsetsInTransaction { producer, commit })
+}
+
+pub(crate) fn list() -> impl Strategy<Value = ListTransactions> {
+    any::<bool>().prop_map(|here| ListTransactions { here })
 }
 
 pub(crate) fn describe() -> impl Strategy<Value = DescribeTransaction> {
@@ -75,7 +79,7 @@ fn state() -> impl Strategy<Value = TransactionState> {
 pub(crate) fn description() -> impl Strategy<Value = TransactionDescription> {
     let who = (id(), node(), producer_identity(), state());
     let when = (small(), option::of(timestamp()), timestamp());
-    (who, when, list(topic_partition()), list(group_name())).prop_map(
+    (who, when, several(topic_partition()), several(group_name())).prop_map(
         |((id, coordinator, producer, state), (timeout_ms, begun, changed), partitions, groups)| {
             TransactionDescription {
                 id,
@@ -102,11 +106,11 @@ fn place() -> impl Strategy<Value = MarkedPlace> {
 pub(crate) fn write_markers() -> impl Strategy<Value = WriteMarkers> {
     let marker = (place(), producer(), any::<bool>())
         .prop_map(|(at, (producer, epoch), commit)| Marker { at, producer, epoch, commit });
-    list(marker).prop_map(|markers| WriteMarkers { markers })
+    several(marker).prop_map(|markers| WriteMarkers { markers })
 }
 
 pub(crate) fn markers_written() -> impl Strategy<Value = MarkersWritten> {
-    list(answer(Just(()))).prop_map(|fates| MarkersWritten { fates })
+    several(answer(Just(()))).prop_map(|fates| MarkersWritten { fates })
 }
 
 pub(crate) fn holds() -> impl Strategy<Value = HoldsTransaction> {
