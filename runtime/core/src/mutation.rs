@@ -29,11 +29,17 @@ pub enum Mutation {
     OverlappingVoterChanges,
     /// A candidate's log is not compared with the voter's.
     VoteForShorterLog,
+    /// A reader of what is committed is shown what is not decided.
+    ReadUndecided,
+    /// A transaction's end, however late, ends whatever its producer has open (before KIP-890).
+    LateMarkerEndsAll,
+    /// A snapshot of producers leaves their transactions out.
+    ForgetTransactions,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::TruncateToHighWatermark,
         Self::SingleStepTruncation,
         Self::AckBeforeSync,
@@ -44,6 +50,9 @@ impl Mutation {
         Self::ReadBeyondHighWatermark,
         Self::OverlappingVoterChanges,
         Self::VoteForShorterLog,
+        Self::ReadUndecided,
+        Self::LateMarkerEndsAll,
+        Self::ForgetTransactions,
     ];
 
     /// Its name on the command line.
@@ -60,6 +69,9 @@ impl Mutation {
             Self::ReadBeyondHighWatermark => "read-beyond-high-watermark",
             Self::OverlappingVoterChanges => "overlapping-voter-changes",
             Self::VoteForShorterLog => "vote-for-shorter-log",
+            Self::ReadUndecided => "read-undecided",
+            Self::LateMarkerEndsAll => "late-marker-ends-all",
+            Self::ForgetTransactions => "forget-transactions",
         }
     }
 }

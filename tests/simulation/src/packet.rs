@@ -7,9 +7,12 @@ use std::fmt;
 use bytes::Bytes;
 use millstream_core::metadata::Command;
 use millstream_protocol::frame::{self, FrameHeader, FrameLimits, HEADER_SIZE};
-use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
+use millstream_protocol::ids::{
+    LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition,
+};
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_MESSAGE_BYTES};
 use millstream_protocol::message::replica::{Content, Envelope, LogEnd, Progress};
+use millstream_protocol::message::transaction::{Aborted, Isolation};
 use serde::{Deserialize, Serialize};
 
 /// One packet.
@@ -21,12 +24,20 @@ pub(crate) enum Packet {
     Replica(Envelope),
     /// A client's batch, which is the body.
     Produce { partition: TopicPartition, request: u64 },
+    /// A transaction is to end in a partition. Answered like a batch.
+    EndTransaction {
+        partition: TopicPartition,
+        request: u64,
+        producer: ProducerId,
+        epoch: ProducerEpoch,
+        commit: bool,
+    },
     /// Its answer.
     Produced { request: u64, result: Result<Offset, Refusal> },
     /// A client wants batches from an offset on.
-    Fetch { partition: TopicPartition, request: u64, position: LogEnd },
+    Fetch { partition: TopicPartition, request: u64, position: LogEnd, isolation: Isolation },
     /// The answer: sealed batches in the body.
-    Fetched { request: u64, result: Result<Offset, Refusal> },
+    Fetched { request: u64, result: Result<Offset, Refusal>, aborted: Vec<Aborted> },
     /// Somebody wants a decision.
     Propose { request: u64, command: Command },
     /// Whether it was written; what it did is seen in the image.
@@ -66,7 +77,7 @@ impl fmt::Display for Packet {
                 content(f, &message.content)
             }
             Self::Produce { partition, request } => write!(f, "{partition} produce #{request}"),
-            Self::Fetch { partition, request, position } => {
+            Self::Fetch { partition, request, position, .. } => {
                 write!(f, "{partition} fetch #{request} at {}", end(*position))
             }
             other => write!(f, "{other:?}"),

@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(crate) body_bytes: usize,
     pub(crate) producers: u32,
     pub(crate) consumers: u32,
+    /// Producers whose records are written in transactions.
+    pub(crate) transactors: u32,
     pub(crate) safety: Time,
     pub(crate) faults: FaultPlan,
 }
@@ -97,6 +99,7 @@ impl Plan {
             body_bytes: chance.one(&[1, 4 << 10, 4 << 10]),
             producers: u32::try_from(1 + chance.below(3)).expect("small"),
             consumers: u32::try_from(1 + chance.below(2)).expect("small"),
+            transactors: Chance::of(seed, "transactors").one(&[0, 0, 1, 1, 2]),
             safety: Time::ZERO + SAFETY,
             faults: faults(&mut chance),
         }

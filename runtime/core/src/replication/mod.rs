@@ -218,6 +218,9 @@ impl Partition {
     #[must_use]
     pub fn last_stable(&self) -> Offset {
         let committed = self.log.offsets.high_watermark();
+        if mutation::is(Mutation::ReadUndecided) {
+            return committed;
+        }
         let undecided = self.transactions().first_undecided(committed);
         undecided.map_or(committed, |first| first.min(committed))
     }

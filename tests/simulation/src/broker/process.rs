@@ -15,6 +15,7 @@ use millstream_core::replication::{Ballot, Config, Durability, Input, VoterSet, 
 use millstream_protocol::batch::Batch;
 use millstream_protocol::ids::{NodeId, Offset, ReplicaId, Timestamp, TopicPartition};
 use millstream_protocol::message::replica::{Content, Envelope, LogEnd, ReplicaMessage};
+use millstream_protocol::message::transaction::Isolation;
 use millstream_storage::disk::{Disk as _, MemDisk};
 use millstream_storage::log::{self, LogConfig, PartitionLog};
 use millstream_storage::metadata::{Change, Identity, Store, Table};
@@ -482,12 +483,26 @@ impl Process {
                 let batch = Batch::parse(body).expect("clients send batches");
                 self.produce(partition, (from, request), batch, false, now, setting, out);
             }
+            Packet::EndTransaction { partition, request, producer, epoch, commit } => {
+                if self.leads(partition, (from, request), false, out) {
+                    self.step(partition, now, setting, out, |replica, out| {
+                        replica.end_transaction(
+                            now,
+                            (from, request),
+                            (producer, epoch),
+                            commit,
+                            out,
+                        );
+                    });
+                }
+            }
             Packet::Propose { request, command } => {
                 let batch = metadata::encode(&command);
                 self.produce(LOG, (from, request), batch, true, now, setting, out);
             }
-            Packet::Fetch { partition, request, position } => {
-                self.fetch(partition, (from, request), position, now, setting, out);
+            Packet::Fetch { partition, request, position, isolation } => {
+                let wanted = (position, isolation);
+                self.fetch(partition, (from, request), wanted, now, setting, out);
             }
             Packet::WantSnapshot => {
                 let packet = Packet::Snapshot { applied: self.image.applied() };
@@ -510,6 +525,22 @@ impl Process {
         setting: &Setting,
         out: &mut Vec<Effect>,
     ) {
+        if !self.leads(id, (client, request), proposal, out) {
+            return;
+        }
+        self.step(id, now, setting, out, |replica, out| {
+            replica.produce(now, (client, request), batch, proposal, out);
+        });
+    }
+
+    /// Whether this broker leads a partition; whoever asks it for something and it does not is told who does.
+    fn leads(
+        &self,
+        id: TopicPartition,
+        (client, request): (Place, u64),
+        proposal: bool,
+        out: &mut Vec<Effect>,
+    ) -> bool {
         let leads = self.replicas.get(&id).is_some_and(|replica| replica.machine.is_leader());
         if !leads {
             let result = Err(Refusal::NotLeader(self.leader(id)));
@@ -518,11 +549,9 @@ impl Process {
             } else {
                 Packet::Produced { request, result }
             };
-            return out.push(Effect::Send { to: client, bytes: packet.encode(&[]) });
+            out.push(Effect::Send { to: client, bytes: packet.encode(&[]) });
         }
-        self.step(id, now, setting, out, |replica, out| {
-            replica.produce(now, (client, request), batch, proposal, out);
-        });
+        leads
     }
 
     /// Who leads a partition, as far as this broker knows.
@@ -535,16 +564,20 @@ impl Process {
         &mut self,
         id: TopicPartition,
         (client, request): (Place, u64),
-        position: LogEnd,
+        wanted: (LogEnd, Isolation),
         now: Time,
         setting: &Setting,
         out: &mut Vec<Effect>,
     ) {
         let leader = self.leader(id);
         let mut answer = (Err(Refusal::NotLeader(leader)), Bytes::new());
-        self.step(id, now, setting, out, |replica, _| answer = read_for(replica, position, leader));
+        let mut aborted = Vec::new();
+        self.step(id, now, setting, out, |replica, _| {
+            answer = read_for(replica, wanted, leader);
+            aborted = replica.machine.transactions().aborted().to_vec();
+        });
         let (result, body) = answer;
-        let bytes = Packet::Fetched { request, result }.encode(&body);
+        let bytes = Packet::Fetched { request, result, aborted }.encode(&body);
         out.push(Effect::Send { to: client, bytes });
     }
 
@@ -747,7 +780,7 @@ fn disown(
 /// Batches for a consumer at a position, or why there are none.
 fn read_for(
     replica: &mut Replica,
-    position: LogEnd,
+    (position, isolation): (LogEnd, Isolation),
     leader: Option<NodeId>,
 ) -> (Result<Offset, Refusal>, Bytes) {
     let refuse = |why| (Err(why), Bytes::new());
@@ -755,7 +788,11 @@ fn read_for(
     if !machine.is_established() || machine.epoch() < position.epoch {
         return refuse(Refusal::NotLeader(leader));
     }
-    let (start, end) = (machine.offsets().start(), machine.readable());
+    let end = match isolation {
+        Isolation::ReadCommitted => machine.last_stable().min(machine.readable()),
+        Isolation::ReadUncommitted => machine.readable(),
+    };
+    let start = machine.offsets().start();
     if position.offset < start {
         return refuse(Refusal::OutOfRange(start));
     }

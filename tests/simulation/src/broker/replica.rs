@@ -15,7 +15,9 @@ use millstream_core::replication::{
     Recovered, VoterSet,
 };
 use millstream_protocol::batch::{Batch, BatchHeader, SealedBatches};
-use millstream_protocol::ids::{LeaderEpoch, Offset, ReplicaId, Timestamp, TopicPartition};
+use millstream_protocol::ids::{
+    LeaderEpoch, Offset, ProducerEpoch, ProducerId, ReplicaId, Timestamp, TopicPartition,
+};
 use millstream_protocol::message::produce::Acks;
 use millstream_protocol::message::replica::{Content, Envelope, ReplicaMessage};
 use millstream_storage::disk::MemDisk;
@@ -199,6 +201,20 @@ impl Replica {
         let token = self.token();
         self.pending.insert(token, Pending { client, request, batch: Some(batch), proposal });
         self.step(now, Input::Produce { token, batch: facts, acks: Acks::All, within: None }, out);
+    }
+
+    /// A transaction is to end here.
+    pub(crate) fn end_transaction(
+        &mut self,
+        now: Time,
+        (client, request): (Place, u64),
+        (producer, epoch): (ProducerId, ProducerEpoch),
+        commit: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        let token = self.token();
+        self.pending.insert(token, Pending { client, request, batch: None, proposal: false });
+        self.step(now, Input::EndTransaction { token, producer, epoch, commit }, out);
     }
 
     /// Another replica says something.

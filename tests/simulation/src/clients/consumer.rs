@@ -9,6 +9,7 @@ use millstream_core::machine::Time;
 use millstream_protocol::batch::{Batch, SealedBatches};
 use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use millstream_protocol::message::replica::LogEnd;
+use millstream_protocol::message::transaction::{Aborted, Isolation};
 
 use super::{Guess, Request};
 use crate::chance::Chance;
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// See the module.
 pub(crate) struct Consumer {
     partition: TopicPartition,
+    isolation: Isolation,
+    /// It never passed over what was deleted before it came.
+    whole: bool,
     position: LogEnd,
     guess: Guess,
     asked: Option<(u64, Time)>,
@@ -29,7 +33,7 @@ pub(crate) struct Consumer {
 /// What an answer brought.
 pub(crate) enum Read {
     Nothing,
-    Batches(Vec<Batch>),
+    Batches(Vec<Batch>, Vec<Aborted>),
     /// What it read is not there any more: a lie, since only what is committed is handed out.
     Truncated {
         position: LogEnd,
@@ -38,14 +42,29 @@ pub(crate) enum Read {
 }
 
 impl Consumer {
-    pub(crate) fn new(partition: TopicPartition, brokers: &[NodeId], mut chance: Chance) -> Self {
+    pub(crate) fn new(
+        partition: TopicPartition,
+        isolation: Isolation,
+        brokers: &[NodeId],
+        mut chance: Chance,
+    ) -> Self {
         let guess = Guess::any(&mut chance, brokers);
         let position = LogEnd::default();
-        Self { partition, position, guess, asked: None, next_request: 0, chance }
+        let (asked, next_request, whole) = (None, 0, true);
+        Self { partition, isolation, whole, position, guess, asked, next_request, chance }
     }
 
     pub(crate) const fn partition(&self) -> TopicPartition {
         self.partition
+    }
+
+    pub(crate) const fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Whether it has been given everything up to its position.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.whole
     }
 
     pub(crate) const fn position(&self) -> Offset {
@@ -62,7 +81,7 @@ impl Consumer {
         self.next_request += 1;
         self.asked = Some((self.next_request, now));
         let (partition, request, position) = (self.partition, self.next_request, self.position);
-        let packet = Packet::Fetch { partition, request, position };
+        let packet = Packet::Fetch { partition, request, position, isolation: self.isolation };
         Some(Request::new(self.guess.0, &packet, &[]))
     }
 
@@ -71,19 +90,20 @@ impl Consumer {
         brokers: &[NodeId],
         request: u64,
         result: Result<Offset, Refusal>,
-        body: Bytes,
+        (aborted, body): (Vec<Aborted>, Bytes),
     ) -> Read {
         if self.asked.is_none_or(|(asked, _)| asked != request) {
             return Read::Nothing;
         }
         self.asked = None;
         match result {
-            Ok(_) => return self.take(body),
+            Ok(_) => return self.take(aborted, body),
             Err(Refusal::NotLeader(hint)) => {
                 self.guess.correct(&mut self.chance, brokers, hint);
             }
             Err(Refusal::OutOfRange(start)) => {
                 // The epoch of the record before the log's beginning is not known here.
+                self.whole &= start <= self.position.offset;
                 let offset = self.position.offset.max(start);
                 self.position = LogEnd { epoch: LeaderEpoch(0), offset };
             }
@@ -96,7 +116,7 @@ impl Consumer {
         Read::Nothing
     }
 
-    fn take(&mut self, body: Bytes) -> Read {
+    fn take(&mut self, aborted: Vec<Aborted>, body: Bytes) -> Read {
         let mut batches = Vec::new();
         for sealed in SealedBatches::new(body) {
             let batch = sealed.expect("a broker sends sealed batches").batch;
@@ -107,6 +127,6 @@ impl Consumer {
                 batches.push(batch);
             }
         }
-        Read::Batches(batches)
+        Read::Batches(batches, aborted)
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod leaders;
 pub(crate) mod quorum;
 pub(crate) mod reading;
 pub(crate) mod replicas;
+pub(crate) mod transactions;
 pub(crate) mod truncation;
 pub(crate) mod votes;
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use millstream_core::machine::Machine as _;
 use millstream_protocol::ids::{NodeId, Offset, ReplicaId, TopicPartition};
+use millstream_protocol::message::transaction::Isolation;
 
 use super::World;
 use crate::broker::{LOG, Process};
-use crate::clients::Producer;
+use crate::clients::{Producer, Transactor};
 use crate::invariants::{Checked, acknowledged, demand, replicas};
 use crate::plan::HEALED;
 
@@ -63,6 +64,7 @@ impl World {
     fn is_settled(&self) -> bool {
         self.clients_there
             && self.producers.values().all(Producer::is_idle)
+            && self.transactors.values().all(Transactor::is_idle)
             && self.ids().into_iter().all(|id| self.is_whole(id))
             && self.consumers.values().all(|consumer| {
                 let end = self.leader_end(consumer.partition());
@@ -117,6 +119,9 @@ impl World {
             "topics are there: {}; {waiting} producers wait; not whole: {behind:?}",
             self.clients_there
         );
+        for transactor in self.transactors.values().filter(|one| !one.is_idle()) {
+            text += &format!("\n  {}", transactor.told());
+        }
         for id in behind {
             for (node, broker) in &self.brokers {
                 if let Some(replica) = broker.process.as_ref().and_then(|p| p.replica(id)) {
@@ -144,6 +149,7 @@ impl World {
                 let batches = self.batches(node, id, Offset::ZERO, Offset::MAX);
                 for batch in &batches {
                     self.committed.seen(id, batch)?;
+                    self.ledger.holds(id, batch);
                 }
                 let process = self.brokers[&node].process.as_ref().expect("all are up");
                 let start = process.replica(id).map_or(Offset::ZERO, |replica| replica.log.start());
@@ -157,6 +163,11 @@ impl World {
             }
             if id != LOG {
                 acknowledged::once_and_in_order(&self.committed, id)?;
+            }
+        }
+        for (client, consumer) in &self.consumers {
+            if consumer.isolation() == Isolation::ReadCommitted && consumer.is_whole() {
+                self.ledger.audit(*client, consumer.partition())?;
             }
         }
         self.promises.audit(&self.committed)

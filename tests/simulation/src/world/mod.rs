@@ -11,6 +11,7 @@ use millstream_core::metadata::Image;
 use millstream_core::replication::{Durability, VoterSet};
 use millstream_protocol::batch::{Batch, SealedBatches};
 use millstream_protocol::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use millstream_protocol::message::transaction::Isolation;
 
 mod audit;
 mod strike;
@@ -18,13 +19,14 @@ mod strike;
 use crate::agenda::Agenda;
 use crate::broker::{Broker, CHORES, Clock, DiskWork, Effect, Observation, Setting, Work, founder};
 use crate::chance::Chance;
-use crate::clients::{Consumer, Operator, Producer, Read};
+use crate::clients::{Consumer, Operator, Producer, Read, Transactor};
 use crate::faults::{self, Fault};
 use crate::invariants::acknowledged::Promises;
 use crate::invariants::committed::Committed;
 use crate::invariants::decisions::Decisions;
 use crate::invariants::leaders::Leaders;
 use crate::invariants::quorum::Durable;
+use crate::invariants::transactions::Ledger;
 use crate::invariants::votes::Votes;
 use crate::invariants::{Checked, Violation, demand, reading, truncation};
 use crate::network::{Network, Place};
@@ -39,6 +41,8 @@ const OPERATOR_STEP: Duration = Duration::from_millis(120);
 const OPERATOR: u32 = 1_000;
 /// Consumers' numbers begin here.
 const CONSUMERS: u32 = 2_000;
+/// Transactional producers' numbers begin here.
+const TRANSACTORS: u32 = 3_000;
 
 /// What comes next.
 enum Event {
@@ -61,6 +65,7 @@ pub(crate) struct World {
     nodes: Vec<NodeId>,
     producers: BTreeMap<u32, Producer>,
     consumers: BTreeMap<u32, Consumer>,
+    transactors: BTreeMap<u32, Transactor>,
     operator: Operator,
     clients_there: bool,
     /// The faults are over.
@@ -77,6 +82,7 @@ pub(crate) struct World {
     committed: Committed,
     promises: Promises,
     decisions: Decisions,
+    ledger: Ledger,
 }
 
 /// What a run that went well came to.
@@ -128,6 +134,7 @@ impl World {
             brokers,
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            transactors: BTreeMap::new(),
             operator,
             clients_there: false,
             healing: false,
@@ -141,6 +148,7 @@ impl World {
             committed: Committed::default(),
             promises: Promises::default(),
             decisions: Decisions::default(),
+            ledger: Ledger::default(),
             nodes,
             plan,
         };
@@ -455,10 +463,21 @@ impl World {
         for partition in &partitions {
             for _ in 0..self.plan.consumers {
                 let chance = Chance::of(self.plan.seed, &format!("consumer {client}"));
-                self.consumers.insert(client, Consumer::new(*partition, &self.nodes, chance));
+                let isolation = match client % 2 {
+                    0 => Isolation::ReadCommitted,
+                    _ => Isolation::ReadUncommitted,
+                };
+                let consumer = Consumer::new(*partition, isolation, &self.nodes, chance);
+                self.consumers.insert(client, consumer);
                 self.agenda.after(CLIENT_STEP, Event::Client(client));
                 client += 1;
             }
+        }
+        for client in TRANSACTORS..TRANSACTORS + self.plan.transactors {
+            let chance = Chance::of(self.plan.seed, &format!("transactor {client}"));
+            let transactor = Transactor::new(client, &partitions, &self.nodes, chance);
+            self.transactors.insert(client, transactor);
+            self.agenda.after(CLIENT_STEP, Event::Client(client));
         }
     }
 
@@ -471,6 +490,8 @@ impl World {
             (self.operator.step(&image, &self.nodes).into_iter().collect(), OPERATOR_STEP)
         } else if let Some(producer) = self.producers.get_mut(&client) {
             (producer.step(now, &self.nodes, more), CLIENT_STEP)
+        } else if let Some(transactor) = self.transactors.get_mut(&client) {
+            (transactor.step(now, &self.nodes, more, &mut self.ledger), CLIENT_STEP)
         } else {
             let consumer = self.consumers.get_mut(&client).expect("a client of this run");
             (consumer.step(now, &self.nodes).into_iter().collect(), CLIENT_STEP)
@@ -490,6 +511,10 @@ impl World {
             .note(now, &bytes, || format!("-> client {client}: {packet} + {} bytes", body.len()));
         match packet {
             Packet::Produced { request, result } => {
+                if let Some(transactor) = self.transactors.get_mut(&client) {
+                    transactor.answered(now, &self.nodes, request, result);
+                    return Ok(());
+                }
                 let Some(producer) = self.producers.get_mut(&client) else {
                     return Ok(());
                 };
@@ -498,15 +523,21 @@ impl World {
                 }
                 Ok(())
             }
-            Packet::Fetched { request, result } => {
+            Packet::Fetched { request, result, aborted } => {
                 let Some(consumer) = self.consumers.get_mut(&client) else {
                     return Ok(());
                 };
-                let partition = consumer.partition();
-                match consumer.answered(&self.nodes, request, result, body) {
+                let (partition, isolation) = (consumer.partition(), consumer.isolation());
+                match consumer.answered(&self.nodes, request, result, (aborted, body)) {
                     Read::Nothing => Ok(()),
-                    Read::Batches(batches) => {
-                        reading::given(&mut self.committed, partition, &batches)
+                    Read::Batches(batches, aborted) => {
+                        reading::given(&mut self.committed, partition, &batches)?;
+                        match isolation {
+                            Isolation::ReadUncommitted => Ok(()),
+                            Isolation::ReadCommitted => {
+                                self.ledger.given(client, partition, &batches, &aborted)
+                            }
+                        }
                     }
                     Read::Truncated { position, parted } => {
                         Err(reading::truncated(partition, position, parted))

@@ -29,6 +29,7 @@ use thiserror::Error;
 
 use crate::log::transactions::{Part, Transactions};
 use crate::machine::Time;
+use crate::mutation::{self, Mutation};
 pub use snapshot::SnapshotError;
 pub use window::Verdict;
 use window::{Kind, Window};
@@ -297,6 +298,9 @@ impl ProducerTable {
         };
         let ends = |epoch: ProducerEpoch| epoch < marker.epoch;
         let open = self.transactions.open(marker.producer).map(|open| open.epoch);
+        if mutation::is(Mutation::LateMarkerEndsAll) {
+            return Ok(true);
+        }
         Ok(open.map_or_else(|| ends(window.epoch()), ends))
     }
 

@@ -15,6 +15,7 @@ use super::window::{Kind, Run, Window};
 use super::{ProducerLimits, ProducerTable};
 use crate::log::transactions::{Kept, Transactions};
 use crate::machine::Time;
+use crate::mutation::{self, Mutation};
 
 const VERSION: u8 = 2;
 
@@ -83,7 +84,9 @@ impl ProducerTable {
             }
         }
         table.end = at;
-        table.transactions = Transactions::restore(transactions, log_end, now);
+        if !mutation::is(Mutation::ForgetTransactions) {
+            table.transactions = Transactions::restore(transactions, log_end, now);
+        }
         table.cut(now, log_end);
         table.settle(table.end);
         Ok(table)
