@@ -18,8 +18,8 @@ pub(crate) struct Decoder {
     columns: Vec<Column>,
     /// The text that means none, of each column.
     nulls: Vec<Option<String>>,
-    /// Whether columns of CSV stand in their own order, so that each line has exactly so many.
-    by_place: bool,
+    /// How many fields each line of CSV has, if it is not for the columns to say.
+    width: Option<usize>,
     csv: Fields,
 }
 
@@ -29,10 +29,15 @@ impl Decoder {
         Self {
             format: input.format,
             nulls: columns.iter().map(null).collect(),
-            by_place: columns.iter().all(|column| column.index.is_none()),
+            width: columns.iter().all(|column| column.index.is_none()).then_some(columns.len()),
             columns: columns.to_vec(),
             csv: Fields::new(input.delimiter),
         }
+    }
+
+    /// Has each line of CSV have so many fields.
+    pub(crate) fn with_width(self, fields: usize) -> Self {
+        Self { width: Some(fields), ..self }
     }
 
     /// Adds a value's cells to a row. One without a value (a tombstone) has none in any column.
@@ -61,9 +66,9 @@ impl Decoder {
 
     fn csv<'a>(&'a mut self, text: &'a str, row: &mut Vec<Value<'a>>) -> Result<(), Fault> {
         self.csv.split(text).map_err(Fault::whole)?;
-        let (columns, have) = (self.columns.len(), self.csv.len());
-        if self.by_place && have != columns {
-            return Err(Fault::whole(format!("{have} fields, and {columns} columns")));
+        let have = self.csv.len();
+        if let Some(width) = self.width.filter(|width| *width != have) {
+            return Err(Fault::whole(format!("{have} fields, and {width} columns")));
         }
         for (place, (column, null)) in self.columns.iter().zip(&self.nulls).enumerate() {
             let index = column.index.unwrap_or(place);
@@ -132,6 +137,14 @@ fn of_json(column: &Column, null: Option<&str>, json: Json) -> Result<Value<'sta
             micros.map(Value::Time).ok_or_else(|| wrong(&json, "timestamp"))
         }
     }
+}
+
+/// The fields of one line of CSV.
+pub(crate) fn fields(line: &str, delimiter: char) -> Result<Vec<String>, &'static str> {
+    let mut fields = Fields::new(delimiter);
+    fields.split(line)?;
+    let all = (0..fields.len()).filter_map(|index| fields.get(index));
+    Ok(all.map(str::to_owned).collect())
 }
 
 /// The fields of one line of CSV, in memory that is used again.

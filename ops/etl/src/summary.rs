@@ -38,3 +38,38 @@ impl RunSummary {
         self
     }
 }
+
+/// What a load has done, all attempts together; `loaded`, transactions, time and rate are this attempt's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct LoadSummary {
+    /// The load.
+    pub name: String,
+    /// Whether an earlier attempt had done all of it.
+    pub was_done: bool,
+    /// Rows of the files, skipped ones included.
+    pub rows: u64,
+    /// Records that this attempt wrote.
+    pub loaded: u64,
+    /// Rows that were left out because they do not have the columns.
+    pub skipped: u64,
+    /// How many files.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// How many transactions this attempt committed.
+    pub transactions: u64,
+    /// How long this attempt took.
+    pub seconds: f64,
+    /// Records loaded in a second.
+    pub records_per_second: f64,
+}
+
+impl LoadSummary {
+    pub(crate) fn took(mut self, started: Instant) -> Self {
+        self.seconds = started.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate is approximate")]
+        let loaded = self.loaded as f64;
+        self.records_per_second = loaded / self.seconds.max(1e-9);
+        self
+    }
+}

@@ -63,6 +63,7 @@ impl<W: Write> Lines<W> {
 }
 
 /// JSON objects that all have the same fields.
+#[derive(Debug)]
 pub(crate) struct Objects {
     /// What stands before each value: `{"a":`, then `,"b":`.
     before: Vec<Vec<u8>>,
@@ -78,6 +79,9 @@ impl Objects {
     }
 
     pub(crate) fn write(&self, row: &[Value<'_>], out: &mut Vec<u8>) {
+        if self.before.is_empty() {
+            out.push(b'{');
+        }
         for (before, value) in self.before.iter().zip(row) {
             out.extend_from_slice(before);
             json(value, out);

@@ -1,10 +1,11 @@
 //! What is to be done, as people write it: TOML files.
 //!
-//! Reading order: [`columns`], [`range`], [`size`], [`run`].
+//! Reading order: [`columns`], [`range`], [`size`], [`run`], [`load`].
 //!
 //! Invariant: an unknown key is refused with its line; what is left out has the default that the guide names.
 
 pub(crate) mod columns;
+pub(crate) mod load;
 pub(crate) mod range;
 pub(crate) mod run;
 pub(crate) mod size;
