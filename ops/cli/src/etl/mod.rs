@@ -1,5 +1,6 @@
 //! `millstream etl`: batches of records into files, and files into topics.
 
+mod load;
 mod run;
 mod view;
 mod watch;
@@ -11,7 +12,7 @@ use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::output::Output;
 
-/// Write a range of a topic into files, exactly once, as a file describes it.
+/// Batches: a range of a topic into files, files into a topic, exactly once.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -23,12 +24,14 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Args),
+    Load(load::Args),
 }
 
 /// Runs one verb.
 pub(crate) fn run(args: Args, output: Output) -> Result {
     match args.verb {
         Verb::Run(verb) => run::run(verb, &args.connection, output),
+        Verb::Load(verb) => load::run(verb, &args.connection, output),
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) struct Args {
     file: PathBuf,
 }
 
-pub(super) const EXAMPLE: &str = r#"A file, with everything that can be in it:
+const EXAMPLE: &str = r#"A file, with everything that can be in it:
 
   topic      = "flights"
   partitions = [0, 1]           # all of them when left out
