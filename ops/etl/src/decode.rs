@@ -18,6 +18,8 @@ pub(crate) struct Decoder {
     columns: Vec<Column>,
     /// The text that means none, of each column.
     nulls: Vec<Option<String>>,
+    /// Whether another column is made of the same field of JSON.
+    shared: Vec<bool>,
     /// How many fields each line of CSV has, if it is not for the columns to say.
     width: Option<usize>,
     csv: Fields,
@@ -26,9 +28,13 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(input: &InputSpec, columns: &[Column]) -> Self {
         let null = |column: &Column| column.null.clone().or_else(|| input.null.clone());
+        let is_shared = |one: &Column| {
+            columns.iter().filter(|other| field_of(other) == field_of(one)).count() > 1
+        };
         Self {
             format: input.format,
             nulls: columns.iter().map(null).collect(),
+            shared: columns.iter().map(is_shared).collect(),
             width: columns.iter().all(|column| column.index.is_none()).then_some(columns.len()),
             columns: columns.to_vec(),
             csv: Fields::new(input.delimiter),
@@ -83,21 +89,17 @@ impl Decoder {
     fn json<'a>(&'a self, text: &str, row: &mut Vec<Value<'a>>) -> Result<(), Fault> {
         let mut object: Map<String, Json> = serde_json::from_str(text)
             .map_err(|error| Fault::whole(format!("{} is no JSON object: {error}", shown(text))))?;
-        for (column, null) in self.columns.iter().zip(&self.nulls) {
-            let field = column.field.as_ref().unwrap_or(&column.name);
-            // Two columns may be made of one field.
-            let shared = self
-                .columns
-                .iter()
-                .filter(|other| other.field.as_ref().unwrap_or(&other.name) == field);
-            let found = match shared.count() {
-                1 => object.remove(field),
-                _ => object.get(field).cloned(),
-            };
+        for ((column, null), shared) in self.columns.iter().zip(&self.nulls).zip(&self.shared) {
+            let field = field_of(column);
+            let found = if *shared { object.get(field).cloned() } else { object.remove(field) };
             row.push(of_json(column, null.as_deref(), found.unwrap_or(Json::Null))?);
         }
         Ok(())
     }
+}
+
+fn field_of(column: &Column) -> &str {
+    column.field.as_ref().unwrap_or(&column.name)
 }
 
 fn cell<'a>(column: &Column, null: Option<&str>, text: &'a str) -> Result<Value<'a>, Fault> {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use millstream_client::{
-    Client, ClientError, ProduceError, ProducerRecord, TransactionConfig, TransactionError,
-    TransactionalProducer,
+    Client, ClientError, ProduceError, ProducerRecord, Transaction, TransactionConfig,
+    TransactionError, TransactionalProducer,
 };
 use millstream_protocol::ids::{PartitionIndex, Timestamp, TopicPartition};
 
@@ -89,8 +89,8 @@ impl Load<'_> {
     async fn all(&mut self) -> Result<(Position, Position), EtlError> {
         let (mut first, mut before, mut attempts) = (None, 0, 0);
         loop {
-            let mut producer = match self.take_over().await {
-                Ok(producer) => producer,
+            let (mut producer, position) = match self.take_over().await {
+                Ok(begun) => begun,
                 Err(error) if may_pass(&error) && attempts < ATTEMPTS => {
                     attempts += 1;
                     tokio::time::sleep(PAUSE * attempts).await;
@@ -98,7 +98,6 @@ impl Load<'_> {
                 }
                 Err(error) => return Err(error),
             };
-            let position = self.position().await?;
             first.get_or_insert(position);
             let ended = self.from(&mut producer, position).await;
             // What is open is aborted by whoever takes over next, if not here.
@@ -117,15 +116,14 @@ impl Load<'_> {
         }
     }
 
-    /// Aborts what an earlier life left open, and keeps it from going on.
-    async fn take_over(&self) -> Result<TransactionalProducer, EtlError> {
+    /// Aborts what an earlier life left open, and keeps it from going on. Nothing changes how far it is any
+    /// more then.
+    async fn take_over(&self) -> Result<(TransactionalProducer, Position), EtlError> {
         let config = TransactionConfig::new(self.spec.id());
-        self.client.transactional_producer(config).await.map_err(|error| self.fenced(error))
-    }
-
-    /// How far it is: after a take-over nothing changes it any more.
-    async fn position(&self) -> Result<Position, EtlError> {
-        position::committed(self.client, self.spec, self.place, &self.files).await
+        let producer = self.client.transactional_producer(config).await;
+        let producer = producer.map_err(|error| self.fenced(error))?;
+        let position = position::committed(self.client, self.spec, self.place, &self.files);
+        Ok((producer, position.await?))
     }
 
     async fn from(
@@ -160,6 +158,17 @@ impl Load<'_> {
         batch: &Batch,
     ) -> Result<(), EtlError> {
         let transaction = producer.begin().await.map_err(|error| self.fenced(error))?;
+        match self.fill(&transaction, batch).await {
+            Ok(()) => transaction.commit().await.map_err(|error| self.fenced(error)),
+            Err(error) => match transaction.abort().await {
+                // That is why it could not be written.
+                Err(fenced @ TransactionError::Fenced(_)) => Err(self.fenced(fenced)),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn fill(&self, transaction: &Transaction<'_>, batch: &Batch) -> Result<(), EtlError> {
         for row in &batch.rows {
             let record = ProducerRecord {
                 key: row.key.as_deref(),
@@ -171,8 +180,7 @@ impl Load<'_> {
             drop(transaction.send(record).await?);
         }
         let commit = position::commit(self.place, &batch.after, &self.files);
-        transaction.commit_offsets_of(&self.spec.id(), vec![commit]).await?;
-        transaction.commit().await.map_err(|error| self.fenced(error))
+        Ok(transaction.commit_offsets_of(&self.spec.id(), vec![commit]).await?)
     }
 
     fn fenced(&self, error: TransactionError) -> EtlError {

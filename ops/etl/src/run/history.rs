@@ -135,6 +135,17 @@ impl History {
         begin.ranges.iter().map(place).filter(|place| place.from < place.to).collect()
     }
 
+    /// Whether the parts of a run are its ranges: one behind the other, from the beginning to the end.
+    pub(super) fn is_whole(&self, begin: &Begin) -> bool {
+        let known = self.0.iter().find(|known| known.begin.run == begin.run);
+        let parts = known.map_or(&[][..], |known| &known.parts);
+        begin.ranges.iter().all(|range| {
+            let mut of = parts.iter().filter(|part| part.partition == range.partition);
+            let end = of.try_fold(range.from, |end, part| (end == part.from).then_some(part.to));
+            end == Some(range.to)
+        })
+    }
+
     /// How far each partition came in a run, if it came anywhere.
     fn ends(&self, run: u64) -> BTreeMap<u32, (u64, Option<u32>)> {
         let parts = self.0.iter().filter(|known| known.begin.run == run);

@@ -164,7 +164,11 @@ impl Run {
         };
         consumer.assign(&self.begin.topic, partition, at).await?;
         loop {
-            let fetched = consumer.next().await?;
+            let fetched = tokio::select! {
+                fetched = consumer.next() => fetched?,
+                // The writer has ended early, and says why.
+                () = pieces.closed() => return Ok(()),
+            };
             let next = fetched.next_offset();
             if pieces.send(fetched).await.is_err() || Offset(place.to) <= next {
                 return Ok(());
@@ -193,6 +197,11 @@ impl Run {
         let (_, mut entries) = Journal::open(&self.folder)?;
         entries.push(done.clone());
         let history = History::new(entries);
+        if !history.is_whole(&self.begin) {
+            let (directory, run) = (self.folder.path().to_owned(), self.begin.run);
+            let problem = format!("run {run} has not written all of its range: run it again");
+            return Err(EtlError::Directory { directory, problem });
+        }
         manifest::write(&self.folder, &history)?;
         self.record(&done)?;
         Ok(history.summary(self.begin.run, false))
