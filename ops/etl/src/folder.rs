@@ -27,7 +27,14 @@ impl Folder {
     /// Makes it if it is not there, and keeps others out.
     pub(crate) fn open(path: &Path) -> Result<Self, EtlError> {
         let failed = |doing| move |error| EtlError::file(doing, path)(error);
+        let is_new = !path.exists();
         fs::create_dir_all(path).map_err(failed("make"))?;
+        // Otherwise the directory itself could be lost with the power.
+        if let Some(parent) =
+            path.parent().filter(|parent| is_new && !parent.as_os_str().is_empty())
+        {
+            File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed("sync"))?;
+        }
         let lock = OpenOptions::new().create(true).append(true).open(path.join(LOCK));
         let lock = lock.map_err(failed("lock"))?;
         match lock.try_lock() {

@@ -4,7 +4,8 @@
 //! <CRC-32C, 8 hex digits> <JSON>\n
 //! ```
 //! Invariant: an entry is on the disk before anything relies on it. A last line that was cut short is as
-//! if it had never been begun; damage anywhere before it is refused.
+//! if it had never been begun; damage anywhere before it is refused. So nothing is added behind a line that
+//! could not be written whole.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -92,6 +93,8 @@ pub(crate) struct PartFile {
 #[derive(Debug)]
 pub(crate) struct Journal {
     file: File,
+    /// Whether an entry could not be written.
+    is_broken: bool,
 }
 
 impl Journal {
@@ -119,7 +122,7 @@ impl Journal {
             cut.map_err(failed("cut"))?;
         }
         folder.sync()?;
-        Ok((Self { file }, entries))
+        Ok((Self { file, is_broken: false }, entries))
     }
 
     /// Adds an entry, for good.
@@ -131,10 +134,15 @@ impl Journal {
             // A process that is killed here may have written a part of it.
             let _ = self.file.write_all(&line.as_bytes()[..line.len() / 2]);
         }
+        if self.is_broken {
+            let error = std::io::Error::other("an entry before could not be written");
+            return Err(EtlError::file("write", &path)(error));
+        }
         let written = folder.step().and_then(|()| {
             self.file.write_all(line.as_bytes())?;
             self.file.sync_all()
         });
+        self.is_broken = written.is_err();
         written.map_err(EtlError::file("write", &path))
     }
 }
@@ -212,6 +220,24 @@ mod tests {
             let (_, again) = Journal::open(&folder).unwrap();
             assert_eq!(again.len(), whole + 1, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn nothing_is_added_behind_a_line_that_could_not_be_written_whole() {
+        use std::sync::atomic::Ordering::SeqCst;
+        let temp = tempfile::tempdir().unwrap();
+        let all = entries();
+        let folder = Folder::open(temp.path()).unwrap();
+        let (mut journal, _) = Journal::open(&folder).unwrap();
+        journal.append(&folder, &all[0]).unwrap();
+        folder.steps.store(0, SeqCst);
+        journal.append(&folder, &all[1]).unwrap_err();
+        folder.steps.store(i64::MAX, SeqCst);
+        journal.append(&folder, &all[2]).unwrap_err();
+        let (mut journal, read) = Journal::open(&folder).unwrap();
+        assert_eq!(read, all[..1]);
+        journal.append(&folder, &all[1]).unwrap();
+        assert_eq!(Journal::open(&folder).unwrap().1, all[..2]);
     }
 
     #[test]
