@@ -17,6 +17,7 @@ mod stdout;
 mod bench;
 mod cluster;
 mod consume;
+mod etl;
 mod group;
 mod job;
 mod log;
@@ -64,6 +65,7 @@ enum Noun {
     Consume(consume::Args),
     Group(group::Args),
     Txn(txn::Args),
+    Etl(etl::Args),
     Module(module::Args),
     Job(job::Args),
     Cluster(cluster::Args),
@@ -86,6 +88,7 @@ fn run(cli: Cli) -> Result {
         Noun::Consume(args) => consume::run(args, cli.output),
         Noun::Group(args) => group::run(args, cli.output),
         Noun::Txn(args) => txn::run(args, cli.output),
+        Noun::Etl(args) => etl::run(args, cli.output),
         Noun::Module(args) => module::run(args, cli.output),
         Noun::Job(args) => job::run(args, cli.output),
         Noun::Cluster(args) => cluster::run(args, cli.output),

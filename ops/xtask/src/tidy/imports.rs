@@ -28,6 +28,7 @@ const RULES: &[Rule] = &[
             ("runtime/transport/src/tls", "certificates and keys are files by nature"),
             ("runtime/transport/src/identity", "certificates and keys are files by nature"),
             ("runtime/broker/src/config", "the configuration is a file that an operator writes"),
+            ("ops/etl/", "files are where its records go and come from"),
             ("ops/cli/", "it reads and writes what its user names"),
             ("ops/xtask/", "it works on the source tree"),
             ("tests/", "tests look at what is on the disk, and spoil it"),

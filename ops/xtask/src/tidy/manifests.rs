@@ -100,8 +100,21 @@ const TABLE: &[Row] = &[
     Row { folder: "sdk/guest", ours: &[], for_tests: &[], guarded: &[] },
     Row { folder: "guest-examples/", ours: &["millstream-guest"], for_tests: &[], guarded: &[] },
     Row {
+        folder: "ops/etl",
+        ours: &["millstream-client", PROTOCOL],
+        for_tests: &[],
+        guarded: &["tokio"],
+    },
+    Row {
         folder: "ops/cli",
-        ours: &["millstream-broker", "millstream-client", PROTOCOL, STORAGE, TRANSPORT],
+        ours: &[
+            "millstream-broker",
+            "millstream-client",
+            "millstream-etl",
+            PROTOCOL,
+            STORAGE,
+            TRANSPORT,
+        ],
         for_tests: &[],
         guarded: &["tokio", "tokio-util"],
     },
