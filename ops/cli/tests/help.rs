@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 /// Every command with a help of its own.
-const COMMANDS: [&[&str]; 48] = [
+const COMMANDS: [&[&str]; 56] = [
     &[],
     &["serve"],
     &["topic"],
@@ -19,6 +19,10 @@ const COMMANDS: [&[&str]; 48] = [
     &["group", "describe"],
     &["group", "reset"],
     &["group", "delete"],
+    &["txn"],
+    &["txn", "list"],
+    &["txn", "describe"],
+    &["txn", "abort"],
     &["etl"],
     &["etl", "run"],
     &["etl", "load"],
@@ -50,6 +54,7 @@ const COMMANDS: [&[&str]; 48] = [
     &["bench", "produce"],
     &["bench", "failover"],
     &["bench", "group"],
+    &["bench", "transaction"],
     &["bench", "consume"],
     &["bench", "latency"],
     &["bench", "filter"],

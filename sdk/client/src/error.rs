@@ -184,6 +184,16 @@ pub enum TopicGone {
     },
 }
 
+impl TopicGone {
+    /// Its name.
+    #[must_use]
+    pub const fn topic(&self) -> &TopicName {
+        match self {
+            Self::Deleted { topic, .. } | Self::Recreated { topic, .. } => topic,
+        }
+    }
+}
+
 /// Why a record was not (or may not have been) written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ProduceError {

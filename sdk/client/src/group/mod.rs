@@ -34,7 +34,7 @@ pub(crate) use offsets::Noted;
 
 use crate::client::Client;
 use crate::consumer::{Consumer, Fetched, StartAt};
-use crate::error::{ClientError, CommitError, ConsumeError};
+use crate::error::{ClientError, CommitError, ConsumeError, TopicGone};
 use membership::Membership;
 use offsets::Ledger;
 use shared::{Shared, Step, Taken};
@@ -149,7 +149,14 @@ impl GroupConsumer {
                     self.assigned(&mut course, taken, assigned)?;
                 }
                 fetched = self.consumer.next(), if reads => {
-                    let fetched = fetched?;
+                    let fetched = match fetched {
+                        // What becomes of a topic that was deleted the coordinator says.
+                        Err(ConsumeError::TopicGone(gone)) => {
+                            self.forget_topic(&gone);
+                            continue;
+                        }
+                        fetched => fetched?,
+                    };
                     if !self.ledger.has(fetched.topic(), fetched.partition()) {
                         // It went while its place was looked up.
                         continue;
@@ -302,6 +309,17 @@ impl GroupConsumer {
                 (taken, assigned)
             };
             course.assigning.spawn_on(assign, &self.runtime);
+        }
+    }
+
+    /// Its partitions are read no more; they are owned until the coordinator takes them away.
+    fn forget_topic(&self, gone: &TopicGone) {
+        tracing::info!(group = %self.config.group, %gone, "reads it no more");
+        for (topic, partition) in self.consumer.assignment() {
+            if topic == *gone.topic() {
+                // It may have been unassigned meanwhile.
+                let _ = self.consumer.unassign(topic.as_str(), partition);
+            }
         }
     }
 

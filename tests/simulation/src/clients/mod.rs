@@ -1,4 +1,5 @@
-//! The clients of a run: producers that never give up, transactional ones that do, consumers that believe nothing, and an operator.
+//! The clients of a run: producers that never give up, transactional ones that do, consumers that believe nothing, and
+//! an operator.
 //!
 //! Invariant: a client knows what it was told and no more.
 
