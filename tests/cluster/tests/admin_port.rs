@@ -3,15 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
-use millstream_client::protocol::ids::ModuleRef;
+use millstream_client::protocol::ids::{ModuleRef, Offset, PartitionIndex, TopicPartition};
 use millstream_client::protocol::message::fetch::FetchFilter;
+use millstream_client::protocol::message::group::{Committed, OffsetCommit};
 use millstream_client::protocol::message::produce::{ProduceAnswers, ProduceBatch};
 use millstream_client::protocol::message::topic::CreateTopic;
 use millstream_client::{Client, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt};
 use millstream_tests_cluster::jobs::{caught_up, spec, upload};
-use millstream_tests_cluster::{Broker, raw};
+use millstream_tests_cluster::{Broker, raw, until};
 use millstream_transport::Connection;
 
 /// More than one batch's worth would only take longer.
@@ -56,11 +58,29 @@ impl Page {
     }
 }
 
+/// A group has committed an offset of the topic that is counted.
+async fn commit(client: &Client, offset: u64) {
+    let topic = client.admin().describe_topic("counted").await.unwrap().id;
+    let partition = TopicPartition { topic, partition: PartitionIndex(0) };
+    let committed = Committed { offset: Offset(offset), epoch: None, metadata: String::new() };
+    let offsets = vec![OffsetCommit { partition, committed }];
+    assert_eq!(client.admin().commit_offsets("counters", offsets).await.unwrap(), []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_documented_metric_is_there_after_known_traffic_and_right() {
     let broker = Broker::start().await;
     let client = broker.client().await;
     let _raw = traffic(&broker, &client).await;
+    commit(&client, u64::from(RECORDS) - 1).await;
+    until("how far groups are behind", Duration::from_secs(30), async || {
+        let page = Page::of(&broker);
+        match page.naming("group=").next() {
+            Some(_) => Ok(()),
+            None => Err("it is looked up now and then"),
+        }
+    })
+    .await;
     let page = Page::of(&broker);
     assert_eq!(page.families, documented(), "the page and METRICS.md");
 
@@ -79,6 +99,8 @@ async fn every_documented_metric_is_there_after_known_traffic_and_right() {
         ("filter_records_out_total{place=\"ingress\",topic=\"thinned\"}", records / 2.0),
         ("filter_records_in_total{place=\"fetch\",topic=\"counted\"}", records),
         ("filter_records_out_total{place=\"fetch\",topic=\"counted\"}", records / 2.0),
+        ("group_lag{group=\"counters\",topic=\"counted\",partition=\"0\"}", 1.0),
+        ("log_last_stable_offset{topic=\"counted\",partition=\"0\"}", records),
         ("job_records_in_total{job=\"counting\"}", records),
         ("job_records_out_total{job=\"counting\"}", records / 2.0),
         ("job_lag{job=\"counting\",topic=\"counted\",partition=\"0\"}", 0.0),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use millstream_client::{
     Client, ConsumerConfig, ProducerConfig, ProducerRecord, StartAt, TransactionConfig,
 };
+use millstream_tests_cluster::cluster::{Cluster, Shape};
 use millstream_tests_cluster::{Broker, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -147,4 +148,44 @@ async fn what_was_aborted_never_counts_as_the_last_value() {
         if now.len() < 60 { Ok(()) } else { Err(now.len()) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_agree_on_what_is_kept_whoever_leads_and_deletions_wait_for_who_is_away() {
+    let config = vec![("STORAGE_COMPACTION_CHECK", "100ms")];
+    let mut cluster = Cluster::start_with(3, Shape { config, ..Shape::default() }).await;
+    let client = cluster.client().await;
+    create(&client, "t", 3).await;
+    cluster.settles(&client, "t").await;
+    write(&client, "t", 0..40, 20).await;
+    // One of them is away while a key is deleted: it still has what the deletion deletes.
+    let leader = cluster.leader(&client, "t", 0).await;
+    let away = leader % 3 + 1;
+    cluster.broker(away).kill();
+    let producer = client.producer(ProducerConfig::default()).unwrap();
+    let gone = ProducerRecord { value: None, ..ProducerRecord::new("t").key(b"key-7") };
+    producer.send(gone).await.unwrap().await.unwrap();
+    write(&client, "t", 100..400, 1).await;
+    until("most of it is gone", PATIENCE, async || {
+        let now = read_all(&client, "t").await.len();
+        if now < 150 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    assert!(last(read_all(&client, "t").await).contains_key("key-7"), "one is away");
+    cluster.broker(away).restart().await;
+    write(&client, "t", 400..700, 1).await;
+    until("the deletion is gone too", PATIENCE, async || {
+        let known = last(read_all(&client, "t").await);
+        if known.contains_key("key-7") { Err(known.len()) } else { Ok(()) }
+    })
+    .await;
+    // Whoever leads shows the same.
+    let before = last(read_all(&client, "t").await);
+    for _ in 0..3 {
+        let leader = cluster.leader(&client, "t", 0).await;
+        cluster.broker(leader).kill();
+        assert_eq!(last(read_all(&client, "t").await), before);
+        cluster.broker(leader).restart().await;
+        cluster.settles(&client, "t").await;
+    }
 }

@@ -67,7 +67,9 @@ fn log(page: &mut Page, partition: &Partition) {
 }
 
 fn groups(page: &mut Page, broker: &Broker) {
-    for lag in broker.group_lags.last().iter() {
+    let lags = broker.group_lags.last();
+    // A topic may have gone since they were looked up.
+    for lag in lags.iter().filter(|lag| broker.partitions.topic(&lag.topic).is_some()) {
         let index = lag.partition.to_string();
         let labels = [lag.group.as_str(), lag.topic.as_str(), &index];
         page.value(of::GROUP_LAG, &labels, lag.offsets);
