@@ -214,6 +214,9 @@ impl Coordinator {
         member: MemberId,
         beat: Beat,
     ) -> Result<Response, GroupError> {
+        if self.sessions.is_condemned((&group, member)) {
+            return Err(GroupError::Fenced { group, member });
+        }
         let (seen, before) = (beat.epoch, self.then.len());
         let command = Command::Beat { group: group.clone(), member, beat };
         let response = self.change(now, &command)?;
@@ -282,6 +285,10 @@ impl Coordinator {
 
     fn tick(&mut self, now: Time, wall: Timestamp) {
         while let Some((group, member)) = self.sessions.due(now) {
+            if self.sessions.condemn(now, (&group, member)) {
+                self.then.push(Output::Tell { group, member, standing: None });
+                continue;
+            }
             let fence = Command::Fence { group: group.clone(), member, at: wall };
             self.change(now, &fence).expect("fencing is never refused");
             self.sessions.end((&group, member));

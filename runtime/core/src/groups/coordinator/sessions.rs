@@ -1,7 +1,8 @@
 //! Until when each member has to be heard of, or has to have let go.
 //!
 //! Invariant: silence counts only while the coordinator was there to hear: if it wakes late, everybody gets the time
-//! that it was away.
+//! that it was away. Nobody is fenced who may read on without knowing it: who does not let go is heard no more, and
+//! fenced when its session is over by its own clock too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,13 +21,16 @@ type Name = (GroupName, MemberId);
 struct Session {
     /// When it is fenced for its silence.
     silent: Time,
-    /// When it is fenced because it does not let go.
+    /// Until when it has to let go.
     holding: Option<Time>,
+    /// It did not let go: nothing that it says counts any more.
+    condemned: bool,
 }
 
 impl Session {
     fn due(&self) -> Time {
-        self.holding.map_or(self.silent, |holding| holding.min(self.silent))
+        let holding = self.holding.filter(|_| !self.condemned);
+        holding.map_or(self.silent, |holding| holding.min(self.silent))
     }
 }
 
@@ -42,10 +46,10 @@ impl Sessions {
     /// A member was heard of.
     pub(super) fn heard(&mut self, now: Time, name: (&GroupName, MemberId), member: &Member) {
         let name = (name.0.clone(), name.1);
-        let silent = now + Duration::from_millis(member.details.session_timeout_ms.into());
+        let silent = now + session(member);
         let holding = self.of.get(&name).and_then(|session| session.holding);
         let holding = holds(now, holding, member);
-        self.set(name, Session { silent, holding });
+        self.set(name, Session { silent, holding, condemned: false });
     }
 
     /// A member is asked to let go, or for nothing any more.
@@ -55,6 +59,23 @@ impl Sessions {
             let holding = holds(now, session.holding, member);
             self.set(name, Session { holding, ..session });
         }
+    }
+
+    /// One whose time is over: whether it has to be waited for until its session is over, too.
+    pub(super) fn condemn(&mut self, now: Time, name: (&GroupName, MemberId)) -> bool {
+        let name = (name.0.clone(), name.1);
+        match self.of.get(&name).copied() {
+            Some(session) if now < session.silent => {
+                self.set(name, Session { condemned: true, ..session });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what it says counts no more.
+    pub(super) fn is_condemned(&self, name: (&GroupName, MemberId)) -> bool {
+        self.of.get(&(name.0.clone(), name.1)).is_some_and(|session| session.condemned)
     }
 
     /// It is no member any more.
@@ -95,6 +116,12 @@ impl Sessions {
         }
         self.by_time.insert((session.due(), name));
     }
+}
+
+/// How long it may be silent: an eighth longer than it says, as its clock may be slower than this one.
+fn session(member: &Member) -> Duration {
+    let session = Duration::from_millis(member.details.session_timeout_ms.into());
+    session + session / 8
 }
 
 /// Until when it has to let go: from when it was first asked to, until it owns nothing that it should not.
