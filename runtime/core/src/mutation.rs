@@ -29,11 +29,21 @@ pub enum Mutation {
     OverlappingVoterChanges,
     /// A candidate's log is not compared with the voter's.
     VoteForShorterLog,
+    /// A coordinator of groups reads the log before it knows what is committed.
+    ServeBeforeLoaded,
+    /// A partition is given to its next owner while the one before has not let go of it.
+    HandOverBeforeRelease,
+    /// Anybody commits for any partition.
+    CommitByFenced,
+    /// Members are told of what is not committed.
+    TellBeforeWritten,
+    /// Members are fenced before their session is over.
+    FenceTooSoon,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
         Self::TruncateToHighWatermark,
         Self::SingleStepTruncation,
         Self::AckBeforeSync,
@@ -44,6 +54,11 @@ impl Mutation {
         Self::ReadBeyondHighWatermark,
         Self::OverlappingVoterChanges,
         Self::VoteForShorterLog,
+        Self::ServeBeforeLoaded,
+        Self::HandOverBeforeRelease,
+        Self::CommitByFenced,
+        Self::TellBeforeWritten,
+        Self::FenceTooSoon,
     ];
 
     /// Its name on the command line.
@@ -60,6 +75,11 @@ impl Mutation {
             Self::ReadBeyondHighWatermark => "read-beyond-high-watermark",
             Self::OverlappingVoterChanges => "overlapping-voter-changes",
             Self::VoteForShorterLog => "vote-for-shorter-log",
+            Self::ServeBeforeLoaded => "serve-before-loaded",
+            Self::HandOverBeforeRelease => "hand-over-before-release",
+            Self::CommitByFenced => "commit-by-fenced",
+            Self::TellBeforeWritten => "tell-before-written",
+            Self::FenceTooSoon => "fence-too-soon",
         }
     }
 }

@@ -31,6 +31,7 @@ use super::image::{Group, Groups};
 use super::rows::Rows;
 use super::topics::Topics;
 use crate::machine::{Machine, Time, Token};
+use crate::mutation::{self, Mutation};
 
 /// How often groups that nobody uses are looked for.
 const EXPIRY: Duration = Duration::from_secs(60);
@@ -308,6 +309,9 @@ impl Coordinator {
 
     /// Writes what is staged, or answers what waits for nothing.
     fn flush(&mut self, out: &mut Vec<Output>) {
+        if mutation::is(Mutation::TellBeforeWritten) {
+            out.append(&mut self.then);
+        }
         if let Some(follows) = &mut self.in_flight {
             if self.staged.is_empty() {
                 follows.append(&mut self.then);

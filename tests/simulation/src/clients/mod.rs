@@ -1,12 +1,14 @@
-//! The clients of a run: producers that never give up, consumers that believe nothing, and an operator.
+//! The clients of a run: producers that never give up, consumers that believe nothing, members of groups, and an operator.
 //!
 //! Invariant: a client knows what it was told and no more.
 
 mod consumer;
+mod member;
 mod operator;
 mod producer;
 
 pub(crate) use consumer::{Consumer, Read};
+pub(crate) use member::{Act, Member};
 pub(crate) use operator::Operator;
 pub(crate) use producer::{Acknowledged, Producer, RecordName, record_of};
 

@@ -13,10 +13,14 @@ use millstream_protocol::batch::{Batch, SealedBatches};
 use millstream_protocol::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 
 mod audit;
+mod groups;
 mod strike;
 
+use self::groups::Members;
 use crate::agenda::Agenda;
-use crate::broker::{Broker, CHORES, Clock, DiskWork, Effect, Observation, Setting, Work, founder};
+use crate::broker::{
+    Broker, CHORES, Clock, DiskWork, Effect, GroupsTopic, Observation, Setting, Work, founder,
+};
 use crate::chance::Chance;
 use crate::clients::{Consumer, Operator, Producer, Read};
 use crate::faults::{self, Fault};
@@ -46,6 +50,7 @@ enum Event {
     Wake { node: NodeId, life: u64, partition: Option<TopicPartition> },
     DiskDone { node: NodeId, life: u64, partition: TopicPartition, opened: u64, work: DiskWork },
     Commit { node: NodeId, life: u64 },
+    Groups { node: NodeId, life: u64, read: Option<(PartitionIndex, u64)> },
     Chores { node: NodeId, life: u64 },
     Client(u32),
     Fault(Fault),
@@ -61,6 +66,7 @@ pub(crate) struct World {
     nodes: Vec<NodeId>,
     producers: BTreeMap<u32, Producer>,
     consumers: BTreeMap<u32, Consumer>,
+    groups: Members,
     operator: Operator,
     clients_there: bool,
     /// The faults are over.
@@ -86,6 +92,8 @@ pub struct Summary {
     pub hash: u64,
     /// Acknowledged batches.
     pub acknowledged: usize,
+    /// Commits of groups' offsets that members were told of.
+    pub commits: usize,
     /// Leaders that there were.
     pub faults: usize,
 }
@@ -111,6 +119,10 @@ impl World {
             topics: plan.topics.clone(),
             short_metadata: plan.short_metadata,
             body_bytes: plan.body_bytes,
+            groups: plan.groups.as_ref().map(|groups| GroupsTopic {
+                id: TopicId(u32::try_from(plan.topics.len()).expect("small")),
+                partitions: groups.partitions,
+            }),
         };
         let mut chance = Chance::of(plan.seed, "world");
         let skews = plan.faults.skew;
@@ -128,6 +140,7 @@ impl World {
             brokers,
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
+            groups: Members::default(),
             operator,
             clients_there: false,
             healing: false,
@@ -162,7 +175,8 @@ impl World {
             Ok(()) => {
                 let acknowledged = self.promises.count();
                 let faults = faults::draw(&self.plan, &self.nodes).len();
-                Ok(Summary { hash, acknowledged, faults })
+                let commits = self.groups.deliveries.commits();
+                Ok(Summary { hash, acknowledged, commits, faults })
             }
             Err(violation) => Err(Failure { violation, last, hash }),
         }
@@ -230,6 +244,16 @@ impl World {
                     process.commit(now, setting, out);
                 })
             }
+            Event::Groups { node, life, read } => {
+                let event = |node| Event::Groups { node, life, read };
+                self.in_process(node, life, event, |broker, _, _, _| {
+                    // What there is to do now is seen to behind everything that happens.
+                    if let Some((partition, opened)) = read {
+                        let process = broker.process.as_mut().expect("it is up");
+                        process.groups_read(partition, opened);
+                    }
+                })
+            }
             Event::Chores { node, life } => {
                 // Due again in any case; one that stands still does without.
                 if self.brokers[&node].life == life {
@@ -273,6 +297,9 @@ impl World {
         let mut effects = Vec::new();
         let local = broker.clock.at(now);
         act(broker, local, &self.setting, &mut effects);
+        if let Some(process) = &mut broker.process {
+            process.attend(local, &self.setting, &mut effects);
+        }
         self.carry_out(node, effects)
     }
 
@@ -311,6 +338,16 @@ impl World {
                     let time = broker.disk_time(kind);
                     let event = Event::DiskDone { node, life, partition, opened, work };
                     self.agenda.after(time, event);
+                }
+                Effect::WakeGroups { at } => {
+                    let at = self.brokers[&node].clock.when(at);
+                    self.agenda.at(at, Event::Groups { node, life, read: None });
+                }
+                Effect::Load { partition, opened } => {
+                    let broker = self.brokers.get_mut(&node).expect("a broker of this run");
+                    let time = broker.disk_time(Work::Store);
+                    let read = Some((partition, opened));
+                    self.agenda.after(time, Event::Groups { node, life, read });
                 }
                 Effect::Commit => {
                     let broker = self.brokers.get_mut(&node).expect("a broker of this run");
@@ -373,7 +410,7 @@ impl World {
                 for batch in self.batches(node, partition, from, to) {
                     self.committed.seen(partition, &batch)?;
                 }
-                Ok(())
+                self.look_at_groups(node, partition)
             }
             Observation::Decided { broker, applied, bytes } => {
                 self.decisions.seen(broker, applied, bytes)
@@ -435,12 +472,7 @@ impl World {
             return;
         }
         self.clients_there = true;
-        let mut partitions = Vec::new();
-        for (topic, plan) in (0..).map(TopicId).zip(&self.plan.topics) {
-            for partition in (0..plan.partitions).map(PartitionIndex) {
-                partitions.push(TopicPartition { topic, partition });
-            }
-        }
+        let partitions = self.data_partitions();
         let mut client = 0;
         for partition in &partitions {
             for _ in 0..self.plan.producers {
@@ -460,6 +492,17 @@ impl World {
                 client += 1;
             }
         }
+        self.welcome_members();
+    }
+
+    /// The partitions that clients write and read.
+    fn data_partitions(&self) -> Vec<TopicPartition> {
+        let topics = (0..).map(TopicId).zip(&self.plan.topics);
+        let ids = topics.flat_map(|(topic, plan)| {
+            let partitions = (0..plan.partitions).map(PartitionIndex);
+            partitions.map(move |partition| TopicPartition { topic, partition })
+        });
+        ids.collect()
     }
 
     fn client_step(&mut self, client: u32) -> Checked {
@@ -471,9 +514,11 @@ impl World {
             (self.operator.step(&image, &self.nodes).into_iter().collect(), OPERATOR_STEP)
         } else if let Some(producer) = self.producers.get_mut(&client) {
             (producer.step(now, &self.nodes, more), CLIENT_STEP)
-        } else {
-            let consumer = self.consumers.get_mut(&client).expect("a client of this run");
+        } else if let Some(consumer) = self.consumers.get_mut(&client) {
             (consumer.step(now, &self.nodes).into_iter().collect(), CLIENT_STEP)
+        } else {
+            self.step_member(client)?;
+            (Vec::new(), CLIENT_STEP)
         };
         for request in requests {
             self.send(Place::Client(client), Place::Broker(request.to), request.bytes);
@@ -498,6 +543,7 @@ impl World {
                 }
                 Ok(())
             }
+            packet if groups::MEMBERS <= client => self.at_member(client, packet, body),
             Packet::Fetched { request, result } => {
                 let Some(consumer) = self.consumers.get_mut(&client) else {
                     return Ok(());

@@ -11,6 +11,7 @@ use millstream_protocol::ids::{GroupName, MemberId};
 
 use super::super::image::Member;
 use crate::machine::Time;
+use crate::mutation::{self, Mutation};
 
 /// A tick that comes so much later than it was asked for says that the coordinator itself was away.
 const LATE: Duration = Duration::from_millis(200);
@@ -121,7 +122,7 @@ impl Sessions {
 /// How long it may be silent: an eighth longer than it says, as its clock may be slower than this one.
 fn session(member: &Member) -> Duration {
     let session = Duration::from_millis(member.details.session_timeout_ms.into());
-    session + session / 8
+    if mutation::is(Mutation::FenceTooSoon) { session / 2 } else { session + session / 8 }
 }
 
 /// Until when it has to let go: from when it was first asked to, until it owns nothing that it should not.
