@@ -35,11 +35,21 @@ pub enum Mutation {
     LateMarkerEndsAll,
     /// A snapshot of producers leaves their transactions out.
     ForgetTransactions,
+    /// A coordinator of groups reads the log before it knows what is committed.
+    ServeBeforeLoaded,
+    /// A partition is given to its next owner while the one before has not let go of it.
+    HandOverBeforeRelease,
+    /// Anybody commits for any partition.
+    CommitByFenced,
+    /// Members are told of what is not committed.
+    TellBeforeWritten,
+    /// Members are fenced before their session is over.
+    FenceTooSoon,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 18] = [
         Self::TruncateToHighWatermark,
         Self::SingleStepTruncation,
         Self::AckBeforeSync,
@@ -53,6 +63,11 @@ impl Mutation {
         Self::ReadUndecided,
         Self::LateMarkerEndsAll,
         Self::ForgetTransactions,
+        Self::ServeBeforeLoaded,
+        Self::HandOverBeforeRelease,
+        Self::CommitByFenced,
+        Self::TellBeforeWritten,
+        Self::FenceTooSoon,
     ];
 
     /// Its name on the command line.
@@ -72,6 +87,11 @@ impl Mutation {
             Self::ReadUndecided => "read-undecided",
             Self::LateMarkerEndsAll => "late-marker-ends-all",
             Self::ForgetTransactions => "forget-transactions",
+            Self::ServeBeforeLoaded => "serve-before-loaded",
+            Self::HandOverBeforeRelease => "hand-over-before-release",
+            Self::CommitByFenced => "commit-by-fenced",
+            Self::TellBeforeWritten => "tell-before-written",
+            Self::FenceTooSoon => "fence-too-soon",
         }
     }
 }

@@ -6,11 +6,15 @@ use std::fmt;
 
 use bytes::Bytes;
 use millstream_core::metadata::Command;
+use millstream_protocol::error::WireError;
 use millstream_protocol::frame::{self, FrameHeader, FrameLimits, HEADER_SIZE};
 use millstream_protocol::ids::{
     LeaderEpoch, NodeId, Offset, ProducerEpoch, ProducerId, TopicPartition,
 };
 use millstream_protocol::limits::{MAX_FETCH_BODY_BYTES, MAX_MESSAGE_BYTES};
+use millstream_protocol::message::group::{
+    CommitOffsets, MemberFrame, OffsetsCommitted, OpenGroup, Standing,
+};
 use millstream_protocol::message::replica::{Content, Envelope, LogEnd, Progress};
 use millstream_protocol::message::transaction::{Aborted, Isolation};
 use serde::{Deserialize, Serialize};
@@ -46,7 +50,18 @@ pub(crate) enum Packet {
     WantSnapshot,
     /// Everything that is decided, in the body.
     Snapshot { applied: Offset },
+    /// A frame of a member's stream; its first opens the stream.
+    Member { stream: u64, serial: u64, open: OpenGroup, frame: MemberFrame },
+    /// A frame to a member, and with an error who leads, as far as is known.
+    Told { stream: u64, serial: u64, told: Result<Standing, WireError>, leader: Option<NodeId> },
+    /// A member commits.
+    Commit { request: u64, commit: CommitOffsets },
+    /// What of it was refused; or why all of it was, and who leads.
+    Committed { request: u64, result: Result<OffsetsCommitted, WireError>, leader: Option<NodeId> },
 }
+
+/// The number of a frame that comes from who does not know the stream: it is at its end, wherever it was.
+pub(crate) const RESET: u64 = u64::MAX;
 
 /// Why a request was not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

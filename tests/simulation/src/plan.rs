@@ -2,12 +2,16 @@
 //!
 //! Invariant: everything random about a run follows from its seed.
 
+mod groups;
+
 use std::time::Duration;
 
 use millstream_core::machine::Time;
 use millstream_core::replication::Durability;
 
 use crate::chance::Chance;
+
+pub(crate) use groups::{GroupsPlan, MemberPlan};
 
 /// How long the faults last.
 const SAFETY: Duration = Duration::from_secs(12);
@@ -30,6 +34,7 @@ pub(crate) struct Plan {
     pub(crate) consumers: u32,
     /// Producers whose records are written in transactions.
     pub(crate) transactors: u32,
+    pub(crate) groups: Option<GroupsPlan>,
     pub(crate) safety: Time,
     pub(crate) faults: FaultPlan,
 }
@@ -89,8 +94,10 @@ impl Plan {
         let mut chance = Chance::of(seed, "plan");
         let brokers = chance.one(&[3, 3, 3, 4, 5]);
         let founders = if chance.is(1, 8) { 1 } else { 3 };
-        let topics = (0..1 + chance.below(2)).map(|_| topic(&mut chance, brokers)).collect();
+        let topics = (0..1 + chance.below(2)).map(|_| topic(&mut chance, brokers));
+        let topics: Vec<_> = topics.collect();
         Self {
+            groups: groups::draw(seed, topics.len()),
             seed,
             brokers,
             founders,

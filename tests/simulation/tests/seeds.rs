@@ -17,10 +17,13 @@ fn the_same_seed_twice_is_the_same_run() {
 
 #[test]
 fn a_few_seeds_are_clean() {
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut commits) = (0, 0);
     for seed in 500_000..500_040 {
         match run(seed, Detail::Last) {
-            Ok(summary) => acknowledged += summary.acknowledged,
+            Ok(summary) => {
+                acknowledged += summary.acknowledged;
+                commits += summary.commits;
+            }
             Err(failure) => {
                 let last = failure.last.join("\n  ");
                 panic!(
@@ -31,4 +34,5 @@ fn a_few_seeds_are_clean() {
         }
     }
     assert!(acknowledged > 1_000, "{acknowledged}: they do something");
+    assert!(commits > 500, "{commits}: so do the groups");
 }

@@ -8,6 +8,9 @@
 //! It begins with groups that were loaded from the log and ends with the leadership. Deadlines are its own and not
 //! in the log: a new coordinator gives every member its whole session again.
 //!
+//! That a member lives changes no row, and is answered without a write. A coordinator that was deposed while it stood
+//! still must not do that: who was idle for long proves with a write that it still coordinates.
+//!
 //! Invariant: nobody is told of what is not committed; a member is fenced for silence only by a coordinator that was
 //! itself awake all the time.
 
@@ -31,12 +34,18 @@ use self::sharing::Sharing;
 use super::command::{Command, Response};
 use super::error::GroupError;
 use super::image::{Group, Groups};
-use super::rows::Rows;
+use super::rows::{Key, Rows};
 use super::topics::Topics;
 use crate::machine::{Machine, Time, Token};
+use crate::mutation::{self, Mutation};
 
 /// How often groups that nobody uses are looked for.
 const EXPIRY: Duration = Duration::from_secs(60);
+/// After so long without anything to do, it does not know whether another coordinates meanwhile.
+const UNCERTAIN: Duration = Duration::from_secs(1);
+/// How much longer than their sessions a new coordinator waits for members: the one before may have answered them for
+/// as long as it did not know that it was deposed.
+const GRACE: Duration = Duration::from_secs(2);
 /// Rows that may be staged, and answers that may wait, before it takes nothing more.
 const MAX_STAGED: usize = 50_000;
 
@@ -162,6 +171,8 @@ pub struct Coordinator {
     sessions: Sessions,
     sharing: Sharing,
     expire_at: Time,
+    /// It was idle for long: with the next answer it proves that it still coordinates.
+    uncertain: bool,
     staged: Rows,
     /// What follows when the staged rows are committed.
     then: Vec<Output>,
@@ -180,13 +191,14 @@ impl Coordinator {
             sessions: Sessions::default(),
             sharing: Sharing::new(config.sharing),
             expire_at: now + EXPIRY,
+            uncertain: false,
             staged: Rows::new(),
             then: Vec::new(),
             in_flight: None,
         };
         for (name, group) in this.groups.iter() {
             for (id, member) in group.members() {
-                this.sessions.heard(now, (name, *id), member);
+                this.sessions.heard(now + GRACE, (name, *id), member);
             }
         }
         // Rows of one command may have been written in part.
@@ -229,6 +241,14 @@ impl Coordinator {
         self.then.push(Output::Answer { token, answer });
     }
 
+    /// Has the answers that follow wait for a write, which is taken only while it coordinates.
+    fn prove(&mut self, group: &GroupName) {
+        if std::mem::take(&mut self.uncertain) && self.groups.get(group).is_some() {
+            let (key, value) = self.groups.row(&Key::Group(group.clone()));
+            self.staged.insert(key, value);
+        }
+    }
+
     fn beat(
         &mut self,
         now: Time,
@@ -236,6 +256,10 @@ impl Coordinator {
         member: MemberId,
         beat: Beat,
     ) -> Result<Response, GroupError> {
+        self.prove(&group);
+        if self.sessions.is_condemned((&group, member)) {
+            return Err(GroupError::Fenced { group, member });
+        }
         let (seen, before) = (beat.epoch, self.then.len());
         let command = Command::Beat { group: group.clone(), member, beat };
         let response = self.change(now, &command)?;
@@ -310,6 +334,10 @@ impl Coordinator {
 
     fn tick(&mut self, now: Time, wall: Timestamp) {
         while let Some((group, member)) = self.sessions.due(now) {
+            if self.sessions.condemn(now, (&group, member)) {
+                self.then.push(Output::Tell { group, member, standing: None });
+                continue;
+            }
             let fence = Command::Fence { group: group.clone(), member, at: wall };
             self.change(now, &fence).expect("fencing is never refused");
             self.sessions.end((&group, member));
@@ -329,6 +357,9 @@ impl Coordinator {
 
     /// Writes what is staged, or answers what waits for nothing.
     fn flush(&mut self, out: &mut Vec<Output>) {
+        if mutation::is(Mutation::TellBeforeWritten) {
+            out.append(&mut self.then);
+        }
         if let Some(follows) = &mut self.in_flight {
             if self.staged.is_empty() {
                 follows.append(&mut self.then);
@@ -347,7 +378,7 @@ impl Machine for Coordinator {
     type Output = Output;
 
     fn step(&mut self, now: Time, input: Input, out: &mut Vec<Output>) {
-        self.sessions.woke(now);
+        self.uncertain |= UNCERTAIN < self.sessions.woke(now);
         match input {
             Input::Ask { token, wall, ask } => self.ask(now, token, wall, ask),
             Input::Written => {

@@ -11,6 +11,7 @@ use millstream_protocol::ids::{MemberEpoch, MemberId, TopicPartition};
 use super::assign::{self, Candidate};
 use super::image::{Group, Revoking};
 use super::topics::Topics;
+use crate::mutation::{self, Mutation};
 
 /// Shares the partitions out anew, and takes the steps towards it that can be taken. Returns whose assignment or target
 /// changed.
@@ -75,7 +76,9 @@ impl Touched {
 /// Asks for what is not meant for it any more; what was deleted is let go of without asking.
 fn revoke(group: &mut Group, id: MemberId, topics: &Topics, touched: &mut Touched) {
     let member = &group.members[&id];
-    let gone = |p: &TopicPartition| topics.was_deleted(p.topic);
+    let hasty = mutation::is(Mutation::HandOverBeforeRelease);
+    let gone =
+        |p: &TopicPartition| topics.was_deleted(p.topic) || (hasty && !member.target.contains(p));
     let deleted: Vec<_> = member.owned().filter(gone).collect();
     let unwanted = |p: &&TopicPartition| !member.target.contains(p) && !gone(p);
     let unwanted: Vec<_> = member.assigned.keys().filter(unwanted).copied().collect();

@@ -277,6 +277,48 @@ fn a_member_that_does_not_let_go_is_fenced() {
 }
 
 #[test]
+fn who_does_not_let_go_is_heard_no_more_and_loses_nothing_before_its_session_is_over() {
+    let mut rig = Rig::new(3);
+    let hasty = MemberDetails { rebalance_timeout_ms: 500, ..details() };
+    let a = rig.join(A, hasty);
+    let b = rig.join(B, details());
+    // It stands still, or is cut off: it reads on for as long as its session lasts, as it was told of nothing.
+    rig.wait(SESSION / 2);
+    assert_eq!(owned(&rig.told(B).unwrap_or(b)), [].into(), "nothing is handed over yet");
+    let late = rig.beat(A, a.epoch, None, &[0, 1]);
+    assert!(matches!(late, Err(GroupError::Fenced { .. })), "{late:?}");
+    accepted(rig.commit(Some((A, a.epoch)), 2, 5));
+    let b = rig.coordinator.groups().get(&group()).expect("there").members()[&B].epoch;
+    rig.beat(B, b, None, &[]).expect("it lives");
+    rig.wait(SESSION / 4 * 3);
+    assert_eq!(owned(&rig.told(B).expect("it is given everything")), [0, 1, 2].into());
+    let gone = rig.commit(Some((A, a.epoch)), 2, 6);
+    assert!(matches!(gone, Err(GroupError::Fenced { .. })), "{gone:?}");
+}
+
+#[test]
+fn a_member_whose_clock_is_slow_is_not_fenced_while_it_believes_that_it_lives() {
+    let mut rig = Rig::new(1);
+    let a = rig.join(A, details());
+    rig.wait(SESSION / 10 * 11);
+    rig.beat(A, a.epoch, None, &[0]).expect("it is still a member");
+}
+
+#[test]
+fn a_coordinator_that_stood_still_proves_that_it_coordinates_before_it_answers() {
+    let mut rig = Rig::new(1);
+    let a = rig.join(A, details());
+    rig.now = rig.now + Duration::from_millis(1_200);
+    let beat = Beat { epoch: a.epoch, details: None, owned: vec![p(0)] };
+    let ask = Ask::Beat { group: group(), member: A, beat };
+    rig.step(Input::Ask { token: Token(7), wall: Timestamp(0), ask });
+    let answered = |told: &Output| matches!(told, Output::Answer { .. });
+    assert!(!rig.told.iter().any(answered), "another may coordinate by now");
+    rig.commit_all();
+    assert!(rig.told.iter().any(answered));
+}
+
+#[test]
 fn an_offset_goes_back_only_by_a_reset_and_only_without_members() {
     let mut rig = Rig::new(1);
     let a = rig.join(A, details());
@@ -334,7 +376,7 @@ fn a_static_member_finds_its_partitions_again() {
     assert!(rig.beat(A, a.epoch, None, &kept).is_err(), "the one before is no member");
     // Gone for longer than its session, it is forgotten.
     rig.ask(Ask::Leave { group: group(), member: again, forget: false }).expect("it leaves");
-    rig.wait(SESSION + Duration::from_millis(1));
+    rig.wait(SESSION * 2);
     let b = rig.told(B);
     assert!(b.is_none_or(|told| others.is_subset(&owned(&told))));
     let left = rig.coordinator.groups().get(&group()).expect("there").members().len();

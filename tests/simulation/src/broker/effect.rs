@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use millstream_core::machine::Time;
 use millstream_core::replication::VoterSet;
-use millstream_protocol::ids::{LeaderEpoch, NodeId, Offset, ReplicaId, TopicPartition};
+use millstream_protocol::ids::{
+    LeaderEpoch, NodeId, Offset, PartitionIndex, ReplicaId, TopicPartition,
+};
 
 use super::replica::DiskWork;
 use crate::network::Place;
@@ -19,6 +21,10 @@ pub(crate) enum Effect {
     Wake { partition: Option<TopicPartition>, at: Time },
     /// The disk of a partition begins to work; it is told when it is done.
     Begin { partition: TopicPartition, opened: u64, work: DiskWork, kind: Work },
+    /// See to the groups then, by the broker's own clock.
+    WakeGroups { at: Time },
+    /// The disk reads what groups are loaded from.
+    Load { partition: PartitionIndex, opened: u64 },
     /// The metadata store begins a transaction.
     Commit,
     /// Something that the audit looks at.

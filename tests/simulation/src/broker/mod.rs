@@ -9,6 +9,7 @@
 //! Invariant: nothing survives a kill but the disk; nothing of an earlier life reaches a later one.
 
 mod effect;
+mod groups;
 mod metadata;
 mod process;
 mod replica;
@@ -22,6 +23,7 @@ use millstream_protocol::ids::{NodeId, ReplicaId, Timestamp};
 use millstream_storage::disk::MemDisk;
 
 pub(crate) use effect::{Effect, Observation, Work};
+pub(crate) use groups::{GroupsTopic, take_batch};
 pub(crate) use metadata::LOG;
 pub(crate) use process::{CHORES, Process, Setting};
 pub(crate) use replica::DiskWork;

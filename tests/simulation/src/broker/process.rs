@@ -21,8 +21,9 @@ use millstream_storage::log::{self, LogConfig, PartitionLog};
 use millstream_storage::metadata::{Change, Identity, Store, Table};
 
 use super::effect::{Effect, Observation};
+use super::groups::{Attendant, GroupsTopic};
 use super::metadata::{self, LOG};
-use super::replica::{DiskWork, Replica, log_config, producers};
+use super::replica::{Asker, DiskWork, Replica, log_config, producers};
 use crate::network::Place;
 use crate::packet::{Packet, Refusal};
 use crate::plan::TopicPlan;
@@ -39,13 +40,17 @@ pub(crate) struct Setting {
     pub(crate) short_metadata: bool,
     /// How much of a log goes with one answer to a follower; a batch at least.
     pub(crate) body_bytes: usize,
+    /// `__groups`, when there are groups.
+    pub(crate) groups: Option<GroupsTopic>,
 }
 
 impl Setting {
     fn log_config(&self, id: TopicPartition) -> (LogConfig, Durability) {
         let plan = usize::try_from(id.topic.0).ok().and_then(|topic| self.topics.get(topic));
+        // Nothing of the groups is deleted.
+        let short = id == LOG && self.short_metadata;
         let (short, durability) =
-            plan.map_or((self.short_metadata, Durability::Fsync), |p| (p.short, p.durability));
+            plan.map_or((short, Durability::Fsync), |p| (p.short, p.durability));
         let mut config = log_config(short, durability);
         if short && id == LOG {
             // There are few decisions.
@@ -64,12 +69,13 @@ pub(crate) struct Process {
     node: NodeId,
     pub(crate) me: ReplicaId,
     /// What the calendar said when it was last looked at.
-    date: Timestamp,
+    pub(super) date: Timestamp,
     disk: MemDisk,
     store: Store,
     pub(crate) image: Image,
     looked: Offset,
-    replicas: BTreeMap<TopicPartition, Replica>,
+    pub(super) replicas: BTreeMap<TopicPartition, Replica>,
+    pub(super) attendant: Attendant,
     liveness: Liveness,
     liveness_woken: Option<Time>,
     session: u64,
@@ -112,6 +118,7 @@ impl Process {
             looked: image.applied(),
             image,
             replicas: BTreeMap::new(),
+            attendant: Attendant::default(),
             liveness,
             liveness_woken: None,
             session: life,
@@ -124,6 +131,7 @@ impl Process {
         process.open_replica(LOG, now, setting, lost_power, out);
         process.reconcile(now, setting, lost_power, out);
         process.arm_liveness(out);
+        process.attendant.decided(&process.image, (now, date), out);
         Ok(process)
     }
 
@@ -304,7 +312,7 @@ impl Process {
     }
 
     /// Gives a replica one input, and sees to what follows.
-    fn step(
+    pub(super) fn step(
         &mut self,
         id: TopicPartition,
         now: Time,
@@ -404,7 +412,7 @@ impl Process {
                 // Tried again with the next thing that happens here.
                 return;
             }
-            self.took(next, out);
+            self.took(next, now, out);
         }
         self.looked = up_to;
         self.wanted.retain(|wanted| !is_done(&self.image, wanted));
@@ -412,8 +420,9 @@ impl Process {
     }
 
     /// The image is another, durably.
-    fn took(&mut self, image: Image, out: &mut Vec<Effect>) {
+    fn took(&mut self, image: Image, now: Time, out: &mut Vec<Effect>) {
         self.image = image;
+        self.attendant.decided(&self.image, (now, self.date), out);
         let (applied, bytes) = (self.image.applied(), self.image.snapshot().into());
         out.push(Effect::Observed(Observation::Decided { broker: self.node, applied, bytes }));
     }
@@ -446,7 +455,7 @@ impl Process {
         }
         out.push(Effect::note(format!("{} takes a snapshot as of {applied}", self.me)));
         self.looked = applied;
-        self.took(next, out);
+        self.took(next, now, out);
         self.wanted.retain(|wanted| !is_done(&self.image, wanted));
         self.reconcile(now, setting, false, out);
         self.apply(now, setting, out);
@@ -481,10 +490,10 @@ impl Process {
             }
             Packet::Produce { partition, request } => {
                 let batch = Batch::parse(body).expect("clients send batches");
-                self.produce(partition, (from, request), batch, false, now, setting, out);
+                self.produce(partition, Asker::Producer(from, request), batch, now, setting, out);
             }
             Packet::EndTransaction { partition, request, producer, epoch, commit } => {
-                if self.leads(partition, (from, request), false, out) {
+                if self.leads(partition, Asker::Producer(from, request), out) {
                     self.step(partition, now, setting, out, |replica, out| {
                         replica.end_transaction(
                             now,
@@ -498,7 +507,7 @@ impl Process {
             }
             Packet::Propose { request, command } => {
                 let batch = metadata::encode(&command);
-                self.produce(LOG, (from, request), batch, true, now, setting, out);
+                self.produce(LOG, Asker::Proposer(from, request), batch, now, setting, out);
             }
             Packet::Fetch { partition, request, position, isolation } => {
                 let wanted = (position, isolation);
@@ -510,52 +519,54 @@ impl Process {
                 out.push(Effect::Send { to: from, bytes });
             }
             Packet::Snapshot { applied } => self.install(applied, &body, now, setting, out),
-            Packet::Proposed { .. } | Packet::Produced { .. } | Packet::Fetched { .. } => {}
+            Packet::Member { stream, serial, open, frame } => {
+                self.hear((from, stream, serial), (open, frame), (now, setting), out);
+            }
+            Packet::Commit { request, commit } => {
+                self.commit_offsets((from, request), commit, (now, setting), out);
+            }
+            Packet::Proposed { .. }
+            | Packet::Produced { .. }
+            | Packet::Fetched { .. }
+            | Packet::Told { .. }
+            | Packet::Committed { .. } => {}
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a request and everything it needs")]
     fn produce(
         &mut self,
         id: TopicPartition,
-        (client, request): (Place, u64),
+        asker: Asker,
         batch: Batch,
-        proposal: bool,
         now: Time,
         setting: &Setting,
         out: &mut Vec<Effect>,
     ) {
-        if !self.leads(id, (client, request), proposal, out) {
-            return;
+        if self.leads(id, asker, out) {
+            self.step(id, now, setting, out, |replica, out| {
+                replica.produce(now, asker, batch, out);
+            });
         }
-        self.step(id, now, setting, out, |replica, out| {
-            replica.produce(now, (client, request), batch, proposal, out);
-        });
     }
 
     /// Whether this broker leads a partition; whoever asks it for something and it does not is told who does.
-    fn leads(
-        &self,
-        id: TopicPartition,
-        (client, request): (Place, u64),
-        proposal: bool,
-        out: &mut Vec<Effect>,
-    ) -> bool {
+    fn leads(&self, id: TopicPartition, asker: Asker, out: &mut Vec<Effect>) -> bool {
         let leads = self.replicas.get(&id).is_some_and(|replica| replica.machine.is_leader());
-        if !leads {
-            let result = Err(Refusal::NotLeader(self.leader(id)));
-            let packet = if proposal {
-                Packet::Proposed { request, result }
-            } else {
-                Packet::Produced { request, result }
-            };
-            out.push(Effect::Send { to: client, bytes: packet.encode(&[]) });
+        if leads {
+            return true;
         }
-        leads
+        let result = Err(Refusal::NotLeader(self.leader(id)));
+        let (to, packet) = match asker {
+            Asker::Producer(client, request) => (client, Packet::Produced { request, result }),
+            Asker::Proposer(client, request) => (client, Packet::Proposed { request, result }),
+            Asker::Coordinator(_) => unreachable!("a coordinator is where the leader is"),
+        };
+        out.push(Effect::Send { to, bytes: packet.encode(&[]) });
+        false
     }
 
     /// Who leads a partition, as far as this broker knows.
-    fn leader(&self, id: TopicPartition) -> Option<NodeId> {
+    pub(super) fn leader(&self, id: TopicPartition) -> Option<NodeId> {
         let leader = self.replicas.get(&id)?.machine.leader()?;
         (leader.node != self.node).then_some(leader.node)
     }

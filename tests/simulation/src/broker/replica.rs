@@ -59,13 +59,23 @@ pub(crate) struct Replica {
     scrubbed: Offset,
     /// Voter sets that were committed while it led.
     pub(crate) voters_news: bool,
+    /// What became of what coordinators of groups wrote.
+    pub(crate) fates: Vec<(u64, Result<(), Refusal>)>,
 }
 
 struct Pending {
-    client: Place,
-    request: u64,
+    asker: Asker,
     batch: Option<Batch>,
-    proposal: bool,
+}
+
+/// Who waits to hear what became of a batch.
+#[derive(Clone, Copy)]
+pub(crate) enum Asker {
+    Producer(Place, u64),
+    /// Of a decision.
+    Proposer(Place, u64),
+    /// A coordinator of groups, by the number of its write.
+    Coordinator(u64),
 }
 
 enum Task {
@@ -140,6 +150,7 @@ impl Replica {
             damaged: false,
             scrubbed: Offset::ZERO,
             voters_news: false,
+            fates: Vec::new(),
         }
     }
 
@@ -189,18 +200,32 @@ impl Replica {
     }
 
     /// A client's batch, or a command.
-    pub(crate) fn produce(
+    pub(crate) fn produce(&mut self, now: Time, asker: Asker, batch: Batch, out: &mut Vec<Effect>) {
+        self.take(now, (asker, None), batch, out);
+    }
+
+    /// A coordinator's rows, which are taken in one epoch only.
+    pub(crate) fn write(
         &mut self,
         now: Time,
-        (client, request): (Place, u64),
+        (serial, epoch): (u64, LeaderEpoch),
         batch: Batch,
-        proposal: bool,
+        out: &mut Vec<Effect>,
+    ) {
+        self.take(now, (Asker::Coordinator(serial), Some(epoch)), batch, out);
+    }
+
+    fn take(
+        &mut self,
+        now: Time,
+        (asker, within): (Asker, Option<LeaderEpoch>),
+        batch: Batch,
         out: &mut Vec<Effect>,
     ) {
         let facts = BatchFacts::of(&batch.header, batch.bytes.len() as u64);
         let token = self.token();
-        self.pending.insert(token, Pending { client, request, batch: Some(batch), proposal });
-        self.step(now, Input::Produce { token, batch: facts, acks: Acks::All, within: None }, out);
+        self.pending.insert(token, Pending { asker, batch: Some(batch) });
+        self.step(now, Input::Produce { token, batch: facts, acks: Acks::All, within }, out);
     }
 
     /// A transaction is to end here.
@@ -213,7 +238,8 @@ impl Replica {
         out: &mut Vec<Effect>,
     ) {
         let token = self.token();
-        self.pending.insert(token, Pending { client, request, batch: None, proposal: false });
+        let asker = Asker::Producer(client, request);
+        self.pending.insert(token, Pending { asker, batch: None });
         self.step(now, Input::EndTransaction { token, producer, epoch, commit }, out);
     }
 
@@ -378,14 +404,15 @@ impl Replica {
     }
 
     fn answer(&mut self, token: Token, result: Result<Offset, Refusal>, out: &mut Vec<Effect>) {
-        let Pending { client, request, proposal, .. } =
-            self.pending.remove(&token).expect("a batch is answered once");
-        let packet = if proposal {
-            Packet::Proposed { request, result }
-        } else {
-            Packet::Produced { request, result }
+        let Pending { asker, .. } = self.pending.remove(&token).expect("a batch is answered once");
+        let (to, packet) = match asker {
+            Asker::Producer(client, request) => (client, Packet::Produced { request, result }),
+            Asker::Proposer(client, request) => (client, Packet::Proposed { request, result }),
+            Asker::Coordinator(serial) => {
+                return self.fates.push((serial, result.map(drop)));
+            }
         };
-        out.push(Effect::Send { to: client, bytes: packet.encode(&[]) });
+        out.push(Effect::Send { to, bytes: packet.encode(&[]) });
     }
 
     /// Looks after the log.

@@ -54,6 +54,20 @@ impl Consumer {
         Self { partition, isolation, whole, position, guess, asked, next_request, chance }
     }
 
+    /// From a place, with requests numbered from there.
+    pub(super) fn starting_at(self, position: LogEnd, next_request: u64) -> Self {
+        Self { position, next_request, ..self }
+    }
+
+    /// An answer that is not looked at.
+    pub(super) fn forget(&mut self, request: u64) {
+        self.asked = self.asked.filter(|(asked, _)| *asked != request);
+    }
+
+    pub(super) const fn end(&self) -> LogEnd {
+        self.position
+    }
+
     pub(crate) const fn partition(&self) -> TopicPartition {
         self.partition
     }

@@ -1,14 +1,16 @@
-//! The clients of a run: producers that never give up, transactional ones that do, consumers that believe nothing, and
-//! an operator.
+//! The clients of a run: producers that never give up, transactional ones that do, consumers that believe nothing,
+//! members of groups, and an operator.
 //!
 //! Invariant: a client knows what it was told and no more.
 
 mod consumer;
+mod member;
 mod operator;
 mod producer;
 mod transactor;
 
 pub(crate) use consumer::{Consumer, Read};
+pub(crate) use member::{Act, Member};
 pub(crate) use operator::Operator;
 pub(crate) use producer::{Acknowledged, Producer, RecordName, record_of};
 pub(crate) use transactor::Transactor;

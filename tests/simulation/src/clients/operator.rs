@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use millstream_core::metadata::{Command, Image};
-use millstream_protocol::ids::{NodeId, PartitionIndex, TopicId};
+use millstream_protocol::ids::{NodeId, PartitionIndex, TopicId, TopicName};
 
 use super::{Guess, Request};
 use crate::chance::Chance;
@@ -29,7 +29,9 @@ impl Operator {
         let guess = Guess::any(&mut chance, brokers);
         let names = (0..plan.topics.len()).map(|n| format!("topic-{n}"));
         let topics = names.zip(&plan.topics);
-        let topics = topics.map(|(name, topic)| (name, topic.partitions, topic.factor)).collect();
+        let topics = topics.map(|(name, topic)| (name, topic.partitions, topic.factor));
+        let groups = plan.groups.as_ref().map(|plan| ("__groups".to_owned(), plan.partitions, 3));
+        let topics = topics.chain(groups).collect();
         // One founder may be joined by others later.
         let controllers = if chance.is(1, 2) { 3 } else { plan.brokers };
         let controllers = brokers[..controllers as usize].to_vec();
@@ -113,6 +115,11 @@ fn is_at(image: &Image, topic: TopicId, partition: PartitionIndex, nodes: &[Node
 }
 
 fn create(image: &Image, name: &str, partitions: u32, factor: u16) -> Option<Command> {
+    let internal = name.parse::<TopicName>().expect("a valid name");
+    if internal.is_internal() {
+        let of = (&internal, partitions, usize::from(factor));
+        return millstream_core::metadata::plan::internal_topic(image, of, BTreeMap::new()).ok();
+    }
     let request = millstream_protocol::message::topic::CreateTopic {
         name: name.parse().expect("a valid name"),
         partitions,

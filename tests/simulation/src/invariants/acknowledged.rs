@@ -22,6 +22,12 @@ impl Promises {
         self.0.len()
     }
 
+    /// Where the last acknowledged record of a partition ends.
+    pub(crate) fn end(&self, of: TopicPartition) -> Offset {
+        let promises = self.0.iter().filter(|promise| promise.partition == of);
+        promises.map(|promise| promise.offset + u64::from(promise.count)).max().unwrap_or_default()
+    }
+
     /// Every promise is kept.
     pub(crate) fn audit(&self, committed: &Committed) -> Checked {
         for promise in &self.0 {

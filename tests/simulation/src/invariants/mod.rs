@@ -5,7 +5,10 @@
 pub(crate) mod acknowledged;
 pub(crate) mod committed;
 pub(crate) mod decisions;
+pub(crate) mod deliveries;
+pub(crate) mod groups;
 pub(crate) mod leaders;
+pub(crate) mod owners;
 pub(crate) mod quorum;
 pub(crate) mod reading;
 pub(crate) mod replicas;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use millstream_core::machine::Machine as _;
+use millstream_core::replication::Partition;
 use millstream_protocol::ids::{NodeId, Offset, ReplicaId, TopicPartition};
 use millstream_protocol::message::transaction::Isolation;
 
@@ -70,6 +71,7 @@ impl World {
                 let end = self.leader_end(consumer.partition());
                 end.is_some_and(|end| end <= consumer.position())
             })
+            && self.are_groups_settled()
     }
 
     fn ids(&self) -> Vec<TopicPartition> {
@@ -79,13 +81,20 @@ impl World {
         ids
     }
 
-    fn leader_end(&self, id: TopicPartition) -> Option<Offset> {
+    pub(super) fn leader_end(&self, id: TopicPartition) -> Option<Offset> {
+        self.of_leader(id, |machine| machine.offsets().high_watermark())
+    }
+
+    pub(super) fn leader_start(&self, id: TopicPartition) -> Option<Offset> {
+        self.of_leader(id, |machine| machine.offsets().start())
+    }
+
+    fn of_leader(&self, id: TopicPartition, look: impl Fn(&Partition) -> Offset) -> Option<Offset> {
         let established = self.brokers.values().filter_map(|broker| {
-            let replica = broker.process.as_ref()?.replica(id)?;
-            let machine = &replica.machine;
-            machine.is_established().then(|| (machine.epoch(), machine.offsets().high_watermark()))
+            let machine = &broker.process.as_ref()?.replica(id)?.machine;
+            machine.is_established().then(|| (machine.epoch(), look(machine)))
         });
-        established.max_by_key(|(epoch, _)| *epoch).map(|(_, end)| end)
+        established.max_by_key(|(epoch, _)| *epoch).map(|(_, offset)| offset)
     }
 
     /// Whether the replicas that should have a partition all do.
@@ -116,8 +125,9 @@ impl World {
         let waiting = self.producers.values().filter(|producer| !producer.is_idle()).count();
         let behind: Vec<_> = self.ids().into_iter().filter(|id| !self.is_whole(*id)).collect();
         let mut text = format!(
-            "topics are there: {}; {waiting} producers wait; not whole: {behind:?}",
-            self.clients_there
+            "topics are there: {}; {waiting} producers wait; not whole: {behind:?}; groups: {:?}",
+            self.clients_there,
+            self.unsettled_groups(self.agenda.now())
         );
         for transactor in self.transactors.values().filter(|one| !one.is_idle()) {
             text += &format!("\n  {}", transactor.told());
@@ -170,6 +180,7 @@ impl World {
                 self.ledger.audit(*client, consumer.partition())?;
             }
         }
+        self.audit_groups()?;
         self.promises.audit(&self.committed)
     }
 }

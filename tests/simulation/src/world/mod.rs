@@ -14,10 +14,14 @@ use millstream_protocol::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicPar
 use millstream_protocol::message::transaction::Isolation;
 
 mod audit;
+mod groups;
 mod strike;
 
+use self::groups::Members;
 use crate::agenda::Agenda;
-use crate::broker::{Broker, CHORES, Clock, DiskWork, Effect, Observation, Setting, Work, founder};
+use crate::broker::{
+    Broker, CHORES, Clock, DiskWork, Effect, GroupsTopic, Observation, Setting, Work, founder,
+};
 use crate::chance::Chance;
 use crate::clients::{Consumer, Operator, Producer, Read, Transactor};
 use crate::faults::{self, Fault};
@@ -42,7 +46,7 @@ const OPERATOR: u32 = 1_000;
 /// Consumers' numbers begin here.
 const CONSUMERS: u32 = 2_000;
 /// Transactional producers' numbers begin here.
-const TRANSACTORS: u32 = 3_000;
+const TRANSACTORS: u32 = 2_500;
 
 /// What comes next.
 enum Event {
@@ -50,6 +54,7 @@ enum Event {
     Wake { node: NodeId, life: u64, partition: Option<TopicPartition> },
     DiskDone { node: NodeId, life: u64, partition: TopicPartition, opened: u64, work: DiskWork },
     Commit { node: NodeId, life: u64 },
+    Groups { node: NodeId, life: u64, read: Option<(PartitionIndex, u64)> },
     Chores { node: NodeId, life: u64 },
     Client(u32),
     Fault(Fault),
@@ -66,6 +71,7 @@ pub(crate) struct World {
     producers: BTreeMap<u32, Producer>,
     consumers: BTreeMap<u32, Consumer>,
     transactors: BTreeMap<u32, Transactor>,
+    groups: Members,
     operator: Operator,
     clients_there: bool,
     /// The faults are over.
@@ -92,6 +98,8 @@ pub struct Summary {
     pub hash: u64,
     /// Acknowledged batches.
     pub acknowledged: usize,
+    /// Commits of groups' offsets that members were told of.
+    pub commits: usize,
     /// Leaders that there were.
     pub faults: usize,
 }
@@ -117,6 +125,10 @@ impl World {
             topics: plan.topics.clone(),
             short_metadata: plan.short_metadata,
             body_bytes: plan.body_bytes,
+            groups: plan.groups.as_ref().map(|groups| GroupsTopic {
+                id: TopicId(u32::try_from(plan.topics.len()).expect("small")),
+                partitions: groups.partitions,
+            }),
         };
         let mut chance = Chance::of(plan.seed, "world");
         let skews = plan.faults.skew;
@@ -135,6 +147,7 @@ impl World {
             producers: BTreeMap::new(),
             consumers: BTreeMap::new(),
             transactors: BTreeMap::new(),
+            groups: Members::default(),
             operator,
             clients_there: false,
             healing: false,
@@ -170,7 +183,8 @@ impl World {
             Ok(()) => {
                 let acknowledged = self.promises.count();
                 let faults = faults::draw(&self.plan, &self.nodes).len();
-                Ok(Summary { hash, acknowledged, faults })
+                let commits = self.groups.deliveries.commits();
+                Ok(Summary { hash, acknowledged, commits, faults })
             }
             Err(violation) => Err(Failure { violation, last, hash }),
         }
@@ -238,6 +252,16 @@ impl World {
                     process.commit(now, setting, out);
                 })
             }
+            Event::Groups { node, life, read } => {
+                let event = |node| Event::Groups { node, life, read };
+                self.in_process(node, life, event, |broker, _, _, _| {
+                    // What there is to do now is seen to behind everything that happens.
+                    if let Some((partition, opened)) = read {
+                        let process = broker.process.as_mut().expect("it is up");
+                        process.groups_read(partition, opened);
+                    }
+                })
+            }
             Event::Chores { node, life } => {
                 // Due again in any case; one that stands still does without.
                 if self.brokers[&node].life == life {
@@ -281,6 +305,9 @@ impl World {
         let mut effects = Vec::new();
         let local = broker.clock.at(now);
         act(broker, local, &self.setting, &mut effects);
+        if let Some(process) = &mut broker.process {
+            process.attend(local, &self.setting, &mut effects);
+        }
         self.carry_out(node, effects)
     }
 
@@ -319,6 +346,16 @@ impl World {
                     let time = broker.disk_time(kind);
                     let event = Event::DiskDone { node, life, partition, opened, work };
                     self.agenda.after(time, event);
+                }
+                Effect::WakeGroups { at } => {
+                    let at = self.brokers[&node].clock.when(at);
+                    self.agenda.at(at, Event::Groups { node, life, read: None });
+                }
+                Effect::Load { partition, opened } => {
+                    let broker = self.brokers.get_mut(&node).expect("a broker of this run");
+                    let time = broker.disk_time(Work::Store);
+                    let read = Some((partition, opened));
+                    self.agenda.after(time, Event::Groups { node, life, read });
                 }
                 Effect::Commit => {
                     let broker = self.brokers.get_mut(&node).expect("a broker of this run");
@@ -381,7 +418,7 @@ impl World {
                 for batch in self.batches(node, partition, from, to) {
                     self.committed.seen(partition, &batch)?;
                 }
-                Ok(())
+                self.look_at_groups(node, partition)
             }
             Observation::Decided { broker, applied, bytes } => {
                 self.decisions.seen(broker, applied, bytes)
@@ -443,12 +480,7 @@ impl World {
             return;
         }
         self.clients_there = true;
-        let mut partitions = Vec::new();
-        for (topic, plan) in (0..).map(TopicId).zip(&self.plan.topics) {
-            for partition in (0..plan.partitions).map(PartitionIndex) {
-                partitions.push(TopicPartition { topic, partition });
-            }
-        }
+        let partitions = self.data_partitions();
         let mut client = 0;
         for partition in &partitions {
             for _ in 0..self.plan.producers {
@@ -479,6 +511,17 @@ impl World {
             self.transactors.insert(client, transactor);
             self.agenda.after(CLIENT_STEP, Event::Client(client));
         }
+        self.welcome_members();
+    }
+
+    /// The partitions that clients write and read.
+    fn data_partitions(&self) -> Vec<TopicPartition> {
+        let topics = (0..).map(TopicId).zip(&self.plan.topics);
+        let ids = topics.flat_map(|(topic, plan)| {
+            let partitions = (0..plan.partitions).map(PartitionIndex);
+            partitions.map(move |partition| TopicPartition { topic, partition })
+        });
+        ids.collect()
     }
 
     fn client_step(&mut self, client: u32) -> Checked {
@@ -492,9 +535,11 @@ impl World {
             (producer.step(now, &self.nodes, more), CLIENT_STEP)
         } else if let Some(transactor) = self.transactors.get_mut(&client) {
             (transactor.step(now, &self.nodes, more, &mut self.ledger), CLIENT_STEP)
-        } else {
-            let consumer = self.consumers.get_mut(&client).expect("a client of this run");
+        } else if let Some(consumer) = self.consumers.get_mut(&client) {
             (consumer.step(now, &self.nodes).into_iter().collect(), CLIENT_STEP)
+        } else {
+            self.step_member(client)?;
+            (Vec::new(), CLIENT_STEP)
         };
         for request in requests {
             self.send(Place::Client(client), Place::Broker(request.to), request.bytes);
@@ -523,6 +568,7 @@ impl World {
                 }
                 Ok(())
             }
+            packet if groups::MEMBERS <= client => self.at_member(client, packet, body),
             Packet::Fetched { request, result, aborted } => {
                 let Some(consumer) = self.consumers.get_mut(&client) else {
                     return Ok(());

@@ -135,6 +135,7 @@ impl World {
         for partition in ids.into_iter().map(Some).chain([None]) {
             self.agenda.after(Duration::ZERO, Event::Wake { node, life, partition });
         }
+        self.agenda.after(Duration::ZERO, Event::Groups { node, life, read: None });
     }
 
     /// Flips a byte of some file, of any class.

@@ -14,6 +14,7 @@ use super::super::image::{Group, Groups, Pending, Place};
 use super::super::rows::Key;
 use super::super::topics::Topics;
 use super::{GroupError, Outcome, Response, Touched, has_room};
+use crate::mutation::{self, Mutation};
 
 pub(super) fn commit(
     groups: &mut Groups,
@@ -22,12 +23,17 @@ pub(super) fn commit(
     at: Timestamp,
 ) -> Outcome {
     let CommitOffsets { group: name, member, offsets } = commit;
-    admit(groups, commit)?;
+    // A bug that may be put back: it is not asked who commits.
+    let unasked = mutation::is(Mutation::CommitByFenced);
+    let member = member.filter(|_| !unasked);
+    if !unasked {
+        admit(groups, commit)?;
+    }
     let mut touched = Touched::default();
     let mut refused = Vec::new();
     let group = groups.groups.entry(name.clone()).or_default();
     for one in offsets {
-        match judge(group, topics, *member, one, None) {
+        match judge(group, topics, member, one, None) {
             Ok(()) => {
                 let place = Place { committed: one.committed.clone(), at };
                 group.offsets.insert(one.partition, place);

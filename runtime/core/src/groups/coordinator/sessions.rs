@@ -1,7 +1,8 @@
 //! Until when each member has to be heard of, or has to have let go.
 //!
 //! Invariant: silence counts only while the coordinator was there to hear: if it wakes late, everybody gets the time
-//! that it was away.
+//! that it was away. Nobody is fenced who may read on without knowing it: who does not let go is heard no more, and
+//! fenced when its session is over by its own clock too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use millstream_protocol::ids::{GroupName, MemberId};
 
 use super::super::image::Member;
 use crate::machine::Time;
+use crate::mutation::{self, Mutation};
 
 /// A tick that comes so much later than it was asked for says that the coordinator itself was away.
 const LATE: Duration = Duration::from_millis(200);
@@ -20,13 +22,16 @@ type Name = (GroupName, MemberId);
 struct Session {
     /// When it is fenced for its silence.
     silent: Time,
-    /// When it is fenced because it does not let go.
+    /// Until when it has to let go.
     holding: Option<Time>,
+    /// It did not let go: nothing that it says counts any more.
+    condemned: bool,
 }
 
 impl Session {
     fn due(&self) -> Time {
-        self.holding.map_or(self.silent, |holding| holding.min(self.silent))
+        let holding = self.holding.filter(|_| !self.condemned);
+        holding.map_or(self.silent, |holding| holding.min(self.silent))
     }
 }
 
@@ -42,10 +47,10 @@ impl Sessions {
     /// A member was heard of.
     pub(super) fn heard(&mut self, now: Time, name: (&GroupName, MemberId), member: &Member) {
         let name = (name.0.clone(), name.1);
-        let silent = now + Duration::from_millis(member.details.session_timeout_ms.into());
+        let silent = now + session(member);
         let holding = self.of.get(&name).and_then(|session| session.holding);
         let holding = holds(now, holding, member);
-        self.set(name, Session { silent, holding });
+        self.set(name, Session { silent, holding, condemned: false });
     }
 
     /// A member is asked to let go, or for nothing any more.
@@ -55,6 +60,23 @@ impl Sessions {
             let holding = holds(now, session.holding, member);
             self.set(name, Session { holding, ..session });
         }
+    }
+
+    /// One whose time is over: whether it has to be waited for until its session is over, too.
+    pub(super) fn condemn(&mut self, now: Time, name: (&GroupName, MemberId)) -> bool {
+        let name = (name.0.clone(), name.1);
+        match self.of.get(&name).copied() {
+            Some(session) if now < session.silent => {
+                self.set(name, Session { condemned: true, ..session });
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether what it says counts no more.
+    pub(super) fn is_condemned(&self, name: (&GroupName, MemberId)) -> bool {
+        self.of.get(&(name.0.clone(), name.1)).is_some_and(|session| session.condemned)
     }
 
     /// It is no member any more.
@@ -75,11 +97,11 @@ impl Sessions {
         self.by_time.first().map(|(due, _)| *due)
     }
 
-    /// Before anything else at `now`.
-    pub(super) fn woke(&mut self, now: Time) {
+    /// Before anything else at `now`. Returns for how long nothing happened.
+    pub(super) fn woke(&mut self, now: Time) -> Duration {
         let away = now - std::mem::replace(&mut self.awake, now);
         if self.deadline().is_none_or(|due| now <= due + LATE) {
-            return;
+            return away;
         }
         self.by_time.clear();
         for (name, session) in &mut self.of {
@@ -87,6 +109,7 @@ impl Sessions {
             session.holding = session.holding.map(|holding| holding + away);
             self.by_time.insert((session.due(), name.clone()));
         }
+        away
     }
 
     fn set(&mut self, name: Name, session: Session) {
@@ -95,6 +118,12 @@ impl Sessions {
         }
         self.by_time.insert((session.due(), name));
     }
+}
+
+/// How long it may be silent: an eighth longer than it says, as its clock may be slower than this one.
+fn session(member: &Member) -> Duration {
+    let session = Duration::from_millis(member.details.session_timeout_ms.into());
+    if mutation::is(Mutation::FenceTooSoon) { session / 2 } else { session + session / 8 }
 }
 
 /// Until when it has to let go: from when it was first asked to, until it owns nothing that it should not.
