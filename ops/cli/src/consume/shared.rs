@@ -3,9 +3,11 @@
 //! Invariant: what is committed was printed, and the system has it: a record is printed at least once by some member,
 //! and twice only when a member ends between the two.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use millstream_client::{Client, CommitError, GroupConfig, GroupConsumer};
+use millstream_client::{Client, CommitError, CommitMode, GroupConfig, GroupConsumer};
+use millstream_protocol::ids::{Offset, PartitionIndex, TopicName};
 
 use super::{Args, Printer, start_at};
 use crate::failure::{Failure, Result};
@@ -26,53 +28,78 @@ pub(super) async fn run(
         start: start_at(args.from),
         instance: args.instance.as_ref().map(ToString::to_string),
         consumer: super::config(args)?,
+        // Not all that is handed out is printed when there is a limit.
+        commit: CommitMode::Manual,
         ..GroupConfig::new(group, [args.topic.as_str()])
     };
     let consumer = client.group_consumer(config)?;
+    let mut printed = Printed::default();
     let ended = tokio::select! {
-        ended = print_all(&consumer, printer) => ended,
+        ended = print_all(&consumer, printer, &mut printed) => ended,
         _ = stop.requested() => Ok(()),
     };
     let printed = match ended {
-        Ok(()) => flush(&consumer, printer).await,
+        Ok(()) => commit_printed(&consumer, printer, printed).await,
         failed => failed,
     };
     let left = consumer.close().await.map_err(uncommitted);
     printed.and(left)
 }
 
-async fn print_all(consumer: &GroupConsumer, printer: &mut Printer) -> Result {
+/// Up to where each partition was printed since the last flush: with a limit, not all that was handed out is.
+type Printed = BTreeMap<(TopicName, PartitionIndex), Offset>;
+
+async fn print_all(
+    consumer: &GroupConsumer,
+    printer: &mut Printer,
+    printed: &mut Printed,
+) -> Result {
     while printer.left > 0 {
         let fetched = match tokio::time::timeout(PAUSE, consumer.next()).await {
             Ok(fetched) => fetched?,
             Err(_) => {
                 flush(consumer, printer).await?;
+                printed.clear();
                 consumer.next().await?
             }
         };
         let upto = printer.print(&fetched, None)?;
-        if upto < fetched.next_offset() {
-            // The limit was reached within: the rest comes again.
-            printer.stdout.written().await?;
-            let partition = fetched.partition();
-            let committed = consumer.commit_up_to(fetched.topic().as_str(), partition, upto).await;
-            return committed.map_err(uncommitted);
-        }
-        if printer.stdout.is_full() {
+        printed.insert((fetched.topic().clone(), fetched.partition()), upto);
+        if printer.left > 0 && printer.stdout.is_full() {
             flush(consumer, printer).await?;
+            printed.clear();
         }
+    }
+    Ok(())
+}
+
+/// Commits what was printed, and nothing of what was handed out beyond it.
+async fn commit_printed(
+    consumer: &GroupConsumer,
+    printer: &mut Printer,
+    printed: Printed,
+) -> Result {
+    printer.stdout.written().await?;
+    for ((topic, partition), upto) in printed {
+        let committed = consumer.commit_up_to(topic.as_str(), partition, upto).await;
+        again_elsewhere(committed)?;
     }
     Ok(())
 }
 
 async fn flush(consumer: &GroupConsumer, printer: &mut Printer) -> Result {
     printer.stdout.written().await?;
-    match consumer.commit().await {
+    again_elsewhere(consumer.commit().await)
+}
+
+fn again_elsewhere(committed: std::result::Result<(), CommitError>) -> Result {
+    match committed {
         // Others print it again: that is at least once.
         Err(CommitError::Fenced(error)) => {
             tracing::warn!(%error, "what was printed last may be printed by another member again");
             Ok(())
         }
+        Err(CommitError::NotOwned { .. }) => Ok(()),
         Err(CommitError::Refused { error, .. }) => {
             tracing::warn!(%error, "what was printed last may be printed by another member again");
             Ok(())

@@ -1,6 +1,7 @@
 //! One life of a member's process: from what it may own to what it reads, processes and commits.
 //!
-//! Invariant: a partition is let go of only when what was handed out of it is processed, and it was tried to commit that.
+//! Invariant: a partition is let go of only when what was handed out of it is processed, and it was tried to commit
+//! that.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

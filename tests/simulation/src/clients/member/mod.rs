@@ -96,8 +96,8 @@ impl Member {
         }
     }
 
-    /// What it owns for certain, by its own clock. Who knows that it has to let go of something, and is too slow, may be
-    /// fenced for it before it hears of that.
+    /// What it owns for certain, by its own clock. Who knows that it has to let go of something, and is too slow, may
+    /// be fenced for it before it hears of that.
     pub(crate) fn owns(&self, now: Time) -> impl Iterator<Item = TopicPartition> {
         let now = self.clock.at(now);
         let certain = self.life.iter().filter(move |life| life.shared.is_certain(now));
