@@ -5,7 +5,7 @@
 //!               │  commit_offsets ─▶ the group's coordinator
 //!               └─ commit: flush, then the coordinator decides ─▶ the next transaction's identity
 //! ```
-//! Reading order: [`config`], this file, `session` (what the lanes go by).
+//! Reading order: `config`, this file, `session` (what the lanes go by).
 //!
 //! Invariant: nothing is committed before every batch of it is acknowledged; one transaction is open at a time; after
 //! an end of which nothing was heard the id is taken over anew before anything else is written under it.
