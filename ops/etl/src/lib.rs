@@ -4,8 +4,9 @@
 //!   topic ──▶ run: filter on the broker ──▶ rows ──▶ part files ──▶ journal ──▶ manifest
 //!   topic ◀── load: a transaction with rows and their position  ◀── rows ◀── files
 //! ```
-//! Reading order: `spec` (what people write), `value`, `decode` and `encode` (rows), `folder` and `journal` (what lasts),
-//! `run`, `source` (rows of files), `load`, `progress` and `summary` (what is told meanwhile and in the end), `error`.
+//! Reading order: `spec` (what people write), `value`, `decode` and `encode` (rows), `folder` and `journal` (what
+//! lasts), `run`, `source` (rows of files), `load`, `progress` and `summary` (what is told meanwhile and in the end),
+//! `error`.
 //!
 //! It never writes a record twice or loses one, whatever moment it is killed at; never passes over a gap
 //! silently; never holds more of a file in memory than a row group; never prints anything.
